@@ -1,0 +1,37 @@
+"""Errors that a user sees as one line, each with its exit code (floor 0, no torch)."""
+
+
+class FoveateError(Exception):
+    """Base of every expected failure. The text is one line: what was given, what was expected, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(FoveateError, ValueError):
+    """A record, a key, a value or a command line that does not fit. Exit code 2."""
+
+    exit_code = 2
+
+
+class WeightsError(FoveateError):
+    """A weights or model file that is damaged, hostile or of another network. Exit code 1."""
+
+
+class DataError(FoveateError):
+    """Pictures, folders or lists that can not be used. Exit code 3."""
+
+    exit_code = 3
+
+
+class BudgetError(FoveateError):
+    """No candidate fits the budget. Exit code 4."""
+
+    exit_code = 4
+
+
+class Interrupted(FoveateError):
+    """Stopped by a signal with everything saved: 75 after SIGTERM (resumable), 130 after Ctrl-C."""
+
+    def __init__(self, message: str, exit_code: int = 75) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,70 @@
+"""Plug-in layers: the record Layers names what fills each slot of a host; four tables hold what there is.
+
+A new layer is one file here and one line in a table. Slots and their makers:
+
+    norm  (channels)                                   (N, C, H, W) -> same
+    act   (channels)                                   any shape    -> same
+    attn  (channels, base)                             (N, C, H, W) -> same; base: the width that squeeze ratios refer to
+    conv  (c_in, c_out, kernel, stride=, padding=, groups=, bias=)  (N, c_in, H, W) -> (N, c_out, H', W')
+"""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from foveate.config import make, record
+from foveate.layers.act import gelu, hard_swish, leaky_relu, prelu, relu, relu6, silu
+from foveate.layers.eca import ECA
+from foveate.layers.norm import batch_norm, group_norm
+from foveate.layers.se import SqueezeExcite
+
+Maker = Callable[..., nn.Module]
+
+
+def identity(*_: int) -> nn.Module:
+    """No layer: holds no tensors, so no key appears in a checkpoint."""
+    return nn.Identity()
+
+
+NORMS: Mapping[str, Maker] = {"batch_norm": batch_norm, "group_norm": group_norm, "none": identity}
+ACTS: Mapping[str, Maker] = {
+    "relu": relu,
+    "relu6": relu6,
+    "leaky_relu": leaky_relu,
+    "prelu": prelu,
+    "silu": silu,
+    "gelu": gelu,
+    "hard_swish": hard_swish,
+    "none": identity,
+}
+ATTNS: Mapping[str, Maker] = {"none": identity, "se": SqueezeExcite, "eca": ECA}
+CONVS: Mapping[str, Maker] = {"conv2d": nn.Conv2d}
+
+
+@record
+class Layers:
+    """Which layer fills each slot; a value is a name or a call: "group_norm(groups=16)"."""
+
+    norm: str = "batch_norm"
+    act: str = "relu"
+    attn: str = "none"
+    conv: str = "conv2d"
+
+    def make_norm(self, channels: int) -> nn.Module:
+        """A normalisation of (N, channels, H, W)."""
+        return make(NORMS, self.norm, "norm", channels)
+
+    def make_act(self, channels: int) -> nn.Module:
+        """An activation of (N, channels, ...)."""
+        return make(ACTS, self.act, "act", channels)
+
+    def make_attn(self, channels: int, base: int) -> nn.Module:
+        """A gate of (N, channels, H, W); base is the width that its squeeze ratio refers to."""
+        return make(ATTNS, self.attn, "attn", channels, base)
+
+    def make_conv(
+        self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int | None = None, groups: int = 1, bias: bool = False
+    ) -> nn.Module:
+        """A convolution; padding None means kernel // 2 on both sides."""
+        padding = kernel // 2 if padding is None else padding
+        return make(CONVS, self.conv, "conv", c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)

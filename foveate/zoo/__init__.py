@@ -1,0 +1,90 @@
+"""The zoo: every architecture family as data. FAMILIES is the table; a new family is one file and one line here."""
+
+import fnmatch
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.config import from_dict, near, pick, replace
+from foveate.errors import ConfigError
+from foveate.layers import Layers
+from foveate.zoo import efficientnet, resnet
+from foveate.zoo.family import Family
+
+FAMILIES: Mapping[str, Family] = {
+    "resnet": resnet.FAMILY,
+    "efficientnet": efficientnet.FAMILY,
+}
+
+MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all variants that match a shell pattern, sorted: list_models("resnet*")."""
+    return sorted(n for f in FAMILIES.values() for n in f.variants if fnmatch.fnmatch(n, pattern))
+
+
+def variant(name: str) -> Any:
+    """The config of a named variant; an unknown name raises ConfigError with near ones."""
+    for family in FAMILIES.values():
+        if name in family.variants:
+            return family.variants[name]
+    raise ConfigError(f'unknown model "{name}": {near(name, list_models())}')
+
+
+def config_from(data: Any, what: str = "config") -> Any:
+    """Plain data with a `family` tag as that family's record. Only families of this table can be asked for."""
+    if not isinstance(data, dict) or not isinstance(data.get("family"), str):
+        raise ConfigError(f'{what}: expected an object with the key "family", one of {", ".join(FAMILIES)}')
+    return from_dict(pick(FAMILIES, data["family"], f"{what}: family").config, data, what)
+
+
+def build(config: Any) -> nn.Module:
+    """The module of a config, freshly initialised. It carries its config as `.config`.
+
+    The parameter count is read on the meta device first; over MAX_PARAMS is refused before memory is touched.
+    """
+    family = pick(FAMILIES, config.family, "family")
+    with torch.device("meta"):
+        meta = family.module(config)
+    params = sum(p.numel() for p in meta.parameters())
+    if params > MAX_PARAMS:
+        raise ConfigError(f"{config.family}: this config has {params:,} parameters; at most {MAX_PARAMS:,} are built")
+    if torch.empty(0).device.type == "meta":  # the caller asked for a meta model
+        model = meta
+    else:
+        model = family.module(config)
+    model.config = config
+    return model
+
+
+def create_model(
+    name: str,
+    *,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    layers: Mapping[str, str] | Layers | None = None,
+    weights: str | None = None,
+) -> nn.Module:
+    """A named model, the short way: create_model("resnet50d", num_classes=10, layers={"norm": "group_norm"}).
+
+    num_classes, in_chans: None keeps the variant's (1000 and 3). layers: slots to change, or a whole record.
+    weights: a source for load_weights ("lite", a file, a model folder, "hf-hub:org/name"); its classifier is left out when
+    num_classes differs from what the variant publishes.
+    """
+    published = config = variant(name)
+    if num_classes is not None:
+        config = replace(config, num_classes=num_classes)
+    if in_chans is not None:
+        config = replace(config, in_chans=in_chans)
+    if layers is not None:
+        slots = layers if isinstance(layers, Layers) else replace(config.layers, **dict(layers))
+        config = replace(config, layers=slots)
+    model = build(config)
+    if weights is not None:
+        from foveate.zoo.weights import load_weights
+
+        load_weights(model, weights, except_head=config.num_classes != published.num_classes)
+    return model
