@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from foveate.errors import BudgetError, ConfigError, DataError, FoveateError, WeightsError
     from foveate.fit import fit
     from foveate.layers import Layers
-    from foveate.train.run import train
+    from foveate.run import train
     from foveate.zoo import build, create_model, list_models, variant
     from foveate.zoo.weights import load_weights
 
@@ -37,7 +37,7 @@ _WHERE = {
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "set_path": "foveate.config",
-    "train": "foveate.train.run",
+    "train": "foveate.run",
     "variant": "foveate.zoo",
 }
 __all__ = [*sorted(_WHERE), "__version__"]

@@ -124,6 +124,13 @@ def recover_folder(path: str | Path) -> None:
         shutil.rmtree(temp, ignore_errors=True)
 
 
+def sweep(folder: str | Path) -> None:
+    """Remove the temp files that a killed process left in a folder. Only for whoever holds the folder's lock."""
+    for temp in Path(folder).glob(".*.tmp"):
+        if temp.is_file():
+            temp.unlink()
+
+
 def append_line(path: str | Path, line: str) -> None:
     """Append one line durably (metrics). A torn last line after a crash is cut off by read_lines."""
     try:

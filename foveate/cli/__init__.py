@@ -1,0 +1,180 @@
+"""The command line: one sub-command a file. torch is imported inside a command, never at start."""
+
+import codecs
+import contextlib
+import os
+import shutil
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from foveate.cli import data, export, fit, models, predict, profile, train
+from foveate.cli import eval as evaluate
+from foveate.cli.options import Debug
+from foveate.errors import FoveateError
+
+EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # what a shell reports for SIGINT and SIGPIPE
+NARROW = 52  # columns
+
+# typer brings a click of its own (older ones import click): this is the class of every usage error in both
+UsageError: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Turns a folder of images into the best classifier that fits your device.",
+    epilog="Example: foveate fit photos --max-latency 5ms",
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: rich costs a third of the start
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("fit", epilog=fit.EXAMPLE)(fit.command)
+app.command("train", epilog=train.EXAMPLE)(train.command)
+app.command("eval", epilog=evaluate.EXAMPLE)(evaluate.command)
+app.command("predict", epilog=predict.EXAMPLE)(predict.command)
+app.command("models", epilog=models.EXAMPLE)(models.command)
+app.command("profile", epilog=profile.EXAMPLE)(profile.command)
+app.command("export", epilog=export.EXAMPLE)(export.command)
+app.add_typer(data.app, name="data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from foveate import __version__
+
+        print(f"foveate {__version__}")
+        raise typer.Exit
+
+
+def _help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        print(context.get_help())
+        raise typer.Exit
+
+
+# our own, for typer's has no default, and to check that it loads pydantic for the help of every sub-command
+Help = Annotated[bool, typer.Option("-h", "--help", callback=_help, is_eager=True, help="Show this message and exit.")]
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(context: typer.Context, version: Version = False, debug: Debug = False, help_: Help = False) -> None:
+    """Turns a folder of images into the best classifier that fits your device."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. A failure is one line on stderr, with --debug the traceback too."""
+    _make_streams_forgiving()
+    settings = {"debug": False}  # --debug writes here, wherever it stands on the line
+    with warnings.catch_warnings():
+        if not sys.warnoptions:  # other packages' advice to programmers; -W or PYTHONWARNINGS brings it back
+            warnings.simplefilter("ignore")
+        try:
+            code = _run(arguments, settings)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader went away, as `| head` does: nothing to say and nobody to say it to
+            _discard(sys.stdout)
+            return EXIT_PIPE
+        except OSError as error:  # a full disk behind `> file`
+            _discard(sys.stdout)
+            _say(_system_line(error))
+            return 1
+    return code
+
+
+def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
+    """Call the command and turn whatever it raises into a line and an exit code."""
+    try:
+        columns = shutil.get_terminal_size().columns
+        width = columns - 2 if columns < NARROW else None  # by itself the help is never narrower than 50
+        result = app(args=arguments, prog_name="foveate", standalone_mode=False, obj=settings, terminal_width=width)
+        if result == EXIT_INTERRUPTED:  # newer typer swallows KeyboardInterrupt
+            _say("interrupted")
+        return result if isinstance(result, int) else 0
+    except UsageError as error:
+        _say(_usage_line(error))
+        return 2
+    except FoveateError as error:
+        message, code = f"error: {_one_line(str(error))}", error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        message, code = "interrupted", EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except SystemExit as error:  # typer's own answer to a broken pipe
+        return EXIT_PIPE if error.code == 1 else int(error.code or 0)
+    except OSError as error:
+        message, code = _system_line(error), 1
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}:{place.lineno}"
+        text = _one_line(f"{type(error).__name__}: {error}")
+        message, code = f"internal error: {text[:300]} ({where}); run it again with --debug for the traceback", 1
+    if settings["debug"]:
+        traceback.print_exc()
+    _say(message)
+    return code
+
+
+def _system_line(error: OSError) -> str:
+    """What the system refused, and where."""
+    what = _one_line(error.strerror or str(error)).lower()
+    return f"error: {error.filename}: {what}" if error.filename else f"error: {what}"
+
+
+def _usage_line(error: Any) -> str:
+    """What is wrong with the command line, and where its help is."""
+    text = error.format_message().strip()
+    if "\n" in text:  # a group without a command answers with its whole help
+        return str(text)
+    text = text[0].lower() + text[1:].rstrip(".")
+    path = error.ctx.command_path if error.ctx else "foveate"
+    return f"error: {_one_line(text)} (see {path} --help)"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _say(line: str) -> None:
+    """One line to stderr; a stderr that is gone must not hide the exit code."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _discard(stream: TextIO) -> None:
+    """Point a broken stream at nothing, so that Python's own flush at exit stays quiet."""
+    with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, stream.fileno())
+        os.close(nothing)
+
+
+PLAIN = {"·": "|", "—": "-", "–": "-", "…": "...", "→": "->", "≤": "<=", "≥": ">=", "×": "x", "±": "+-"}
+
+
+def _ascii_fallback(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What a stream gets for characters that it can not show: a name's own bytes, a sign in ASCII, or an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    out = b""
+    for char in error.object[error.start : error.end]:
+        raw = 0xDC80 <= ord(char) <= 0xDCFF  # how Python carries the bytes of a file name that is not UTF-8
+        out += bytes([ord(char) - 0xDC00]) if raw else PLAIN.get(char, char).encode("ascii", "backslashreplace")
+    return out, error.end
+
+
+def _make_streams_forgiving() -> None:
+    """Closed streams become silent, and no character can stop the output (ASCII locale, odd file names)."""
+    codecs.register_error("foveate", _ascii_fallback)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the process
+        elif reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="foveate")

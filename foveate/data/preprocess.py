@@ -1,11 +1,15 @@
 """Preprocess: the one definition of how a picture becomes a network's input, as data. Stored in every model folder."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from foveate.config import Pixels, Positive, record
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import torch
 
 Mean = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -17,8 +21,8 @@ class Preprocess:
     """decode -> upright (EXIF) -> RGB -> resize -> crop, squash or letterbox -> (x / 255 - mean) / std.
 
     fit "crop": the short side becomes `resize` pixels (the long side by the same factor, rounded down), then the centre
-    resolution x resolution is cut out. "squash": both sides become `resolution`. "letterbox": the long side becomes `resolution`,
-    the rest is filled with `fill`.
+    resolution x resolution is cut out. "squash": both sides become `resolution`. "letterbox": the long side becomes
+    `resolution`, the rest is filled with `fill`.
     Resizing is PIL's antialiased kernel on uint8, so that every runtime can give the same bytes.
     """
 
@@ -34,3 +38,71 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.fit == "crop" and self.resize < self.resolution:
             raise ConfigError(f"Preprocess.resize = {self.resize}: at least the resolution, {self.resolution}")
+
+
+def resized_size(width: int, height: int, p: Preprocess) -> tuple[int, int]:
+    """(width, height) in pixels after the resize. Integer arithmetic, the same as torchvision's Resize for "crop"."""
+    if p.fit == "squash":
+        return p.resolution, p.resolution
+    if p.fit == "crop":
+        r = p.resize
+        return (r, r * height // width) if width <= height else (r * width // height, r)
+    r = p.resolution
+    return (r, max(1, r * height // width)) if width >= height else (max(1, r * width // height), r)
+
+
+def crop_box(width: int, height: int, p: Preprocess) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the input in the resized picture. Below 0 for "letterbox": bars are added.
+
+    Half pixels go to the even neighbour, as in torchvision's CenterCrop.
+    """
+    left, top = _half(width - p.resolution), _half(height - p.resolution)
+    return left, top, left + p.resolution, top + p.resolution
+
+
+def _half(n: int) -> int:
+    """n / 2, half to even."""
+    return n // 2 + (n // 2 & n & 1)
+
+
+def prepare(pixels: np.ndarray, p: Preprocess) -> np.ndarray:
+    """A decoded picture uint8 (H, W, 3) as the network sees it: uint8 (R, R, 3), resized and cut as Preprocess says.
+
+    With fit "crop" the bytes equal torchvision's Resize(antialias) and CenterCrop on a PIL image.
+    """
+    from PIL import Image
+
+    _check(pixels)
+    kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.kernel]
+    image = Image.fromarray(pixels)
+    image = image.resize(resized_size(*image.size, p), kernel)
+    box = crop_box(*image.size, p)
+    if p.fit == "letterbox":
+        canvas = Image.new("RGB", (p.resolution, p.resolution), (p.fill, p.fill, p.fill))
+        canvas.paste(image, (-box[0], -box[1]))
+        return np.array(canvas)
+    return np.array(image.crop(box))
+
+
+def squash(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A decoded picture uint8 (H, W, 3) as uint8 (side, side, 3), antialiased bilinear; augment undoes it."""
+    from PIL import Image
+
+    _check(pixels)
+    return np.array(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _check(pixels: np.ndarray) -> None:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
+        raise DataError(f"pixels {pixels.dtype} {pixels.shape}: expected uint8 (H, W, 3), as decode gives")
+
+
+def normalise(batch: "torch.Tensor", p: Preprocess) -> "torch.Tensor":
+    """(x / 255 - mean) / std: uint8 (N, 3, R, R) -> float32 of that shape, device and memory format."""
+    return normalise_unit(batch / 255, p)  # uint8 divides to float32
+
+
+def normalise_unit(x: "torch.Tensor", p: Preprocess) -> "torch.Tensor":
+    """(x - mean) / std of float pictures (N, 3, R, R) from 0 to 1. The steps and so the bits are torchvision's."""
+    mean, std = x.new_tensor(p.mean).view(3, 1, 1), x.new_tensor(p.std).view(3, 1, 1)
+    return (x - mean).div_(std)

@@ -1,0 +1,115 @@
+"""foveate data check | split: look at the pictures before you train on them."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveate.cli.options import Bad, BadFiles, Debug, Json, Seed, print_json
+
+app = typer.Typer(help="Check a data set, or write a split list.", no_args_is_help=True)
+
+Place = Annotated[
+    str,
+    typer.Argument(metavar="DIR", help="Folder of class folders (or train/ val/ test/), or a CSV.", show_default=False),
+]
+Share = typer.Option(min=0.0, max=0.9, help="Share of the pictures; 0 for none.")
+
+
+@app.command("check", epilog="Example: foveate data check photos --strict")
+def check_command(
+    data: Place,
+    as_json: Json = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings (leaks, duplicates) too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print every name, not the first 20 of each kind.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the whole report here: .json, .csv, else text.", show_default=False),
+    ] = None,
+    clean: Annotated[
+        Path | None,
+        typer.Option("--clean", help="Write a CSV of the pictures that are left without bad and double ones."),
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Pictures decoded at a time.")] = 2,
+    debug: Debug = False,
+) -> None:
+    """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes."""
+    from foveate.data.check import check
+    from foveate.data.report import as_csv, as_data, as_json_text, as_text
+    from foveate.data.split import write_clean_csv
+    from foveate.files import write_text
+
+    _check_csv("--clean", clean)
+    report = check(data, threads=threads, progress=_Progress())
+    if out is not None:
+        kinds = {".json": as_json_text, ".csv": as_csv}
+        write_text(out, kinds[out.suffix.lower()](report) if out.suffix.lower() in kinds else as_text(report, None))
+    dropped = None if clean is None else write_clean_csv(report, clean)
+    if as_json:
+        print_json({**as_data(report), "dropped": dropped})
+    else:
+        print(as_text(report, None if every else 20), end="")
+    if clean is not None and not as_json:
+        print(f"{clean}: {len(report.items) - (dropped or 0):,} pictures left, {dropped:,} double ones dropped")
+    if not report.good(strict):
+        raise typer.Exit(code=3)
+
+
+@app.command("split", epilog="Example: foveate data split photos --val 0.2 --test 0.1 --out photos.csv")
+def split_command(
+    data: Place,
+    out: Annotated[Path, typer.Option("--out", help="The CSV to write; it opens as DATA.", show_default=False)],
+    val: Annotated[float, Share] = 0.1,
+    test: Annotated[float, Share] = 0.1,
+    seed: Seed = 0,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by", metavar="REGEX", help="What it finds in a name stays in one split.", show_default=False
+        ),
+    ] = None,
+    bad_files: Bad = BadFiles.stop,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Write a split list path,label,split: stratified, seeded, groups and equal files kept together. Moves no file."""
+    from foveate.data.formats import shown
+    from foveate.data.index import open_data
+    from foveate.data.split import write_split_csv
+
+    _check_csv("--out", out)
+    dataset = open_data(data, seed=seed, val=val, test=test, bad_files=bad_files.value, group_by=group_by)
+    write_split_csv(dataset, out)
+    sizes = {name: len(part) for name, part in dataset.splits.items()}
+    if as_json:
+        told = {"splits": sizes, "classes": len(dataset.classes), "notes": list(dataset.notes)}
+        print_json({"out": shown(out), **told, "left_out": len(dataset.left_out), "fingerprint": dataset.fingerprint})
+        return
+    print(f"{shown(out)}: {', '.join(f'{name} {n:,}' for name, n in sizes.items())}")
+    for note in dataset.notes:
+        print(f"  {note}")
+
+
+def _check_csv(option: str, path: Path | None) -> None:
+    """Said before the work, not after it."""
+    from foveate.errors import ConfigError
+
+    if path is not None and path.suffix.lower() != ".csv":
+        raise ConfigError(f"{option} {path}: expected a name that ends with .csv")
+
+
+class _Progress:
+    """Lines on stderr: every second on a terminal, every 30 s elsewhere; nothing for what is done in a moment."""
+
+    def __init__(self) -> None:
+        self.pause_s = 1.0 if sys.stderr.isatty() else 30.0
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done and now - self.last >= self.pause_s:
+            self.last = now
+            left_s = (now - self.start) * (total - done) / done
+            print(f"checked {done:,} of {total:,} files, {left_s:.0f} s left", file=sys.stderr, flush=True)

@@ -1,0 +1,47 @@
+"""foveate eval: how good a model is on a split, with its interval."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from foveate.cli import show
+from foveate.cli.options import Data, Debug, Json, Model, model_folder, print_json
+
+EXAMPLE = "Example: foveate eval runs/photos-1/best photos --split test"
+SHOWN_CLASSES = 20
+
+
+def command(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure accuracy on labelled pictures.
+
+    The whole split and every class, each with its 95 % interval.
+    """
+    folder = model_folder(model)
+    from foveate.train.evaluate import evaluate_model
+
+    result = evaluate_model(folder, data, split=split)
+    if as_json:
+        print_json(result)
+    else:
+        print("\n".join(lines(result, split)))
+
+
+def lines(result: Mapping[str, Any], split: str) -> list[str]:
+    """The accuracy, then the classes from worst to best (the worst ones where there are many)."""
+    out = [f"{split:<9} {show.share(result['accuracy'], result['interval'], result['n'])}"]
+    rows = [(str(r["class"]), r) for r in result.get("per_class", [])]
+    rows = sorted((row for row in rows if row[1]["n"]), key=lambda row: row[1]["accuracy"])
+    wide = max((len(label) for label, _ in rows), default=0)
+    out += [
+        f"  {label:<{wide}}  {show.share(r['accuracy'], r['interval'], r['n'])}" for label, r in rows[:SHOWN_CLASSES]
+    ]
+    if len(rows) > SHOWN_CLASSES:
+        out.append(f"  the {SHOWN_CLASSES} worst of {len(rows):,} classes; --json has all")
+    return out

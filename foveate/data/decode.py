@@ -1,0 +1,210 @@
+"""Picture file -> uint8 RGB pixels, upright and whole, or BadImage. The rules for odd pictures are in docs/pictures.md.
+
+Pillow decodes, but only with the class of the format that was found, and from a copy of the file without its metadata.
+So no other decoder and no metadata parser ever sees the bytes, and Pillow's global settings and warnings play no part.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from foveate.data.formats import BadImage, Source, examine, open_picture, shown
+from foveate.data.headers import gif_first_frame, jpeg_segments, png_chunks
+from foveate.data.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
+from foveate.data.tiff import PIXEL_TAGS, tiff_directory
+from foveate.errors import ConfigError
+
+Colour = tuple[int, int, int]
+
+_DECODERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "GIF": GifImageFile,
+}
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_JPEG_NEEDED = {0xE0, 0xEE, *range(0xC0, 0xE0)}  # of the metadata only JFIF and Adobe say how colours are stored
+_PNG_NEEDED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
+
+
+def decode(source: Source, limits: Limits = DEFAULT_LIMITS, background: Colour = (255, 255, 255)) -> np.ndarray:
+    """The pixels of a picture file: uint8 (H, W, 3) RGB, upright; BadImage where not every pixel can be had.
+
+    source: path, or the bytes of a file. background: what shows through transparent pixels.
+    """
+    if ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise ConfigError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on and gives half-grey pictures; set it to False")
+    try:
+        data = source if isinstance(source, bytes) else _read(source, limits)
+        header = examine(Reader(data), limits)
+        image = _load(data, header, limits)
+        if image.mode != "RGB" or "transparency" in image.info:
+            image = _to_rgb(image, header, background)
+        if header.orientation != 1:
+            image = image.transpose(_UPRIGHT[header.orientation])
+        return np.array(image)
+    except Refused as refused:
+        raise BadImage(shown(source), refused.reason, refused.detail) from None
+    except MemoryError:
+        raise BadImage(shown(source), "too_large", "not enough memory to decode it; lower Limits.max_pixels") from None
+    except Exception as error:  # decoders raise what they like: OSError, SyntaxError, RuntimeError, ...
+        text = " ".join(str(error).split()) or type(error).__name__
+        reason = "truncated" if "truncated" in text.lower() else "unreadable"
+        raise BadImage(shown(source), reason, f"can not be decoded ({text}); copy it again or leave it out") from error
+
+
+def _read(path: str | Path, limits: Limits) -> bytes:
+    with open_picture(path, limits) as file:
+        return file.readall() or b""
+
+
+def _load(data: bytes, header: Header, limits: Limits) -> Image.Image:
+    """All pixels as stored, decoded."""
+    match header.format:
+        case "JPEG":
+            data = _lean_jpeg(data, limits)
+        case "PNG":
+            data = _lean_png(data, limits)
+        case "GIF":
+            data = _lean_gif(data, limits)
+        case "TIFF":
+            data = _lean_tiff(data)
+    image = _DECODERS[header.format](BytesIO(data))
+    stored = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
+    if image.size != stored:
+        raise Refused("unreadable", f"the header says {stored} pixels, the decoder {image.size}; leave it out")
+    if header.format == "TIFF":
+        image.im = Image.new(image.mode, stored).im  # else Pillow applies its own global pixel limit, which warns
+    image.load()
+    if header.format in ("PNG", "GIF"):
+        _check_whole(image, _DECODERS[header.format](BytesIO(data)))
+    return image
+
+
+def _check_whole(image: Image.Image, again: ImageFile.ImageFile) -> None:
+    """Refuse a PNG or GIF whose data end early. Pillow silently leaves the rest 0; on a canvas of ones it shows.
+
+    Rows are decoded from the top unless interlaced, so only a last row of zeros is a reason to look.
+    """
+    _, box, _, args = again.tile[0]
+    interlaced = args[1] if isinstance(args, tuple) else "interlace" in again.info  # GIF, PNG
+    if not interlaced and any(image.crop((0, image.height - 1, *image.size)).tobytes()):
+        return
+    again.im = Image.new(image.mode, image.size, (255,) * len(image.getbands())).im
+    again.load()
+    if again.crop(box).tobytes() != image.crop(box).tobytes():
+        raise Refused("truncated", "the data end before the picture does; copy it again")
+
+
+def _lean_jpeg(data: bytes, limits: Limits) -> bytes:
+    """The JPEG without EXIF, ICC, XMP, thumbnails, comments and the index of further pictures."""
+    parts, kept, end = [], 2, 0
+    for marker, start, end in jpeg_segments(Reader(data), limits):
+        if marker not in _JPEG_NEEDED:
+            parts.append(data[kept:start])
+            kept = end
+    if data.count(b"\xff\xda", end) >= limits.max_scans:
+        raise Refused("too_large", f"a JPEG of more than {limits.max_scans} scans; save it anew")
+    return b"".join((b"\xff\xd8", *parts, data[kept:])) if parts else data
+
+
+def _lean_png(data: bytes, limits: Limits) -> bytes:
+    """The PNG with only the chunks that hold pixels. Their checksums must be right; Pillow skips those of IDAT."""
+    view, parts = memoryview(data), [memoryview(data)[:8]]
+    for kind, start, length in png_chunks(Reader(data), limits):
+        if kind in _PNG_NEEDED:
+            end = start + length
+            if zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+                text = f"damaged: wrong checksum of {kind.decode()} at byte {start:,}; copy it again"
+                raise Refused("unreadable", text)
+            parts.append(view[start - 8 : end + 4])
+    return b"".join(parts)
+
+
+def _lean_gif(data: bytes, limits: Limits) -> bytes:
+    """The GIF with its first frame only, and the screen large enough for it."""
+    frame = gif_first_frame(Reader(data), limits)
+    control = bytearray(data[frame.control : frame.control + 8] if frame.control else b"")
+    if control:
+        control[3] &= 1  # how the frame is disposed of later does not matter
+    screen = data[:6] + struct.pack("<HH", *frame.size) + data[10 : frame.screen_end]
+    return b"".join((screen, control, data[frame.start : frame.end], b";"))
+
+
+def _lean_tiff(data: bytes) -> bytes:
+    """The TIFF with a directory of its own at the end, which holds only the tags that the pixels need."""
+    d = tiff_directory(Reader(data))
+    entries = [d.entries[tag] for tag in sorted(PIXEL_TAGS & d.entries.keys())]
+    data += bytes(-len(data) % 8)
+    # the field in the file's first bytes that says where the directory is
+    start, layout = (8, "Q") if d.big else (4, "I")
+    offset = struct.pack(d.order + layout, len(data))
+    count = struct.pack(d.order + ("Q" if d.big else "H"), len(entries))
+    return b"".join((data[:start], offset, data[start + len(offset) :], count, *entries, bytes(len(offset))))
+
+
+def _to_rgb(image: Image.Image, header: Header, background: Colour) -> Image.Image:
+    """Any mode as RGB: 16 bits and floats scaled, transparent pixels over the background."""
+    mode, clear = image.mode, image.info.get("transparency")
+    if mode == "F" or mode.startswith("I"):
+        grey = _scaled(np.asarray(image), header.bits)
+        if header.format == "TIFF" and image.tag_v2.get(262) == 0:  # type: ignore[attr-defined]  # white is zero
+            grey = 255 - grey
+        rgb = Image.fromarray(grey).convert("RGB")
+        if clear is None:
+            return rgb
+        opaque = Image.fromarray(np.where(np.asarray(image) == clear, np.uint8(0), np.uint8(255)))
+    elif mode in ("LA", "La", "PA", "RGBA") or clear is not None:
+        if clear is not None and header.format == "PNG" and mode in ("L", "RGB"):
+            image.info["transparency"] = _as_8bit(clear, header.bits)
+        whole = image.convert("LA").convert("RGBA") if mode == "La" else image.convert("RGBA")
+        rgb, opaque = whole.convert("RGB"), whole.getchannel("A")
+    elif mode in ("1", "L", "P", "CMYK", "YCbCr"):
+        return image.convert("RGB")
+    else:
+        raise Refused("format", f"colours of mode {mode}; convert it to RGB")
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(rgb, mask=opaque)
+    return canvas
+
+
+def _as_8bit(clear: int | Colour, bits: int) -> int | Colour:
+    """The colour that a PNG names as transparent, in the 8 bits to which Pillow brings the samples."""
+    if isinstance(clear, tuple):
+        return clear if bits == 8 else (clear[0] >> 8, clear[1] >> 8, clear[2] >> 8)
+    return clear * 255 // (2**bits - 1)
+
+
+def _scaled(samples: np.ndarray, bits: int) -> np.ndarray:
+    """Grey samples of 12, 16 or 32 bits, or floats, as uint8. Nothing is clipped and nothing is stretched to fit."""
+    low, high = samples.min(), samples.max()
+    if samples.dtype.kind == "f":
+        if not (low >= 0 and high <= 255):  # a NaN is refused, too
+            text = f"float samples from {low} to {high}; expected 0 to 1, or 0 to 255: scale them and save as PNG"
+            raise Refused("range", text)
+        return np.rint(samples * 255 if high <= 1 else samples).astype(np.uint8)
+    top = 2 ** min(bits, 16) - 1
+    if low < 0 or high > top:
+        raise Refused("range", f"samples from {low} to {high}; expected 0 to {top}: scale them and save as PNG")
+    return ((samples.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)

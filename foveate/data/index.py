@@ -1,0 +1,233 @@
+"""The index of a data set: which pictures, which classes, which splits. Reads headers, decodes nothing."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foveate.data.builtin import BUILT_IN, digits
+from foveate.data.formats import shown
+from foveate.data.holdout import alike, check_fractions, hold_out, units
+from foveate.data.kinds import KINDS
+from foveate.data.screen import HEADER_LIMIT, same_bytes, screen
+from foveate.data.structure import FATAL, structure
+from foveate.data.table import read_table
+from foveate.data.walk import SPLITS, Item, Listing, below, read_folder, some
+from foveate.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The samples of one split, in text order of their names.
+
+    paths: absolute, openable (built-in data: names such as "digits/0042"). labels: indices into Dataset.classes.
+    pixels: uint8 (N, H, W, 3), only built-in data. stamps: (size in bytes, mtime in ns) of every file when indexed.
+    groups: what must not be torn apart (patient, camera), "" for none; an empty tuple where nobody has named groups.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+    pixels: np.ndarray | None = None
+    stamps: tuple[tuple[int, int], ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Splits by name ("train", "val", "test") with one class index for all."""
+
+    name: str
+    root: str
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    notes: tuple[str, ...]
+    fingerprint: str  # SHA-256 of split, name below root, size and class of every sample, in order
+    left_out: tuple[tuple[str, str], ...]  # (path, reason)
+
+
+def open_data(
+    data: str | Path,
+    *,
+    seed: int = 0,
+    val: float = 0.1,
+    test: float = 0.1,
+    bad_files: str = "stop",
+    need_test: bool = True,
+    group_by: str | None = None,
+) -> Dataset:
+    """Index DATA: a folder of splits or of classes, a CSV path,label[,split,group], or the built-in "digits".
+
+    Classes are the names in train in text order; val and test are mapped by name.
+    Missing splits are cut from train, stratified, with the seed. val, test: their shares of what is there to be cut; 0
+    cuts none; need_test=False cuts no test. Members of a group stay together, and files with the same bytes (up to
+    HEADER_LIMIT pictures). group_by: a regular expression on the name below DATA; its first group, else the match, is
+    the group. bad_files: "stop" raises DataError; "skip" leaves them out and lists them.
+    A folder that is called digits is given as "./digits".
+    """
+    check_fractions(val, test)
+    if bad_files not in ("stop", "skip"):
+        raise ConfigError(f'bad_files = "{bad_files}": expected "stop" or "skip"')
+    shares = {"val": val, "test": test} if need_test else {"val": val}
+    if isinstance(data, str) and data in BUILT_IN:
+        return _built_in(data, shares, seed)
+    listing = read(data)
+    screened = screen(listing)
+    if screened.bad and bad_files == "stop":
+        raise DataError(_stop_line(listing, screened.bad))
+    notes = list(screened.notes)
+    if screened.bad:
+        notes.append(
+            f"{len(screened.bad):,} bad files left out: {some(below(listing.root, p) for p, _ in screened.bad)}"
+        )
+    found = structure(listing, screened.items)
+    for notice in [*listing.notices, *found]:
+        if notice.kind in FATAL:
+            raise DataError(f"{shown(notice.path if notice.kind == 'no_access' else listing.root)}: {notice.text}")
+    notes += _told(listing) + [notice.text for notice in found]
+    items = screened.items if group_by is None else _grouped(screened.items, listing.root, group_by)
+    items, cut = _cut(items, shares, seed)
+    return _dataset(listing, items, [*notes, *cut], tuple(screened.bad))
+
+
+def read(data: str | Path) -> Listing:
+    """The listing of a folder or a CSV, before any picture is opened."""
+    path = os.fspath(data)
+    if os.path.isdir(path):
+        return read_folder(path)
+    if os.path.isfile(path) and path.lower().endswith(".csv"):
+        return read_table(path)
+    if os.path.lexists(path):
+        raise DataError(f"{shown(path)}: expected a folder or a .csv file; unpack archives first")
+    raise DataError(f"{shown(path)}: no such folder or CSV file; built in: {', '.join(BUILT_IN)}")
+
+
+def changed(split: Split, indices: Sequence[int] | None = None) -> list[tuple[str, str]]:
+    """(path, "gone" or "changed") of the samples whose file has another size or modification time than when indexed.
+
+    Added files are not looked for: open the data again and compare fingerprints.
+    """
+    found = []
+    for i in range(len(split.stamps)) if indices is None else indices:
+        try:
+            status = os.stat(split.paths[i])
+        except OSError:
+            found.append((split.paths[i], "gone"))
+            continue
+        if (status.st_size, status.st_mtime_ns) != split.stamps[i]:
+            found.append((split.paths[i], "changed"))
+    return found
+
+
+def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
+    """One line for bad files: how many, the first, how to go on."""
+    first = "; ".join(
+        f"{shown(below(listing.root, path))} ({shown(reason.partition(':')[0])})" for path, reason in bad[:3]
+    )
+    more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    how = f"go on without them: --bad-files skip; see all: foveate data check {shown(listing.source)}"
+    return f"{len(bad):,} of {len(listing.items) + len(listing.missing):,} files can not be used: {first}{more}; {how}"
+
+
+def _told(listing: Listing) -> list[str]:
+    """One note for each kind of oddity that the walk met; hidden files are none."""
+    by_kind: dict[str, list[str]] = {}
+    for notice in listing.notices:
+        if notice.kind != "hidden":
+            by_kind.setdefault(notice.kind, []).append(below(listing.root, notice.path))
+    return [f"{KINDS[kind].title}: {some(paths)}" for kind, paths in by_kind.items()]
+
+
+def _grouped(items: list[Item], root: str, group_by: str) -> list[Item]:
+    """The items with the group that the expression finds in their names."""
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise ConfigError(f'group-by "{group_by}": not a regular expression ({error})') from None
+    grouped = []
+    for item in items:
+        match = pattern.search(below(root, item.path))
+        group = match.group(1 if pattern.groups else 0) if match else None
+        if not group:
+            name = shown(below(root, item.path))
+            raise DataError(f'group-by "{group_by}" finds no group in {name}; it must match every picture')
+        grouped.append(item._replace(group=group))
+    return grouped
+
+
+def _cut(items: list[Item], shares: dict[str, float], seed: int) -> tuple[list[Item], list[str]]:
+    """(items with no split left open, notes): val and test are cut where they are missing and a share is asked for."""
+    present = {item.split for item in items}
+    shares = {split: share for split, share in shares.items() if split not in present and share > 0}
+    fixed = [item for item in items if item.split not in ("", "train")]
+    pool = [item for item in items if item.split in ("", "train")]
+    if not shares:
+        return [item._replace(split="train") for item in pool] + fixed, _torn(items)
+    index = {name: i for i, name in enumerate(sorted({item.label for item in pool}))}
+    same = alike([item.group for item in pool]) + (same_bytes(pool) if len(items) <= HEADER_LIMIT else [])
+    splits = hold_out([index[item.label] for item in pool], units(len(pool), same), shares, seed)
+    cut = [item._replace(split=split) for item, split in zip(pool, splits, strict=True)]
+    what = " and ".join(f"{split} ({share:.0%})" for split, share in shares.items())
+    notes = [f"{what} cut from {'train' if 'train' in present else 'the class folders'}, stratified, with seed {seed}"]
+    for split in shares:
+        held = {item.label for item in cut if item.split == split}
+        if not held:
+            counted = f"{len(pool)} pictures in {len(index)} classes"
+            raise DataError(f"{counted} are too few to cut {split} from; add pictures or a {split}/ folder")
+        if len(held) < len(index):
+            notes.append(f"too few pictures to have any in {split}: {some(n for n in index if n not in held)}")
+    return cut + fixed, notes + _torn(cut + fixed)
+
+
+def _torn(items: list[Item]) -> list[str]:
+    """A note when a group stands in two splits (they were given so)."""
+    splits: dict[str, set[str]] = {}
+    for item in items:
+        if item.group:
+            splits.setdefault(item.group, set()).add(item.split)
+    torn = [group for group, where in splits.items() if len(where) > 1]
+    return [f"{KINDS['group_leak'].title}: {some(torn)}"] if torn else []
+
+
+def _dataset(listing: Listing, items: list[Item], notes: list[str], left_out: tuple[tuple[str, str], ...]) -> Dataset:
+    classes = tuple(sorted({item.label for item in items if item.split == "train"}))
+    index = {name: i for i, name in enumerate(classes)}
+    digest, splits = hashlib.sha256(), {}
+    for name in SPLITS:
+        part = [item for item in items if item.split == name]
+        if not part:
+            continue
+        splits[name] = Split(
+            tuple(item.path for item in part),
+            tuple(index[item.label] for item in part),
+            stamps=tuple((item.size_bytes, item.mtime_ns) for item in part),
+            groups=tuple(item.group for item in part) if any(item.group for item in part) else (),
+        )
+        for item in part:
+            line = f"{name}\0{below(listing.root, item.path)}\0{item.size_bytes}\0{item.label}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return Dataset(listing.name, listing.root, classes, splits, tuple(notes), digest.hexdigest(), left_out)
+
+
+def _built_in(name: str, shares: dict[str, float], seed: int) -> Dataset:
+    """A built-in data set, cut with the seed. Its fingerprint is of pixels, labels and splits."""
+    data = digits()
+    shares = {split: share for split, share in shares.items() if share > 0}
+    places = np.array(hold_out(data.labels, range(len(data.labels)), shares, seed))
+    splits = {}
+    digest = hashlib.sha256(data.pixels.tobytes() + bytes(data.labels) + "".join(places).encode())
+    for split in SPLITS:
+        chosen = np.flatnonzero(places == split)
+        if len(chosen):
+            paths, labels = tuple(data.names[i] for i in chosen), tuple(data.labels[i] for i in chosen)
+            splits[split] = Split(paths, labels, data.pixels[chosen])
+    notes = [f"{' and '.join(shares)} cut, stratified, with seed {seed}"] if shares else []
+    if os.path.isdir(name):
+        notes.append(f'the built-in "{name}" is used, not the folder of that name; write ./{name} for the folder')
+    return Dataset(name, "", data.classes, splits, tuple(notes), digest.hexdigest(), ())

@@ -1,0 +1,152 @@
+"""Loading: a split as squares of uint8 in memory when they fit, through workers when they do not. Both give the same bytes.
+
+Training pictures are stored squashed to S x S with their aspect ratio beside them; augment cuts undistorted crops out of them.
+Evaluation pictures are prepared exactly as prediction prepares them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from foveate.data.decode import decode
+from foveate.data.formats import BadImage
+from foveate.data.index import Split
+from foveate.data.preprocess import Preprocess, prepare, squash
+from foveate.data.random import epoch_order
+from foveate.errors import DataError
+
+Square = tuple[np.ndarray, float]  # uint8 (3, S, S) and width / height before squashing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pictures uint8 (N, 3, S, S); labels int64 (N,); aspect float32 (N,); samples int64 (N,), the indices in the split."""
+
+    pictures: torch.Tensor
+    labels: torch.Tensor
+    aspect: torch.Tensor
+    samples: np.ndarray
+
+
+class Pictures:
+    """One split, ready to be read in any order. Resident when `resident` is not None, else decoded again at every reading."""
+
+    def __init__(self, split: Split, side: int, ready: Callable[[np.ndarray], Square], background: tuple[int, int, int]):
+        self.split, self.side, self.background = split, side, background
+        self.labels = torch.tensor(split.labels, dtype=torch.int64)
+        self.ready = ready
+        self.keep = np.arange(len(split))  # samples that are used; a file left out is missing here
+        self.resident: torch.Tensor | None = None  # uint8 (len(keep), 3, S, S)
+        self.aspect = torch.ones(len(split))
+        self.left_out: list[tuple[str, str]] = []
+
+    def __len__(self) -> int:
+        return len(self.keep)
+
+    def read(self, i: int) -> Square:
+        """Sample i of the split; raises BadImage with its file name."""
+        if self.split.pixels is not None:
+            return self.ready(self.split.pixels[i])
+        return self.ready(decode(self.split.paths[i], background=self.background))
+
+    def load(self, threads: int = 2, bad_files: str = "stop", progress: Callable[[int], None] = lambda _: None) -> "Pictures":
+        """Decode everything once and keep it. A bad file stops with its name, or is left out (bad_files="skip")."""
+        store = torch.empty((len(self.split), 3, self.side, self.side), dtype=torch.uint8)
+        view, good = store.numpy(), np.ones(len(self.split), bool)
+
+        def one(i: int) -> None:
+            try:
+                view[i], self.aspect[i] = self.read(i)
+            except BadImage as error:
+                if bad_files != "skip":
+                    raise
+                good[i] = False
+                self.left_out.append((self.split.paths[i], str(error)))
+
+        with ThreadPoolExecutor(threads) as pool:
+            for done, _ in enumerate(pool.map(one, range(len(self.split)))):
+                if done % 256 == 0:
+                    progress(done)
+        self.left_out.sort()  # threads finish in any order
+        self.keep = np.flatnonzero(good)
+        if not len(self.keep):
+            raise DataError("no picture is left after leaving out the bad ones; see foveate data check")
+        self.resident = store if good.all() else store[torch.from_numpy(self.keep)]
+        return self
+
+    def gather(self, positions: Sequence[int] | np.ndarray) -> Batch:
+        """The batch at these positions in `keep`, from memory or from the files."""
+        samples = self.keep[np.asarray(positions)]
+        picked = torch.from_numpy(samples)
+        if self.resident is not None:
+            pictures = self.resident[torch.from_numpy(np.asarray(positions))]
+        else:
+            squares = [self.read(int(i)) for i in samples]
+            pictures = torch.from_numpy(np.stack([s for s, _ in squares]))
+            self.aspect[picked] = torch.tensor([a for _, a in squares], dtype=torch.float32)
+        return Batch(pictures, self.labels[picked], self.aspect[picked], samples)
+
+    def epoch(self, seed: int, epoch: int, batch: int, start: int = 0, workers: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from batch number `start` on. The order depends on (seed, epoch) alone; the short rest is dropped."""
+        order = epoch_order(len(self), seed, epoch)
+        steps = self.steps(batch)
+        yield from self._batches([order[i * batch : (i + 1) * batch] for i in range(start, steps)], workers)
+
+    def steps(self, batch: int) -> int:
+        """Batches in an epoch; a split smaller than a batch is one batch."""
+        return max(1, len(self) // batch)
+
+    def in_order(self, batch: int, workers: int = 0) -> Iterator[Batch]:
+        """All samples once, in order, the short rest included (evaluation)."""
+        yield from self._batches([np.arange(i, min(i + batch, len(self))) for i in range(0, len(self), batch)], workers)
+
+    def _batches(self, positions: list[np.ndarray], workers: int) -> Iterator[Batch]:
+        if self.resident is not None or workers == 0:
+            yield from map(self.gather, positions)
+            return
+        with ThreadPoolExecutor(workers) as pool:  # PIL decodes without the GIL; threads leave no orphans and share the picture memory
+            pending = [pool.submit(self.gather, p) for p in positions[: 2 * workers]]
+            for i in range(len(positions)):
+                yield pending.pop(0).result()
+                if i + 2 * workers < len(positions):
+                    pending.append(pool.submit(self.gather, positions[i + 2 * workers]))
+
+
+def training_pictures(split: Split, side: int, background: tuple[int, int, int] = (255, 255, 255)) -> Pictures:
+    """A split for augment: squashed to side x side by an antialiased kernel."""
+
+    def ready(pixels: np.ndarray) -> Square:
+        height, width = pixels.shape[:2]
+        return squash(pixels, side).transpose(2, 0, 1), width / height
+
+    return Pictures(split, side, ready, background)
+
+
+def evaluation_pictures(split: Split, preprocess: Preprocess) -> Pictures:
+    """A split prepared as prediction prepares its pictures: uint8 (3, resolution, resolution)."""
+
+    def ready(pixels: np.ndarray) -> Square:
+        return prepare(pixels, preprocess).transpose(2, 0, 1), 1.0
+
+    return Pictures(split, preprocess.resolution, ready, preprocess.background)
+
+
+def fits_in_memory(count: int, side: int, share: float = 0.4) -> bool:
+    """Whether count pictures of side x side fit into this share of the memory that is free now."""
+    return count * 3 * side * side <= share * free_bytes()
+
+
+def free_bytes() -> int:
+    """Free memory in bytes (Linux: MemAvailable, and the container's limit where there is one); 4 GiB where it can not be read."""
+    free = 4 * 2**30
+    meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
+    if meminfo.exists():
+        free = int(meminfo.read_text().split("MemAvailable:")[1].split()[0]) * 1024
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        free = min(free, int(text) - used)
+    return max(free, 0)

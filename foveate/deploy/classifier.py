@@ -1,0 +1,114 @@
+"""Classifier: a model folder, opened for prediction. Pictures go through the one decode and the one preprocessing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import nn
+
+from foveate.data.decode import decode
+from foveate.data.preprocess import Preprocess, prepare
+from foveate.deploy.parity import torch_logits
+from foveate.errors import ConfigError, DataError, WeightsError
+from foveate.train.artefact import ModelCard, load_model
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Picture: TypeAlias = "str | Path | bytes | np.ndarray | Image"
+Scores: TypeAlias = list[tuple[str, float]]
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained model with its class names and preprocessing. Made by load()."""
+
+    model: nn.Module  # in eval mode
+    card: ModelCard
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the logits."""
+        return self.card.classes
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How a picture becomes the network's input."""
+        return self.card.preprocess
+
+    def predict(self, pictures: Picture | Sequence[Picture], top: int = 5) -> Any:
+        """The `top` most likely classes with their probabilities (softmax), best first: [(label, probability), ...].
+
+        A picture is a path, the bytes of a file, an array uint8 (H, W, 3) of RGB or (H, W) of grey, or a PIL image.
+        A list or tuple of pictures gives a list of such lists. BadImage names a picture that can not be decoded.
+        """
+        if top < 1:
+            raise ConfigError(f"top = {top}: at least 1")
+        if isinstance(pictures, (list, tuple)):
+            return [self._best(row, top) for row in self.predict_logits(pictures)]
+        one: Any = pictures
+        return self._best(self.predict_logits([one])[0], top)
+
+    def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
+        """Logits float32 (N, K) of N pictures, in float32 on the model's device, 32 at a time."""
+        if not pictures:
+            return np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate(list(self._batches(pictures)))
+
+    @torch.inference_mode()
+    def _batches(self, pictures: Sequence[Picture]) -> Iterator[np.ndarray]:
+        for start in range(0, len(pictures), BATCH):
+            part = [pixels_of(p, self.preprocess.background) for p in pictures[start : start + BATCH]]
+            yield torch_logits(self.model, self.preprocess, [prepare(p, self.preprocess) for p in part])
+
+    def _best(self, logits: np.ndarray, top: int) -> Scores:
+        """Ties keep the order of the classes."""
+        z = logits.astype(np.float64)
+        shares = np.exp(z - z.max())
+        shares /= shares.sum()
+        order = np.argsort(-shares, kind="stable")[:top]
+        return [(self.classes[i], float(shares[i])) for i in order]
+
+
+def load(folder: str | Path) -> Classifier:
+    """Open a model folder (config.json + model.safetensors), such as runs/NAME/best.
+
+    WeightsError where there is no such folder or it is no model folder; load_model says what else is refused.
+    """
+    path = Path(folder)
+    if not path.exists():
+        raise WeightsError(f"{path}: no such folder; expected a model folder, such as runs/NAME/best")
+    if not path.is_dir():
+        raise WeightsError(f"{path}: a file; expected the model folder that holds it")
+    if not (path / "config.json").is_file():
+        inner = path / "best"
+        hint = f"did you mean {inner}?" if (inner / "config.json").is_file() else "it holds no config.json"
+        raise WeightsError(f"{path}: not a model folder; {hint}")
+    return Classifier(*load_model(path))
+
+
+def pixels_of(picture: Picture, background: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
+    """Any form of picture as uint8 (H, W, 3), RGB, upright."""
+    if isinstance(picture, (str, Path, bytes)):
+        return decode(picture, background=background)
+    if isinstance(picture, np.ndarray):
+        if picture.dtype == np.uint8 and picture.ndim == 2:
+            picture = np.repeat(picture[:, :, None], 3, axis=2)
+        return picture  # prepare refuses what is not uint8 (H, W, 3)
+    from PIL import Image, ImageOps
+
+    if not isinstance(picture, Image.Image):
+        raise DataError(f"a picture of type {type(picture).__name__}; expected a path, bytes, an array or a PIL image")
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
+        upright = upright.convert("RGB")
+    file = BytesIO()  # as a file, so that one set of rules decodes every mode
+    upright.save(
+        file, "TIFF" if upright.mode == "F" else "PNG", **({} if upright.mode == "F" else {"compress_level": 1})
+    )
+    return decode(file.getvalue(), background=background)

@@ -1,0 +1,193 @@
+"""Opening an ONNX classifier safely: our own checks before onnxruntime sees a byte, then one session on the CPU."""
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foveate.config import from_json, parse_json
+from foveate.data.preprocess import Preprocess
+from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
+
+MAX_BYTES = 2**31 - 1  # of a file: what protobuf can hold
+MAX_STRUCTURE_BYTES = 64 * 2**20  # of a file without its weights; ResNet-1001 has 2 MiB
+MAX_NODES = 100_000
+DOMAINS = ("", "ai.onnx")  # the standard operators; anything else may be somebody's native code
+REFUSED_OPS = ("If", "Loop", "Scan", "SequenceMap")  # a classifier needs none; a loop can run for ever
+
+
+@dataclass(frozen=True)
+class Session:
+    """An opened classifier."""
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    metadata: Mapping[str, str]
+    threads: int
+    size_bytes: int
+    _session: Any = field(repr=False)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Logits float32 (N, K) of pictures uint8 (N, H, W, 3), RGB, upright, any size. DataError for anything else."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+            raise DataError(f"images {images.dtype} {images.shape}: expected uint8 (N, H, W, 3), none of them 0")
+        try:
+            logits: np.ndarray = self._session.run(["logits"], {"image": images})[0]
+        except Exception as error:  # onnxruntime's own classes, and MemoryError
+            raise FoveateError(f"the model failed on pictures {images.shape}: {_first_line(error)}") from error
+        return logits
+
+
+def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
+    """Open an ONNX file that export_onnx wrote, or its bytes, on the CPU with that many threads.
+
+    WeightsError, before onnxruntime sees the file, for: not a regular file, too large, not ONNX, data outside the file,
+    operators that are not standard, loops and branches, functions, too many nodes, or not a classifier of foveate.
+    """
+    if threads < 1:
+        raise ConfigError(f"threads = {threads}: at least 1")
+    name = "ONNX bytes" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    try:
+        metadata, classes, preprocess = inspect(data)
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error.__cause__
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise WeightsError(f"{name}: onnxruntime can not load it: {_first_line(error)}") from error
+    return Session(classes, preprocess, metadata, threads, len(data), session)
+
+
+def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
+    """(metadata, classes, preprocessing) of an ONNX classifier after all checks; WeightsError where one fails."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if len(data) > MAX_BYTES:
+        raise WeightsError(f"{len(data):,} bytes; at most {MAX_BYTES:,}")
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, RuntimeError, ValueError) as error:
+        raise WeightsError("not an ONNX file, or damaged") from error
+    if not model.graph.node:
+        raise WeightsError("not an ONNX file: it holds no graph")
+    _check_structure(model, len(data))
+    metadata = {item.key: item.value for item in model.metadata_props}
+    try:
+        names = parse_json(metadata.get("classes", ""), "classes")
+        preprocess: Preprocess = from_json(Preprocess, metadata.get("preprocess", ""), "preprocess")
+    except ConfigError as error:
+        raise WeightsError(f"not a classifier that foveate exported ({error})") from None
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise WeightsError("not a classifier that foveate exported (classes: expected a list of texts)")
+    _check_interface(model.graph, len(names))
+    return metadata, tuple(names), preprocess
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a regular file that is not too large. A pipe or a device is never read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb") as file:
+            info = os.fstat(descriptor)
+            if not stat.S_ISREG(info.st_mode):
+                raise WeightsError(f"{path}: not a regular file; expected an ONNX file")
+            if info.st_size > MAX_BYTES:
+                raise WeightsError(f"{path}: {info.st_size:,} bytes; at most {MAX_BYTES:,}")
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise WeightsError(f"{path}: {(error.strerror or str(error)).lower()}; expected an ONNX file") from None
+
+
+def _check_structure(model: "ModelProto", size_bytes: int) -> None:
+    """No data outside the file, only standard operators, no loops, not too many nodes; in graphs inside graphs, too."""
+    if model.functions or model.training_info:
+        raise WeightsError("it holds functions or training graphs; a classifier needs none")
+    for opset in model.opset_import:
+        if opset.domain not in DOMAINS:
+            raise WeightsError(f'operators of "{opset.domain}"; only standard ONNX operators are run')
+    nodes = weight_bytes = 0
+    for graph in _graphs(model.graph):
+        nodes += len(graph.node)
+        if nodes > MAX_NODES:
+            raise WeightsError(f"over {MAX_NODES:,} nodes; no classifier has so many")
+        for tensor in _tensors(graph):
+            weight_bytes += tensor.ByteSize()
+            if tensor.external_data or tensor.data_location != tensor.DEFAULT:
+                raise WeightsError(
+                    f'the weights "{tensor.name}" are outside the file; export it with its weights inside'
+                )
+        for node in graph.node:
+            if node.domain not in DOMAINS:
+                raise WeightsError(f'operator {node.op_type} of "{node.domain}"; only standard ONNX operators are run')
+            if node.op_type in REFUSED_OPS:
+                raise WeightsError(f"operator {node.op_type}; loops and branches are not run")
+    if size_bytes - weight_bytes > MAX_STRUCTURE_BYTES:
+        raise WeightsError(f"{size_bytes - weight_bytes:,} bytes beside the weights; at most {MAX_STRUCTURE_BYTES:,}")
+
+
+def _graphs(graph: "GraphProto") -> Iterator["GraphProto"]:
+    """A graph and all graphs inside its nodes. Protobuf itself ends nesting at 100 levels."""
+    yield graph
+    for attribute in _attributes(graph):
+        if attribute.HasField("g"):
+            yield from _graphs(attribute.g)
+        for inner in attribute.graphs:
+            yield from _graphs(inner)
+
+
+def _attributes(graph: "GraphProto") -> Iterator["AttributeProto"]:
+    for node in graph.node:
+        yield from node.attribute
+
+
+def _tensors(graph: "GraphProto") -> Iterator["TensorProto"]:
+    """All tensors stored in a graph itself."""
+    yield from graph.initializer
+    sparse = list(graph.sparse_initializer)
+    for attribute in _attributes(graph):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("sparse_tensor"):
+            sparse.append(attribute.sparse_tensor)
+        sparse.extend(attribute.sparse_tensors)
+    for tensor in sparse:
+        yield tensor.values
+        yield tensor.indices
+
+
+def _check_interface(graph: "GraphProto", classes: int) -> None:
+    """One picture input, one row of logits a picture out, as many as there are class names."""
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [_shape(v) for v in graph.input if v.name not in stored]
+    outputs = [_shape(v) for v in graph.output]
+    if len(inputs) != 1 or inputs[0][:2] != ("image", 2) or len(inputs[0][2]) != 4 or inputs[0][2][3] != 3:
+        raise WeightsError(f"inputs {inputs}: expected one, image uint8 (N, H, W, 3)")
+    if len(outputs) != 1 or outputs[0][:2] != ("logits", 1) or outputs[0][2][1:] != (classes,):
+        raise WeightsError(f"outputs {outputs}: expected one, logits float32 (N, {classes}), a name a class")
+
+
+def _shape(value: "ValueInfoProto") -> tuple[str, int, tuple[int, ...]]:
+    """(name, element type, shape with 0 for what is free)."""
+    tensor = value.type.tensor_type
+    return value.name, tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,214 @@
+"""The end of a run: test the best model, export it, check parity on real pictures, measure it, and write model folder and report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foveate.config import parse_json, to_dict, to_json
+from foveate.data.index import Dataset, Split
+from foveate.data.load import Pictures, evaluation_pictures
+from foveate.files import read_lines, write_folder, write_json
+from foveate.train.checkpoint import Progress
+from foveate.train.engine import Job, Listener
+from foveate.train.evaluate import labels_of, log_softmax, metrics, predict_logits
+
+if TYPE_CHECKING:
+    from foveate.run import Plan, Run
+
+PARITY_PICTURES = 32  # real pictures on which the exported file must agree with torch
+MISTAKES = 24  # shown in the report
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Test logits and what they were computed on."""
+
+    pictures: Pictures
+    logits: np.ndarray
+    report: dict[str, Any]
+
+
+def finish(
+    folder: Path, plan: "Plan", dataset: Dataset, job: Job, progress: Progress, seconds: float, listener: Listener
+) -> "Run":
+    """Everything after the last step. Nothing here changes the weights; a parity failure leaves no model.onnx behind."""
+    import torch
+
+    from foveate.cost.count import cost
+    from foveate.deploy.export import export_onnx
+    from foveate.deploy.measure import measure_latency
+    from foveate.deploy.parity import check_parity, require_parity
+    from foveate.deploy.runtime import open_session
+    from foveate.report import write_report
+    from foveate.run import Run, read
+    from foveate.train.artefact import Metric, ModelCard, load_model, model_files
+
+    listener("stage", {"text": "testing, exporting and measuring"})
+    model, card = load_model(folder / "best")
+    split = "test" if "test" in dataset.splits else "val"
+    tested = test(model, read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener), job, split)
+    threads = plan.threads or torch.get_num_threads()
+    onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
+    session = open_session(onnx, threads)
+    parity = check_parity(model, plan.preprocess, session, real_pictures(dataset.splits[split], PARITY_PICTURES))
+    require_parity(parity)
+    latency = measure_latency(onnx, plan.preprocess, threads)
+    low, high = tested.report["interval"]
+    metric = Metric(name="accuracy", value=tested.report["accuracy"], n=tested.report["n"], split=split, low=low, high=high, seed=plan.recipe.seed)
+    card = ModelCard(card.architecture, card.classes, card.preprocess, dict(card.provenance), (*card.metrics, metric))
+    files = model_files(card, model.state_dict())
+    write_folder(folder / "best", {**files, "model.onnx": onnx})
+    counted = cost(card.architecture, resolution=plan.preprocess.resolution)
+    story = parse_json((folder / "story.json").read_bytes(), "story.json")
+    result = {
+        "title": folder.name,
+        "command": plan.command,
+        "created": environment_of(folder)["created"],
+        "version": plan.version,
+        "seed": plan.recipe.seed,
+        "device": latency.device,
+        "threads": threads,
+        "environment": environment_of(folder),
+        "data": data_report(dataset, job),
+        "budget": {**to_dict(plan.budget), "text": budget_text(plan)},
+        "candidates": story.get("candidates", []),
+        "training": {
+            "recipe": to_dict(plan.recipe),
+            "curves": progress.rows,
+            "seconds": seconds,
+            "epochs": plan.recipe.epochs,
+            "best_epoch": progress.best_epoch,
+        },
+        "test": tested.report,
+        "cost": {**to_dict(cost_dict(counted)), "size_bytes": len(onnx), "weights_bytes": len(files["model.safetensors"])},
+        "latency": to_dict(latency),
+        "parity": vars(parity),
+        "alternatives": story.get("alternatives", []),
+    }
+    write_json(folder / "result.json", result)
+    report = write_report(folder, result, worst_mistakes(tested, job.classes))
+    summary = summarise(folder, plan, result, story, report)
+    write_json(folder / "summary.json", summary)
+    return Run(folder, summary)
+
+
+def test(model: Any, pictures: Pictures, job: Job, split: str) -> Tested:
+    """The whole split once, in evaluation mode."""
+    logits = predict_logits(model, pictures, job.preprocess)
+    return Tested(pictures, logits, metrics(logits, labels_of(pictures), job.classes, split))
+
+
+def real_pictures(split: Split, count: int) -> list[np.ndarray]:
+    """Some pictures of a split as they are, uint8 (H, W, 3), spread evenly; a file that can not be read any more is passed over."""
+    from foveate.data.decode import decode
+    from foveate.errors import DataError
+
+    found = []
+    for i in range(0, len(split), max(1, len(split) // count)):
+        try:
+            found.append(split.pixels[i] if split.pixels is not None else decode(split.paths[i]))
+        except DataError:
+            continue
+    return found[:count]
+
+
+def worst_mistakes(tested: Tested, classes: tuple[str, ...]) -> list[Any]:
+    """The wrong answers that were most certain, as pictures."""
+    from foveate.report import Mistake
+
+    labels = labels_of(tested.pictures)
+    sure = np.exp(log_softmax(tested.logits))
+    guess = sure.argmax(1)
+    wrong = np.flatnonzero(guess != labels)
+    wrong = wrong[np.argsort(-sure[wrong, guess[wrong]])][:MISTAKES]
+    batch = tested.pictures.gather(wrong) if len(wrong) else None
+    return [
+        Mistake(
+            path=tested.pictures.split.paths[tested.pictures.keep[i]],
+            pixels=batch.pictures[j].numpy().transpose(1, 2, 0),
+            true=classes[labels[i]],
+            predicted=classes[guess[i]],
+            probability=float(sure[i, guess[i]]),
+        )
+        for j, i in enumerate(wrong)
+        if batch is not None
+    ]
+
+
+def data_report(dataset: Dataset, job: Job) -> dict[str, Any]:
+    """The data part of the report: counts by split and class, what was left out and why."""
+    counts = {
+        name: dict(zip(dataset.classes, np.bincount(split.labels, minlength=len(dataset.classes)).tolist(), strict=True))
+        for name, split in dataset.splits.items()
+    }
+    left_out = [*dataset.left_out, *job.train.left_out, *job.val.left_out]
+    return {
+        "name": dataset.name,
+        **{name: len(split) for name, split in dataset.splits.items()},
+        "classes": list(dataset.classes),
+        "counts": counts,
+        "left_out": [list(pair) for pair in left_out],
+        "notes": list(dataset.notes),
+        "fingerprint": dataset.fingerprint,
+    }
+
+
+def cost_dict(counted: Any) -> dict[str, Any]:
+    """The part of a Cost that the report shows."""
+    layers = [{"name": x.name, "kind": x.kind, "params": x.params, "macs": x.macs, "output": list(x.output)} for x in counted.layers]
+    return {"params": counted.params, "macs": counted.macs, "resolution": counted.resolution, "layers": layers}
+
+
+def environment_of(folder: Path) -> Mapping[str, Any]:
+    """env.json of a run."""
+    data: Mapping[str, Any] = parse_json((folder / "env.json").read_bytes(), "env.json")
+    return data
+
+
+def budget_text(plan: "Plan") -> str:
+    """The budget as one line."""
+    b = plan.budget
+    parts = [
+        f"<= {b.max_latency_ms:g} ms" if b.max_latency_ms else "",
+        f"<= {b.max_size_bytes / 1e6:g} MB" if b.max_size_bytes else "",
+        f"<= {b.max_macs / 1e6:g} M multiply-adds" if b.max_macs else "",
+    ]
+    return " and ".join(p for p in parts if p) or "no limit"
+
+
+def summarise(folder: Path, plan: "Plan", result: Mapping[str, Any], story: Mapping[str, Any], report: Path) -> dict[str, Any]:
+    """What --json prints and the closing text is made of."""
+    data, test_part = result["data"], result["test"]
+    raced = [c for c in result["candidates"] if c.get("val_accuracy") is not None]
+    epochs = read_lines(folder / "metrics.jsonl")
+    return {
+        "run": str(folder),
+        "model": plan.model,
+        "resolution": plan.preprocess.resolution,
+        "test_accuracy": test_part["accuracy"],
+        "test_interval": test_part["interval"],
+        "test_n": test_part["n"],
+        "test_split": test_part["split"],
+        "latency_ms": result["latency"]["median_ms"],
+        "size_bytes": result["cost"]["size_bytes"],
+        "macs": result["cost"]["macs"],
+        "params": result["cost"]["params"],
+        "report": str(report),
+        "data": {
+            "name": data["name"],
+            **{name: data.get(name, 0) for name in ("train", "val", "test")},
+            "classes": len(data["classes"]),
+            "left_out": len(data["left_out"]),
+        },
+        "budget": result["budget"],
+        "race": raced,
+        "race_seconds": story.get("race_seconds", 0.0),
+        "epochs": len(epochs),
+        "threads": result["threads"],
+        "runtime": result["latency"]["runtime"],
+        "seed": plan.recipe.seed,
+        "parity": result["parity"],
+    }

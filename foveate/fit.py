@@ -1,0 +1,113 @@
+"""fit: a folder of pictures and a budget in, the best classifier that fits out. The product, in one readable file."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+from foveate.candidates import Candidate, affordable, candidates, measure_all
+from foveate.config import replace, to_dict
+from foveate.data.index import Dataset, open_data
+from foveate.errors import ConfigError
+from foveate.files import free_name
+from foveate.race import race, rows
+from foveate.recipes import RECIPES
+from foveate.run import Budget, Plan, Run, announce, command_line, complete, is_small, silent
+from foveate.train.engine import Listener, whole_epochs
+from foveate.train.recipe import Recipe
+
+RACE_SHARE = 0.25  # of the time, at most
+END_S = 20.0  # testing, export, parity, latency, report
+
+
+def fit(
+    data: str | Path,
+    *,
+    max_latency_ms: float | None = None,
+    max_size_bytes: int | None = None,
+    max_macs: int | None = None,
+    time_s: float = 600.0,
+    weights: str | None = None,
+    models: str | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    seed: int = 0,
+    threads: int | None = None,
+    bad_files: Literal["stop", "skip"] = "stop",
+    listener: Listener | None = None,
+) -> Run:
+    """Find, train, export and measure the best classifier of these pictures within a budget.
+
+    max_latency_ms: median of one picture in ONNX Runtime on this device with `threads` threads. max_size_bytes: the exported file.
+    max_macs: multiply-adds of one picture. time_s: wall time for everything, about. weights: "lite", a model folder, a file (then with
+    models). models: a pattern of names to choose from. Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
+    """
+    import torch
+
+    listener = listener or silent
+    begun = time.monotonic()
+    budget = Budget(max_latency_ms=max_latency_ms, max_size_bytes=max_size_bytes, max_macs=max_macs, time_s=time_s)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    threads = threads or torch.get_num_threads()
+
+    measured = measure_all(candidates(dataset, weights, models), dataset.classes, budget, threads, listener)
+    fitting = affordable(measured, budget)
+    recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
+    raced_from = time.monotonic()
+    entries = race(fitting, dataset, recipe, RACE_SHARE * time_s, bad_files, listener) if len(fitting) > 1 else []
+    winner = (entries[0].measured if entries else fitting[0]).candidate
+    story = {
+        "candidates": rows(entries, measured, fitting, len(dataset.splits["val"])),
+        "race_seconds": time.monotonic() - raced_from,
+    }
+
+    left_s = begun + time_s - time.monotonic() - END_S
+    listener("stage", {"text": f"timing {winner.model}"})
+    recipe = in_time(recipe, winner, dataset, left_s)
+    plan = Plan(
+        data=str(data),
+        model=winner.model,
+        architecture=to_dict(winner.config),
+        recipe=recipe,
+        preprocess=winner.preprocess,
+        weights=weights,
+        head_start=weights is not None,
+        bad_files=bad_files,
+        threads=threads,
+        budget=budget,
+        fingerprint=dataset.fingerprint,
+        command=command_line(),
+    )
+    return complete(free_name(runs, name or dataset.name), plan, dataset, listener, story=story)
+
+
+def recipe_name(dataset: Dataset, weights: str | None) -> str:
+    """Which recipe these pictures call for."""
+    if weights is not None:
+        return "finetune"
+    if not is_small(dataset):
+        return "baseline"
+    return "small_pictures" if is_grey(dataset) else "cifar_standard"
+
+
+def is_grey(dataset: Dataset) -> bool:
+    """Whether the first pictures have no colour: scans of digits or letters, which must not be mirrored."""
+    from foveate.finish import real_pictures
+
+    return all((p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all() for p in real_pictures(dataset.splits["train"], 8))
+
+
+def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float) -> Recipe:
+    """The recipe with as many epochs as the time allows (at most its own), precision and layout settled by the probe."""
+    import torch
+
+    from foveate.train.probe import settle
+
+    if seconds <= 0:
+        raise ConfigError("--time is too short: measuring and racing used all of it; give more, or name one model with --models")
+    size = recipe.resolution or winner.preprocess.resolution
+    recipe, timings = settle(winner.config, recipe, size, recipe.batch, torch.device("cpu"))
+    step_s = min(t.step_s for t in timings)
+    per_epoch = max(1, len(dataset.splits["train"]) // recipe.batch)
+    return replace(recipe, epochs=whole_epochs(seconds, 0.85 / step_s, per_epoch, most=recipe.epochs))
+
+

@@ -1,0 +1,281 @@
+"""A run: data, a network and a recipe in; a run folder with a trained, exported, measured model and its report out."""
+
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from foveate import __version__
+from foveate.config import NonNegative, Positive, from_dict, override, parse_json, pick, record, replace, to_dict
+from foveate.data.index import Dataset, Split, open_data
+from foveate.data.load import Pictures, evaluation_pictures, fits_in_memory, training_pictures
+from foveate.data.preprocess import Preprocess
+from foveate.errors import ConfigError, DataError
+from foveate.files import folder_lock, free_name, write_json
+from foveate.recipes import RECIPES
+from foveate.train.engine import Job, Listener, run_training
+from foveate.train.loop import State
+from foveate.train.recipe import Recipe
+from foveate.train.signals import stop_on_signals
+from foveate.zoo import FAMILIES, build, config_from, variant
+
+
+def silent(kind: str, fields: Mapping[str, Any]) -> None:
+    """A listener that hears nothing."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what to say of it (JSON-able)."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+
+@record
+class Budget:
+    """What the device can afford; None: no limit."""
+
+    max_latency_ms: Positive | None = None
+    max_size_bytes: int | None = None
+    max_macs: int | None = None
+    time_s: NonNegative | None = None
+
+
+@record
+class Plan:
+    """recipe.json: everything that a run needs to be done again or to go on."""
+
+    data: str
+    model: str
+    architecture: dict[str, Any]  # a zoo config as plain data
+    recipe: Recipe
+    preprocess: Preprocess
+    weights: str | None = None
+    head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
+    bad_files: Literal["stop", "skip"] = "stop"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 0  # of the latency measurement; 0: all
+    budget: Budget = Budget()
+    fingerprint: str = ""  # of the data
+    command: str = ""
+    version: str = __version__
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.model, self.fingerprint))
+
+
+def train(
+    data: str | Path,
+    model: str,
+    *,
+    recipe: str | Recipe = "baseline",
+    overrides: Sequence[str] = (),
+    weights: str | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    resume: str | Path | None = None,
+    seed: int = 0,
+    device: Literal["cpu", "cuda"] = "cpu",
+    bad_files: Literal["stop", "skip"] = "stop",
+    listener: Listener | None = None,
+) -> Run:
+    """Train one named model on data and finish the run (test, ONNX, latency, report).
+
+    overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128" the input.
+    resume: a run folder; everything else then comes from its recipe.json. Raises ConfigError, DataError, Interrupted.
+    """
+    listener = listener or silent
+    if resume is not None:
+        return resume_run(resume, listener)
+    config = variant(model)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    config = replace(config, num_classes=len(dataset.classes))
+    chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe
+    preprocess = default_preprocess(config, dataset, weights)
+    for text in overrides:
+        room, _, rest = text.partition(".")
+        if room == "model":
+            config = override(config, [rest])
+        elif room == "preprocess":
+            preprocess = override(preprocess, _with_resize(rest))
+        else:
+            chosen = override(chosen, [text])
+    plan = Plan(
+        data=str(data),
+        model=model,
+        architecture=to_dict(config),
+        recipe=replace(chosen, seed=seed),
+        preprocess=preprocess,
+        weights=weights,
+        head_start=weights is not None,
+        bad_files=bad_files,
+        device=device,
+        fingerprint=dataset.fingerprint,
+        command=command_line(),
+    )
+    folder = free_name(runs, name or dataset.name)
+    return complete(folder, plan, dataset, listener)
+
+
+def _with_resize(text: str) -> list[str]:
+    """A new resolution takes its usual resize along."""
+    key, _, value = text.partition("=")
+    if key == "resolution" and value.isdigit():
+        return [f"resize={round(int(value) * 8 / 7)}", text] if int(value) > 224 else [text, f"resize={round(int(value) * 8 / 7)}"]
+    return [text]
+
+
+def resume_run(folder: str | Path, listener: Listener) -> Run:
+    """Go on with an interrupted run from its newest checkpoint."""
+    folder = Path(folder)
+    if not (folder / "recipe.json").is_file():
+        raise ConfigError(f"{folder}: no recipe.json here; expected a run folder such as runs/photos-1")
+    plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
+    dataset = announce(open_data(plan.data, seed=plan.recipe.seed, bad_files=plan.bad_files), listener)
+    if dataset.fingerprint != plan.fingerprint:
+        raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
+    return complete(folder, plan, dataset, listener, resume=True)
+
+
+def complete(folder: Path, plan: Plan, dataset: Dataset, listener: Listener, *, resume: bool = False, story: Mapping[str, Any] | None = None) -> Run:
+    """Train by the plan in its folder and finish: test, export, measure, report. story: what fit has to tell (candidates, race)."""
+    import torch
+
+    from foveate.finish import finish
+    from foveate.train.probe import settle
+
+    with folder_lock(folder):
+        if plan.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+        config = config_from(plan.architecture, "recipe.json: architecture")
+        if not resume:
+            size = plan.recipe.resolution or plan.preprocess.resolution
+            recipe, _ = settle(config, plan.recipe, size, plan.recipe.batch, torch.device(plan.device))
+            plan = replace(plan, recipe=recipe)
+            write_json(folder / "recipe.json", plan)
+            write_json(folder / "env.json", environment())
+            write_json(folder / "story.json", story or {})
+        with stop_on_signals() as stop:
+            begun = time.monotonic()
+            job = make_job(plan, config, dataset, listener)
+            state = start(plan, config, job, listener)
+            progress = run_training(folder, state, job, listener, stop, resume=resume)
+            seconds = time.monotonic() - begun
+        return finish(folder, plan, dataset, job, progress, seconds, listener)
+
+
+def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> Job:
+    """The pictures of a plan, in memory where they fit."""
+    side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
+    listener("stage", {"text": f"reading {len(dataset.splits['train']):,} pictures"})
+    training = read(training_pictures(dataset.splits["train"], side, plan.preprocess.background), plan.bad_files, listener)
+    val = read(evaluation_pictures(dataset.splits["val"], plan.preprocess), plan.bad_files, listener)
+    provenance = {"data": dataset.name, "fingerprint": dataset.fingerprint, "model": plan.model, "weights": plan.weights, "version": __version__}
+    label = f"{plan.model} ({plan.preprocess.resolution} px)"
+    return Job(label, training, val, plan.preprocess, plan.recipe, dataset.classes, provenance)
+
+
+def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
+    """Load what fits into memory; the rest streams. Pictures left out are said."""
+    if fits_in_memory(len(pictures), pictures.side):
+        pictures.load(threads=os.cpu_count() or 1, bad_files=bad_files)
+        for path, reason in pictures.left_out:
+            listener("warning", {"text": f"left out {path}: {reason}"})
+    return pictures
+
+
+def start(plan: Plan, config: Any, job: Job, listener: Listener) -> State:
+    """A freshly initialised State: seeded weights, or published ones with the classifier fitted on top."""
+    import torch
+
+    from foveate.train.head import probe_of, start_head
+    from foveate.zoo.weights import load_weights
+
+    torch.manual_seed(plan.recipe.seed)
+    model, head = build(config), FAMILIES[config.family].head
+    if plan.weights is not None:
+        load_weights(model, plan.weights, except_head=True)
+        if plan.head_start:
+            listener("stage", {"text": "fitting the classifier on the published features"})
+            frozen = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
+            start_head(model, head[0].rstrip("."), probe_of(model, frozen, job.val, plan.preprocess, len(job.classes)))
+    return State(model, build(config) if plan.recipe.ema > 0 else None, plan.recipe, head, plan.device)
+
+
+def store_side(size: int, dataset: Dataset) -> int:
+    """Side of the stored training squares: the training size where pictures are small, a margin of 1/7 for crops where they are large."""
+    return size if is_small(dataset) else round(size * 8 / 7)
+
+
+def is_small(dataset: Dataset) -> bool:
+    """Whether the pictures are thumbnails (64 pixels or less): judged on the first ones of the training split."""
+    return max(max(side for side in shape) for shape in sample_shapes(dataset.splits["train"])) <= 64
+
+
+def sample_shapes(split: Split, count: int = 8) -> list[tuple[int, int]]:
+    """(width, height) of a few pictures, from their headers."""
+    if split.pixels is not None:
+        return [(split.pixels.shape[2], split.pixels.shape[1])]
+    from foveate.data.formats import probe
+
+    step = max(1, len(split) // count)
+    headers = [probe(path) for path in split.paths[::step][:count]]
+    return [(h.width, h.height) for h in headers]
+
+
+def default_preprocess(config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
+    """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs."""
+    from foveate.zoo.weights import weights_info
+
+    if weights is not None and (info := weights_info(config, weights)):
+        return Preprocess(**info)
+    size = config.resolution
+    if is_small(dataset):
+        return Preprocess(resolution=size, resize=size, fit="squash")
+    return Preprocess(resolution=size, resize=round(size * 8 / 7))
+
+
+def announce(dataset: Dataset, listener: Listener) -> Dataset:
+    """Tell the listener what was found."""
+    listener("data", data_summary(dataset))
+    return dataset
+
+
+def data_summary(dataset: Dataset) -> dict[str, Any]:
+    """Names and counts of the data, as the closing text and --json give them."""
+    counts = {name: len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("train", "val", "test")}
+    return {"name": dataset.name, **counts, "classes": len(dataset.classes), "left_out": len(dataset.left_out)}
+
+
+def environment() -> dict[str, Any]:
+    """env.json: versions and device, for whoever repeats the run."""
+    import numpy
+    import onnxruntime
+    import torch
+
+    from foveate.cost.latency import device_name
+
+    return {
+        "foveate": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "system": platform.platform(),
+        "device": device_name(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def command_line() -> str:
+    """How this process was called, for "how to reproduce"."""
+    return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])

@@ -1,0 +1,151 @@
+"""The engine of a run: steps, epochs, evaluation, best and last model folders, checkpoints, signals."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.config import to_json
+from foveate.data.load import Pictures
+from foveate.data.preprocess import Preprocess
+from foveate.errors import FoveateError, Interrupted
+from foveate.files import crashpoint, recover_folder, sweep, write_folder, write_text
+from foveate.train import checkpoint
+from foveate.train.artefact import Metric, ModelCard, model_files
+from foveate.train.checkpoint import Progress
+from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
+from foveate.train.loop import State, Step, train
+from foveate.train.recipe import Recipe
+from foveate.train.signals import Stop
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what; pictures are read only."""
+
+    label: str  # shown beside the progress bar
+    train: Pictures
+    val: Pictures
+    preprocess: Preprocess
+    recipe: Recipe
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+
+def run_epochs(state: State, job: Job, progress: Progress, listener: Listener, after_step: Callable[[], None], stop_at: int = 0) -> None:
+    """Train to the end of the recipe (or to epoch stop_at), adding a row to progress after every epoch.
+
+    Rows hold no times, so that a resumed run writes the same bytes as one that never stopped.
+    """
+    per_epoch = job.train.steps(min(job.recipe.batch, len(job.train)))
+    begun, first = time.monotonic(), state.step
+    last = (stop_at or job.recipe.epochs) * per_epoch
+    if state.step >= last:
+        return
+    for step in train(state, job.train, job.preprocess, job.recipe, len(job.classes)):
+        progress.loss_sum += float(step.loss)
+        progress.correct += int(step.correct)
+        progress.count += step.count
+        rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
+        listener("step", _step_event(job, step, progress, per_epoch, last, rate))
+        if step.number % per_epoch == 0:
+            row = _row(state, job, progress, step, per_epoch)
+            progress.rows.append(row)
+            progress.loss_sum, progress.correct, progress.count = 0.0, 0, 0
+            if row["val_accuracy"] > progress.best_accuracy:
+                progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
+            listener("epoch", {"label": job.label, "epochs": last // per_epoch, "images_per_s": rate * step.count, **row})
+        after_step()
+        if step.number == last:
+            return
+
+
+def _step_event(job: Job, step: Step, progress: Progress, per_epoch: int, last: int, rate: float) -> dict[str, Any]:
+    return {
+        "label": job.label,
+        "step": step.number,
+        "steps": last,
+        "epoch": (step.number - 1) // per_epoch + 1,
+        "epochs": last // per_epoch,
+        "loss": progress.loss_sum / max(1, (step.number - 1) % per_epoch + 1),
+        "accuracy": progress.correct / progress.count,
+        "images_per_s": rate * step.count,
+        "seconds_left": (last - step.number) / rate,
+    }
+
+
+def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int) -> dict[str, Any]:
+    crashpoint("epoch.before_evaluate")
+    logits, labels = predict_logits(state.best, job.val, job.preprocess), labels_of(job.val)
+    crashpoint("epoch.after_evaluate")
+    return {
+        "epoch": step.number // per_epoch,
+        "step": step.number,
+        "lr": step.lr,
+        "loss": progress.loss_sum / per_epoch,
+        "train_accuracy": progress.correct / progress.count,
+        "val_accuracy": accuracy(logits, labels),
+        "val_loss": cross_entropy(logits, labels),
+    }
+
+
+def run_training(folder: Path, state: State, job: Job, listener: Listener, stop: Stop, *, resume: bool, every_s: float = 60.0) -> Progress:
+    """Train in a run folder: best/ and last/ model folders, metrics.jsonl, state/ checkpoints.
+
+    A checkpoint is written at the start, after every epoch, every `every_s` seconds, and when a signal asks to stop (then Interrupted is
+    raised). resume continues from the newest whole one, bit-identically on the CPU.
+    """
+    saved = folder / "state"
+    sweep(folder)
+    for name in ("best", "last"):
+        recover_folder(folder / name)
+    if resume:
+        progress = checkpoint.restore(saved, state, lambda text: listener("warning", {"text": text}))
+    else:
+        saved.mkdir(exist_ok=True)
+        progress = Progress()
+        checkpoint.save(saved, state, progress)
+    _write_rows(folder, progress)
+    clock = time.monotonic()
+
+    def after_step() -> None:
+        nonlocal clock
+        crashpoint("step")
+        rows = progress.rows
+        epoch_done = bool(rows) and rows[-1]["step"] == state.step
+        if epoch_done:
+            if progress.best_epoch == rows[-1]["epoch"]:
+                write_folder(folder / "best", _model(state, job, rows[-1]))
+            write_folder(folder / "last", _model(state, job, rows[-1]))
+            _write_rows(folder, progress)
+        if epoch_done or stop.signal or time.monotonic() - clock > every_s:
+            checkpoint.save(saved, state, progress)
+            clock = time.monotonic()
+        if stop.signal:
+            raise Interrupted(f"stopped at step {state.step} and saved; go on with: foveate train --resume {folder}", stop.exit_code)
+
+    run_epochs(state, job, progress, listener, after_step)
+    if progress.best_epoch == 0:
+        raise FoveateError(f"{folder}: no epoch was finished")
+    return progress
+
+
+def _write_rows(folder: Path, progress: Progress) -> None:
+    lines = (to_json(row).replace("\n", " ").replace("  ", "").strip() for row in progress.rows)
+    write_text(folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+
+
+def _model(state: State, job: Job, row: Mapping[str, Any]) -> dict[str, bytes]:
+    metric = Metric(name="accuracy", value=row["val_accuracy"], n=len(job.val), split="val", data=str(job.provenance["data"]), seed=job.recipe.seed)
+    model = state.best
+    card = ModelCard(model.config, job.classes, job.preprocess, {**job.provenance, "epoch": row["epoch"]}, (metric,))
+    return model_files(card, model.state_dict())
+
+
+def whole_epochs(seconds: float, steps_per_s: float, per_epoch: int, least: int = 1, most: int = 1000) -> int:
+    """How many epochs a time allows at a measured speed."""
+    return max(least, min(most, math.floor(seconds * steps_per_s / per_epoch)))

@@ -1,0 +1,88 @@
+"""Evaluation: logits of a split, and the numbers that are read off them, each with n and an interval."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from foveate.data.load import Pictures
+from foveate.data.preprocess import Preprocess, normalise
+from foveate.train.intervals import wilson
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, pictures: Pictures, preprocess: Preprocess, *, batch: int = 64, nhwc: bool = True) -> np.ndarray:
+    """Logits of all pictures in order: float32 (N, K). The model is put in eval mode and runs in float32."""
+    model.eval()
+    device = next(model.parameters()).device
+    layout = torch.channels_last if nhwc else torch.contiguous_format
+    parts = []
+    for item in pictures.in_order(batch):
+        x = normalise(item.pictures.to(device), preprocess).contiguous(memory_format=layout)
+        parts.append(model(x).float().cpu().numpy())
+    return np.concatenate(parts)
+
+
+def labels_of(pictures: Pictures) -> np.ndarray:
+    """The labels of the pictures that are used, in order: int64 (N,)."""
+    return pictures.labels.numpy()[pictures.keep]
+
+
+def accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Share of pictures whose largest logit is the label's."""
+    return float((logits.argmax(1) == labels).mean())
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Mean of -log softmax(logits)[label]."""
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Row-wise, in float64: (N, K) -> (N, K)."""
+    z = logits.astype(np.float64)
+    z = z - z.max(1, keepdims=True)
+    return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: |accuracy - confidence| averaged over equal-width bins of confidence. arXiv:1706.04599 section 2."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(right[place == b].sum() - confidence[place == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(labels))
+
+
+def metrics(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], split: str) -> dict[str, Any]:
+    """Everything that a report says of one split; JSON-able. Intervals are Wilson's at 95 %."""
+    from sklearn.metrics import confusion_matrix, f1_score
+
+    n, k = logits.shape
+    guess = logits.argmax(1)
+    correct = int((guess == labels).sum())
+    table = confusion_matrix(labels, guess, labels=np.arange(k))
+    in_top5 = np.argsort(-logits, axis=1)[:, :5] == labels[:, None]
+    per_class = [
+        {
+            "class": name,
+            "n": int(table[i].sum()),
+            "correct": int(table[i, i]),
+            "accuracy": float(table[i, i] / table[i].sum()) if table[i].sum() else None,
+            "interval": list(wilson(int(table[i, i]), int(table[i].sum()))),
+            "precision": float(table[i, i] / table[:, i].sum()) if table[:, i].sum() else None,
+        }
+        for i, name in enumerate(classes)
+    ]
+    return {
+        "split": split,
+        "n": n,
+        "correct": correct,
+        "accuracy": correct / n,
+        "interval": list(wilson(correct, n)),
+        "top5": float(in_top5.any(1).mean()),
+        "macro_f1": float(f1_score(labels, guess, average="macro", zero_division=0)),
+        "ece": calibration_error(np.exp(log_softmax(logits)), labels),
+        "per_class": per_class,
+        "confusion": table.tolist(),
+    }

@@ -1,0 +1,103 @@
+"""Optimiser, learning rate, weight average: the parts of a training step that hold state."""
+
+import math
+
+import torch
+from torch import nn
+
+from foveate.train.recipe import Optim, Recipe, Schedule
+
+
+def learning_rate(schedule: Schedule, peak: float, step: int, steps: int, steps_per_epoch: int) -> float:
+    """The rate of step `step` (from 0) of `steps`: warm-up to the peak, then the curve, `final` times the peak at the end.
+
+    Warm-up as arXiv:1812.01187 section 2.2: step i of the first m has (i + 1) / m of the peak. Cosine as its section 5.1.
+    """
+    warm = min(round(schedule.warmup * steps_per_epoch), steps - 1)
+    if step < warm:
+        return peak * (step + 1) / warm
+    t = (step - warm) / max(1, steps - warm)  # in [0, 1)
+    falls = {"cosine": 0.5 * (1 + math.cos(math.pi * t)), "linear": 1 - t, "constant": 1.0}[schedule.kind]
+    return peak * (schedule.final + (1 - schedule.final) * falls)
+
+
+def parameter_groups(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> list[dict[str, object]]:
+    """Four groups: {backbone, head} x {decayed, not decayed}. Norm gains, biases and other vectors are not decayed."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            groups.setdefault((name.startswith(head), p.ndim > 1), []).append(p)
+    return [
+        {"params": params, "weight_decay": optim.weight_decay if decayed else 0.0, "factor": 1.0 if in_head else optim.backbone}
+        for (in_head, decayed), params in sorted(groups.items())
+    ]
+
+
+def make_optimizer(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> torch.optim.Optimizer:
+    """PyTorch's own optimiser over parameter_groups; each group carries its learning-rate `factor`."""
+    groups = parameter_groups(model, optim, head)
+    if optim.name == "adamw":
+        return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.momentum, optim.beta2), foreach=True)
+    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov and optim.momentum > 0, foreach=True)
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the rate of every group, times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["factor"]
+
+
+class Average:
+    """Exponential moving average of weights and running statistics; it starts fast: decay min(d, (1 + t) / (10 + t)).
+
+    `shadow` is a model of its own, so evaluating it needs no swapping.
+    """
+
+    def __init__(self, model: nn.Module, shadow: nn.Module, decay: float):
+        self.decay, self.count, self.shadow = decay, 0, shadow
+        shadow.load_state_dict(model.state_dict())
+        self._pairs = _float_pairs(model, shadow)
+        self._others = [
+            (b, s) for (b, s) in zip(model.buffers(), shadow.buffers(), strict=True) if not b.dtype.is_floating_point
+        ]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step towards the model."""
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        ours, theirs = self._pairs
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
+        for source, copy in self._others:  # counters
+            copy.copy_(source)
+
+
+def _float_pairs(model: nn.Module, shadow: nn.Module) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    ours, theirs = shadow.state_dict(), model.state_dict()
+    names = [n for n, t in ours.items() if t.dtype.is_floating_point]
+    return [ours[n] for n in names], [theirs[n] for n in names]
+
+
+def freeze(model: nn.Module, share: float) -> list[nn.Module]:
+    """Switch off the gradients of the first `share` of the layers that hold weights, and return their norms (kept in eval mode).
+
+    Layers are counted in registration order, which is forward order in every family of the zoo. The classifier never freezes.
+    """
+    layers = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
+    frozen = layers[: int(share * (len(layers) - 1))]
+    for layer in frozen:
+        for p in layer.parameters(recurse=False):
+            p.requires_grad_(False)
+    return [m for m in frozen if has_statistics(m)]
+
+
+def has_statistics(module: nn.Module) -> bool:
+    """Whether a module keeps running statistics."""
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+
+
+def decay_counts(model: nn.Module, recipe: Recipe) -> tuple[int, int]:
+    """(decayed, not decayed) tensors; ResNet-50: 54 and 107."""
+    groups = parameter_groups(model, recipe.optim, ("fc.", "classifier."))
+    decayed = sum(len(g["params"]) for g in groups if g["weight_decay"])  # type: ignore[arg-type]
+    return decayed, sum(len(g["params"]) for g in groups) - decayed  # type: ignore[arg-type]

@@ -1,0 +1,228 @@
+"""The records of the ResNet family and its blocks: basic and bottleneck, in post- and pre-activation order."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from foveate.config import Count, Pixels, Probability, Stride, Width, record
+from foveate.errors import ConfigError
+from foveate.layers import Layers
+from foveate.layers.drop import DropPath
+
+MAX_BLOCKS = 1024  # in all stages together; ResNet-1202 has 600
+
+
+@record
+class Stage:
+    """Blocks of one resolution. The depth is len(mid)."""
+
+    width: Width  # output channels of every block
+    mid: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1024)]  # inner channels, one number a block
+    stride: Stride = 2  # of the first block
+    groups: Count = 1  # of the 3x3 convolution of a bottleneck
+    layers: Layers | None = None  # overrides the net's layers in this stage
+
+    def __post_init__(self) -> None:
+        if odd := [m for m in self.mid if m % self.groups]:
+            raise ConfigError(f"Stage.mid holds {odd[0]}; it must be a multiple of groups = {self.groups}")
+
+
+@record
+class ResNetConfig:
+    """A residual net. Defaults: the ImageNet ResNet of the paper with the stride on the 3x3, as in torchvision."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
+    family: Literal["resnet"] = "resnet"
+    block: Literal["basic", "bottleneck"] = "basic"  # 3x3, 3x3; or 1x1, 3x3, 1x1
+    order: Literal["post", "pre"] = "post"  # conv-norm-act, or norm-act-conv
+    stride_on: Literal["3x3", "1x1"] = "3x3"  # of a bottleneck; the paper and Caffe stride on the first 1x1
+    # where shapes change: 1x1 convolution (option B); average pool, then 1x1 (D); zero channels (option A)
+    shortcut: Literal["conv", "avg", "pad"] = "conv"
+    # 7x7 stride 2; three 3x3, the first of stride 2; 3x3 stride 1
+    stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
+    stem_widths: tuple[Width, ...] = (64,)  # one number for each convolution of the stem
+    stem_norm: bool = True  # False: no norm and no activation after the (last) stem convolution
+    # after the stem: 3x3 stride 2 with padding 1; Caffe's, without padding; none
+    pool: Literal["max", "max_ceil", "none"] = "max"
+    act_before_attn: bool = False  # an activation in front of the gate: only legacy_seresnet18 and 34 have it
+    dropout: Probability = 0.0  # between the convolutions of a block (Wide ResNet: 0.3)
+    drop_path: Probability = 0.0  # stochastic depth of the last block; block l of L has l / L of it (arXiv:1603.09382)
+    zero_gamma: bool = False  # every residual branch starts at zero (arXiv:1706.02677)
+    layers: Layers = Layers()
+    num_classes: Width = 1000
+    in_chans: Count = 3
+    resolution: Pixels = 224
+
+    def __post_init__(self) -> None:
+        if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
+            raise ConfigError(f"ResNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        if len(self.stem_widths) != (convs := 3 if self.stem == "deep" else 1):
+            raise ConfigError(f'ResNetConfig.stem_widths = {self.stem_widths}; stem "{self.stem}" takes {convs}')
+        if self.act_before_attn and (self.block, self.order) != ("basic", "post"):
+            raise ConfigError('ResNetConfig.act_before_attn = True needs block = "basic" and order = "post"')
+        if self.block == "basic" and any(s.groups > 1 for s in self.stages):
+            raise ConfigError('ResNetConfig.stages: groups > 1 needs block = "bottleneck"')
+        widths = [self.stem_widths[-1], *(s.width for s in self.stages)]
+        if self.shortcut == "pad" and widths != sorted(widths):
+            raise ConfigError(f'ResNetConfig.stages: widths {widths} shrink; shortcut "pad" only adds channels')
+
+
+class PadShortcut(nn.Module):
+    """Option A: every stride-th pixel, then zero channels at the end. No parameters."""
+
+    def __init__(self, extra: int, stride: int):
+        super().__init__()
+        self.extra = extra
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C + extra, H / stride, W / stride)
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+
+
+class Clone(nn.Module):
+    """A copy of x."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+
+def input_norm(layers: Layers, channels: int) -> nn.Module:
+    """The norm of a block's input. For "none" a copy: an in-place activation must not write into the shortcut."""
+    norm = layers.make_norm(channels)
+    return Clone() if isinstance(norm, nn.Identity) else norm
+
+
+def make_shortcut(config: ResNetConfig, stage: Stage, layers: Layers, c_in: int, stride: int) -> nn.Module | None:
+    """None where the block keeps its shape. A pre-activation block normalised x already: its projection has no norm."""
+    c_out = stage.width
+    if stride == 1 and c_in == c_out:
+        return None
+    if config.shortcut == "pad":
+        return PadShortcut(c_out - c_in, stride)
+    norm = [layers.make_norm(c_out)] if config.order == "post" else []
+    if config.shortcut == "conv":
+        return nn.Sequential(layers.make_conv(c_in, c_out, 1, stride=stride), *norm)
+    pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+    return nn.Sequential(pool, layers.make_conv(c_in, c_out, 1), *norm)
+
+
+class Basic(nn.Module):
+    """3x3, 3x3; act(shortcut + branch). arXiv:1512.03385 figure 5, left."""
+
+    def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
+        super().__init__()
+        layers, c_out = stage.layers or config.layers, stage.width
+        self.conv1 = layers.make_conv(c_in, mid, 3, stride=stride)
+        self.bn1 = layers.make_norm(mid)  # "bn" whatever the norm: the name in public checkpoints; so is "se"
+        self.act1 = layers.make_act(mid)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = layers.make_conv(mid, c_out, 3)
+        self.bn2 = layers.make_norm(c_out)
+        self.act_se = layers.make_act(c_out) if config.act_before_attn else nn.Identity()
+        self.se = layers.make_attn(c_out, c_out)
+        self.drop_path = DropPath(drop_path)
+        self.act2 = layers.make_act(c_out)
+        self.downsample = make_shortcut(config, stage, layers, c_in, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(self.dropout(y)))
+        y = self.drop_path(self.se(self.act_se(y)))
+        return self.act2(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1 reduce, 3x3 grouped, 1x1 expand; act(shortcut + branch). arXiv:1512.03385 figure 5, 1611.05431 figure 3c."""
+
+    def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
+        super().__init__()
+        layers, c_out = stage.layers or config.layers, stage.width
+        stride1, stride2 = (stride, 1) if config.stride_on == "1x1" else (1, stride)
+        self.conv1 = layers.make_conv(c_in, mid, 1, stride=stride1)
+        self.bn1 = layers.make_norm(mid)
+        self.act1 = layers.make_act(mid)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = layers.make_conv(mid, mid, 3, stride=stride2, groups=stage.groups)
+        self.bn2 = layers.make_norm(mid)
+        self.act2 = layers.make_act(mid)
+        self.conv3 = layers.make_conv(mid, c_out, 1)
+        self.bn3 = layers.make_norm(c_out)
+        self.se = layers.make_attn(c_out, c_out)
+        self.drop_path = DropPath(drop_path)
+        self.act3 = layers.make_act(c_out)
+        self.downsample = make_shortcut(config, stage, layers, c_in, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.act2(self.bn2(self.conv2(self.dropout(y))))
+        y = self.bn3(self.conv3(y))
+        y = self.drop_path(self.se(y))
+        return self.act3(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class PreBasic(nn.Module):
+    """norm-act-3x3 twice; shortcut + branch. A projection shares the first norm-act. arXiv:1603.05027, 1605.07146."""
+
+    def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
+        super().__init__()
+        layers, c_out = stage.layers or config.layers, stage.width
+        self.bn1 = input_norm(layers, c_in)
+        self.act1 = layers.make_act(c_in)
+        self.conv1 = layers.make_conv(c_in, mid, 3, stride=stride)
+        self.bn2 = layers.make_norm(mid)
+        self.act2 = layers.make_act(mid)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = layers.make_conv(mid, c_out, 3)
+        self.se = layers.make_attn(c_out, c_out)
+        self.drop_path = DropPath(drop_path)
+        self.downsample = make_shortcut(config, stage, layers, c_in, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
+        shared = self.act1(self.bn1(x))
+        y = self.act2(self.bn2(self.conv1(shared)))
+        y = self.conv2(self.dropout(y))
+        y = self.drop_path(self.se(y))
+        return y + (x if self.downsample is None else self.downsample(shared))
+
+
+class PreBottleneck(nn.Module):
+    """norm-act-1x1, -3x3, -1x1; shortcut + branch. A projection shares the first norm-act. arXiv:1603.05027."""
+
+    def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
+        super().__init__()
+        layers, c_out = stage.layers or config.layers, stage.width
+        stride1, stride2 = (stride, 1) if config.stride_on == "1x1" else (1, stride)
+        self.bn1 = input_norm(layers, c_in)
+        self.act1 = layers.make_act(c_in)
+        self.conv1 = layers.make_conv(c_in, mid, 1, stride=stride1)
+        self.bn2 = layers.make_norm(mid)
+        self.act2 = layers.make_act(mid)
+        self.dropout = nn.Dropout(config.dropout)
+        self.conv2 = layers.make_conv(mid, mid, 3, stride=stride2, groups=stage.groups)
+        self.bn3 = layers.make_norm(mid)
+        self.act3 = layers.make_act(mid)
+        self.conv3 = layers.make_conv(mid, c_out, 1)
+        self.se = layers.make_attn(c_out, c_out)
+        self.drop_path = DropPath(drop_path)
+        self.downsample = make_shortcut(config, stage, layers, c_in, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
+        shared = self.act1(self.bn1(x))
+        y = self.act2(self.bn2(self.conv1(shared)))
+        y = self.act3(self.bn3(self.conv2(self.dropout(y))))
+        y = self.conv3(y)
+        y = self.drop_path(self.se(y))
+        return y + (x if self.downsample is None else self.downsample(shared))
+
+
+Block = Basic | Bottleneck | PreBasic | PreBottleneck
+BLOCKS: Mapping[tuple[str, str], type[Block]] = {
+    ("basic", "post"): Basic,
+    ("bottleneck", "post"): Bottleneck,
+    ("basic", "pre"): PreBasic,
+    ("bottleneck", "pre"): PreBottleneck,
+}

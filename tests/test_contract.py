@@ -1,0 +1,204 @@
+"""Walks the tables: every family, every named model, every layer in every slot. A new table line is tested here."""
+
+import itertools
+
+import pytest
+import torch
+
+from foveate.config import from_json, get_path, replace, set_path, to_dict, to_json
+from foveate.errors import ConfigError
+from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
+from foveate.recipes import RECIPES
+from foveate.train.recipe import Recipe
+from foveate.zoo import FAMILIES, build, config_from, create_model, efficientnet, list_models, resnet, variant
+
+NAMES = list_models()
+LAYERS = [Layers(*slots) for slots in itertools.product(NORMS, ACTS, ATTNS, CONVS)]
+# Hosts for the layers, tiny to be quick. A family that has none here is tested with its smallest variant.
+TINY = {
+    "resnet": resnet.ResNetConfig(
+        stages=(resnet.Stage(16, (8,), 1), resnet.Stage(32, (8, 8), 2)),
+        block="bottleneck",
+        stem="cifar",
+        pool="none",
+        stem_widths=(8,),
+    ),
+    "efficientnet": efficientnet.EfficientNetConfig(
+        stages=(efficientnet.Stage(1, 8, 1, 3, 1), efficientnet.Stage(2, 16, 2, 5, 2)), stem=8, head=32
+    ),
+}
+
+
+# The variant that the real forwards take; a family without a line here is tested with its first one.
+SMALL = {"resnet": "resnet20_cifar", "efficientnet": "efficientnet_lite0"}
+
+
+def small_config(family: str):
+    return variant(SMALL.get(family, next(iter(FAMILIES[family].variants))))
+
+
+def on_meta(config):
+    with torch.device("meta"):
+        return build(config).eval()
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request):
+    """Every named model on the meta device, built once for the tests that take it."""
+    return on_meta(variant(request.param))
+
+
+@pytest.fixture(params=list(FAMILIES))
+def small(request):
+    """A small published model of each family, with few classes, in evaluation mode."""
+    torch.manual_seed(0)
+    return build(replace(small_config(request.param), num_classes=7)).eval()
+
+
+def test_no_name_stands_in_two_families():
+    assert len(NAMES) == sum(len(f.variants) for f in FAMILIES.values()) == len(set(NAMES))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_config_survives_json(name):
+    config = variant(name)
+    again = config_from(to_dict(config))
+    from_text = from_json(type(config), to_json(config))
+    assert again == config == from_text
+    assert hash(again) == hash(config) == hash(from_text)
+    assert to_json(again) == to_json(config)
+
+
+def test_a_model_builds_on_meta_and_maps_pictures_to_logits(model):
+    config = model.config
+    x = torch.empty(2, config.in_chans, config.resolution, config.resolution, device="meta")
+    features = model.forward_features(x)
+    assert features.shape[:2] == (2, model.num_features)
+    assert model.forward_head(features).shape == (2, config.num_classes)
+
+
+def test_feature_maps_get_coarser_one_for_each_stride(model):
+    sides = [m.shape[-1] for m in model.feature_maps(torch.empty(1, model.config.in_chans, 256, 256, device="meta"))]
+    assert len(sides) >= 3
+    assert all(256 % side == 0 for side in sides)
+    assert sides == sorted(set(sides), reverse=True)
+
+
+def test_the_head_is_the_classifier(model):
+    head = {key: t.shape for key, t in model.state_dict().items() if key.startswith(FAMILIES[model.config.family].head)}
+    assert head
+    assert all(shape[0] == model.config.num_classes for shape in head.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_the_head_depends_on_the_number_of_classes(family):
+    config = small_config(family)
+    before = {k: t.shape for k, t in on_meta(config).state_dict().items()}
+    after = {k: t.shape for k, t in on_meta(replace(config, num_classes=config.num_classes + 3)).state_dict().items()}
+    assert before.keys() == after.keys()
+    assert {key for key in before if before[key] != after[key]} == {
+        k for k in before if k.startswith(FAMILIES[family].head)
+    }
+
+
+def test_forward_is_the_head_of_the_features(small):
+    x = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(small(x), small.forward_head(small.forward_features(x)))
+
+
+def test_two_resolutions_give_finite_logits(small):
+    for side in (64, 81):
+        x = torch.randn(2, 3, side, side + 5, generator=torch.Generator().manual_seed(1))
+        with torch.inference_mode():
+            y = small(x)
+        assert y.shape == (2, 7)
+        assert y.isfinite().all()
+
+
+def test_the_last_feature_map_holds_what_the_real_features_have(small):
+    x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        maps, features = small.feature_maps(x), small.forward_features(x)
+    assert maps[-1].shape[-2:] == features.shape[-2:]
+    assert all(m.isfinite().all() for m in maps)
+
+
+def test_pictures_of_a_batch_do_not_see_each_other(small):
+    x = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.allclose(small(x)[1:2], small(x[1:2]), atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_weights(small):
+    torch.manual_seed(0)
+    again = build(small.config).state_dict()
+    assert all(torch.equal(tensor, again[key]) for key, tensor in small.state_dict().items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_classes_and_channels_are_the_callers_choice(family):
+    model = create_model(SMALL.get(family, next(iter(FAMILIES[family].variants))), num_classes=5, in_chans=1).eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers", LAYERS, ids=lambda s: "-".join((s.norm, s.act, s.attn, s.conv)))
+def test_every_layer_plugs_into_every_host(family, layers):
+    config = replace(TINY.get(family) or small_config(family), layers=layers, num_classes=3)
+    torch.manual_seed(0)
+    model = build(config).train()
+    x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    loss = torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0]))
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert config_from(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(("slot", "table"), [("norm", NORMS), ("act", ACTS), ("attn", ATTNS), ("conv", CONVS)])
+def test_an_unknown_layer_is_refused_with_the_near_one(slot, table):
+    known = next(name for name in table if len(name) > 2 and name != "none")
+    layers = replace(Layers(), **{slot: known + "x"})
+    make = {"norm": layers.make_norm, "act": layers.make_act}.get(slot)
+    with pytest.raises(ConfigError, match=known):
+        if make:
+            make(8)
+        elif slot == "attn":
+            layers.make_attn(8, 8)
+        else:
+            layers.make_conv(8, 8, 3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_config_names_what_is_wrong_with_it(family):
+    data = to_dict(small_config(family))
+    with pytest.raises(ConfigError, match="resolution"):
+        config_from(data | {"resolutoin": 8})
+    with pytest.raises(ConfigError, match="num_classes"):
+        config_from(data | {"num_classes": "10"})
+    with pytest.raises(ConfigError, match="num_classes"):
+        config_from(data | {"num_classes": 10**12})
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_path_changes_one_place_only(family):
+    config = small_config(family)
+    changed = set_path(config, "layers.act", "gelu")
+    assert get_path(changed, "layers.act") == "gelu"
+    assert set_path(changed, "layers.act", config.layers.act) == config
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_survives_json(name):
+    assert from_json(Recipe, to_json(RECIPES[name])) == RECIPES[name]
+
+
+def test_unknown_families_and_models_are_refused_with_near_ones():
+    with pytest.raises(ConfigError, match="resnet"):
+        config_from({"family": "resnt"})
+    with pytest.raises(ConfigError, match="resnet18"):
+        variant("resnet81")
+    with pytest.raises(ConfigError, match="family"):
+        config_from(["resnet"])

@@ -1,0 +1,257 @@
+"""Durable writes: a reader finds all of the old or all of the new, whatever fails and whenever the process dies."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from foveate import files
+from foveate.errors import FoveateError
+
+OLD, NEW = {"a": b"old a", "b": b"old b"}, {"a": b"new a" * 1000, "b": b"new b", "c": b"c"}
+
+
+class FailsAt:
+    """Wraps system calls so that the n-th of all of them fails."""
+
+    def __init__(self, n: int, code: int) -> None:
+        self.n, self.code, self.calls = n, code, 0
+
+    def wrap(self, real):
+        def call(*args, **named):
+            self.calls += 1
+            if self.calls == self.n:
+                raise OSError(self.code, os.strerror(self.code))
+            return real(*args, **named)
+
+        return call
+
+
+def failing(monkeypatch, n: int, code: int = errno.ENOSPC) -> FailsAt:
+    fails = FailsAt(n, code)
+    for name in ("fsync", "replace", "rename", "open", "mkdir"):
+        monkeypatch.setattr(os, name, fails.wrap(getattr(os, name)))
+    monkeypatch.setattr("builtins.open", fails.wrap(open))
+    return fails
+
+
+def content(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def run(code: str, *arguments, crash: str = "") -> subprocess.CompletedProcess:
+    environment = {**os.environ, files.CRASH_VARIABLE: crash}
+    command = [sys.executable, "-c", "import sys; from foveate import files\n" + code, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_a_file_is_replaced(tmp_path):
+    files.write_bytes(tmp_path / "f", b"one")
+    files.write_bytes(tmp_path / "f", b"two")
+    assert content(tmp_path) == {"f": b"two"}
+
+
+def test_a_file_is_old_or_new_whichever_call_fails(tmp_path):
+    path = tmp_path / "f"
+    for n in range(1, 20):
+        path.write_bytes(b"old")
+        with pytest.MonkeyPatch.context() as patch:
+            fails = failing(patch, n)
+            try:
+                files.write_bytes(path, b"new")
+            except FoveateError as error:
+                assert "no space left" in str(error)
+                assert str(path) in str(error)
+                failed = True
+            else:
+                failed = False
+        assert path.read_bytes() in (b"old", b"new")
+        assert names(tmp_path) == ["f"]
+        if not failed:
+            assert fails.calls < n
+            assert path.read_bytes() == b"new"
+            return
+    raise AssertionError("never succeeded")
+
+
+def test_a_folder_is_old_or_new_whichever_call_fails(tmp_path):
+    path = tmp_path / "best"
+    for n in range(1, 60):
+        files.write_folder(path, OLD)
+        with pytest.MonkeyPatch.context() as patch:
+            fails = failing(patch, n, errno.EIO)
+            try:
+                files.write_folder(path, NEW)
+                failed = False
+            except FoveateError:
+                failed = True
+        files.recover_folder(path)
+        assert content(path) in (OLD, NEW)
+        assert names(tmp_path) == ["best"]
+        if not failed and fails.calls < n:
+            assert content(path) == NEW
+            return
+    raise AssertionError("never succeeded")
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path):
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+files.write_bytes(sys.argv[1], b"x" * 100_000)
+"""
+    (tmp_path / "f").write_bytes(b"old")
+    done = run(code, tmp_path / "f")
+    assert done.returncode == 1
+    assert "no space left" in done.stderr
+    assert content(tmp_path) == {"f": b"old"}
+
+
+@pytest.mark.parametrize("point", ["write.before_rename", "write.after_rename"])
+def test_a_file_survives_kill_9_at_every_point(tmp_path, point):
+    (tmp_path / "f").write_bytes(b"old")
+    done = run("files.write_bytes(sys.argv[1], b'new')", tmp_path / "f", crash=point)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "f").read_bytes() == (b"old" if point == "write.before_rename" else b"new")
+
+
+@pytest.mark.parametrize(
+    ("point", "found"),
+    [
+        ("folder.mid_write:1", OLD),
+        ("folder.mid_write:2", OLD),
+        ("folder.before_rename", OLD),
+        ("folder.between_renames", OLD),
+        ("folder.after_rename", NEW),
+        ("", NEW),
+    ],
+)
+def test_a_folder_survives_kill_9_at_every_point(tmp_path, point, found):
+    path = tmp_path / "best"
+    files.write_folder(path, OLD)
+    code = "files.write_folder(sys.argv[1], {'a': b'new a' * 1000, 'b': b'new b', 'c': b'c'})"
+    assert run(code, path, crash=point).returncode == (-signal.SIGKILL if point else 0)
+    files.recover_folder(path)
+    assert content(path) == found
+    assert names(tmp_path) == ["best"]
+    files.write_folder(path, NEW)
+    assert content(path) == NEW
+
+
+def test_a_crash_while_recovering_loses_nothing(tmp_path):
+    path = tmp_path / "best"
+    files.write_folder(path, OLD)
+    os.rename(path, tmp_path / ".best.old")  # as a kill between the two renames leaves it
+    files.recover_folder(path)
+    files.recover_folder(path)
+    assert content(path) == OLD
+
+
+def test_text_with_the_bytes_of_an_odd_file_name_is_written(tmp_path):
+    files.write_text(tmp_path / "f", "caf\udce9 é\n")
+    assert (tmp_path / "f").read_text("utf-8") == "caf\\udce9 é\n"
+
+
+def test_json_is_written_exactly(tmp_path):
+    files.write_json(tmp_path / "f.json", {"a": [0.1, "é"]})
+    assert json.loads((tmp_path / "f.json").read_bytes()) == {"a": [0.1, "é"]}
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(tmp_path):
+    with pytest.raises(FoveateError, match="could not write"):
+        files.write_bytes(tmp_path / "no" / "such" / "f", b"x")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FoveateError, match="could not write"):
+        files.write_folder(tmp_path / "file" / "best", NEW)
+    with pytest.raises(FoveateError, match="could not write"):
+        files.append_line(tmp_path / "no" / "lines", "x")
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert files.read_lines(path) == []
+    files.append_line(path, '{"epoch": 1}')
+    files.append_line(path, '{"epoch": 2}')
+    with open(path, "ab") as file:
+        file.write(b'{"epo')
+    assert files.read_lines(path) == ['{"epoch": 1}', '{"epoch": 2}']
+
+
+def test_a_second_process_is_refused_and_the_owner_named(tmp_path):
+    code = "import time\nwith files.folder_lock(sys.argv[1]):\n    print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", "import sys; from foveate import files\n" + code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            with pytest.raises(FoveateError, match=f"in use by process {holder.pid}"), files.folder_lock(tmp_path):
+                pass
+        finally:
+            holder.communicate("", timeout=30)
+    with files.folder_lock(tmp_path):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+    code = "import os, signal\nwith files.folder_lock(sys.argv[1]):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    assert run(code, tmp_path).returncode == -signal.SIGKILL
+    assert names(tmp_path) == [".lock"]
+    with files.folder_lock(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getpid()
+
+
+def test_a_reused_process_number_is_not_taken_for_the_old_process(tmp_path):
+    if files.process_start(os.getpid()) is None:
+        return  # only Linux tells when a process started; elsewhere the number alone decides
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": "1"}
+    (tmp_path / ".lock").write_text(json.dumps(owner))
+    with files.folder_lock(tmp_path):
+        pass
+
+
+def test_the_lock_of_another_host_is_respected(tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": None}))
+    with pytest.raises(FoveateError, match="elsewhere"), files.folder_lock(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}'])
+def test_a_lock_torn_by_a_crash_is_taken_over(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    (tmp_path / ".lock").write_text(text)
+    with files.folder_lock(tmp_path):
+        pass
+
+
+def test_the_lock_is_released_when_the_work_fails(tmp_path):
+    with pytest.raises(KeyError), files.folder_lock(tmp_path):
+        raise KeyError
+    assert names(tmp_path) == []
+
+
+def test_run_names_are_never_given_twice(tmp_path):
+    assert files.free_name(tmp_path / "runs", "digits").name == "digits-1"
+    assert files.free_name(tmp_path / "runs", "digits").name == "digits-2"
+    code = "print(*[files.free_name(sys.argv[1], 'x').name for _ in range(50)])"
+    command = [sys.executable, "-c", "import sys; from foveate import files\n" + code, str(tmp_path / "runs")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    given = [name for process in both for name in process.communicate(timeout=60)[0].split()]
+    assert sorted(given) == sorted(f"x-{i}" for i in range(1, 101))
+
+
+def test_no_free_name_where_nothing_can_be_made(tmp_path):
+    (tmp_path / "runs").write_bytes(b"")
+    with pytest.raises(FoveateError, match="could not write"):
+        files.free_name(tmp_path / "runs", "digits")

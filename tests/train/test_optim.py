@@ -1,0 +1,60 @@
+"""Learning rate, parameter groups, weight average."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from foveate.train.optim import Average, decay_counts, freeze, learning_rate, make_optimizer, set_lr
+from foveate.train.recipe import Optim, Recipe, Schedule
+from foveate.zoo import create_model
+
+
+def test_warm_up_is_linear_and_cosine_ends_near_zero():
+    schedule = Schedule(warmup=2.0)
+    rates = [learning_rate(schedule, 0.4, i, 100, 10) for i in range(100)]
+    assert rates[:20] == pytest.approx([0.4 * (i + 1) / 20 for i in range(20)])
+    assert rates[60] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)) * 0.4)
+    assert 0 < rates[99] < 0.4 * 0.001
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+def test_rates_fall_to_the_final_share(kind):
+    rates = [learning_rate(Schedule(kind=kind, warmup=0.0, final=0.1), 1.0, i, 1000, 10) for i in range(1000)]
+    assert rates[0] == 1.0
+    assert rates[-1] == pytest.approx(1.0 if kind == "constant" else 0.1, abs=2e-3)
+
+
+def test_resnet50_has_54_decayed_and_107_undecayed_tensors():
+    with torch.device("meta"):
+        model = create_model("resnet50")
+    assert decay_counts(model, Recipe()) == (54, 107)
+
+
+def test_the_head_learns_faster_than_the_backbone():
+    model = create_model("resnet20_cifar")
+    optimizer = make_optimizer(model, Optim(backbone=0.25), ("fc.",))
+    set_lr(optimizer, 0.8)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert rates[id(model.fc.weight)] == 0.8
+    assert rates[id(model.conv1.weight)] == pytest.approx(0.2)
+
+
+def test_the_average_follows_its_closed_form():
+    model, shadow = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    model.weight.data.fill_(0.0)
+    average, expected = Average(model, shadow, 0.9), 0.0
+    for t in range(1, 30):
+        model.weight.data.fill_(float(t))
+        average.update()
+        decay = min(0.9, (1 + t) / (10 + t))
+        expected = decay * expected + (1 - decay) * t
+    assert shadow.weight.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_frozen_layers_keep_their_weights_and_the_classifier_never_freezes():
+    model = create_model("resnet20_cifar")
+    norms = freeze(model, 1.0)
+    assert norms and not model.conv1.weight.requires_grad
+    assert model.fc.weight.requires_grad
