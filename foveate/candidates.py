@@ -112,7 +112,9 @@ def make(dataset: Dataset, name: str, size: int, weights: str | None) -> Candida
 
 
 def at_resolution(p: Preprocess, size: int) -> Preprocess:
-    """The same preprocessing at another resolution; the share of the picture that a centre crop keeps stays the same."""
+    """The same preprocessing at another resolution; the share of the picture that a centre crop keeps stays the
+    same.
+    """
     resize = max(size, round(p.resize * size / p.resolution)) if p.fit == "crop" else size
     return replace(p, resolution=size, resize=resize)
 
@@ -123,7 +125,10 @@ def from_folder(dataset: Dataset, weights: str) -> Candidate:
 
     folder = Path(weights.removeprefix("local-dir:"))
     if not (folder / "config.json").is_file():
-        raise ConfigError(f'--weights {weights}: say which network these weights are of with --models NAME, or give a model folder or "lite"')
+        raise ConfigError(
+            f'--weights {weights}: say which network these weights are of with --models NAME, '
+            'or give a model folder or "lite"'
+        )
     _, card = load_model(folder)
     config = replace(card.architecture, num_classes=len(dataset.classes))
     return Candidate(str(card.provenance.get("model", card.architecture.family)), config, card.preprocess, weights)
@@ -135,16 +140,22 @@ def small_size(dataset: Dataset) -> int:
     return next((s for s in (16, 24, 32, 48) if s >= longest), 64)
 
 
-def measure_all(field: Sequence[Candidate], classes: tuple[str, ...], budget: Budget, threads: int, listener: Listener) -> list[Measured]:
-    """Export and time every candidate, cheapest first; a limit on multiply-adds is applied before, for it needs no export.
+def measure_all(
+    field: Sequence[Candidate], classes: tuple[str, ...], budget: Budget, threads: int, listener: Listener
+) -> list[Measured]:
+    """Export and time every candidate, cheapest first; a limit on multiply-adds is applied before, for it needs no
+    export.
 
-    More than MOST candidates are thinned evenly in cost. Latency does not depend on the weights, so the networks are untrained.
+    More than MOST candidates are thinned evenly in cost. Latency does not depend on the weights, so the networks are
+    untrained.
     """
     from foveate.cost.count import cost
     from foveate.deploy.export import export_onnx
     from foveate.deploy.measure import measure_latency
 
-    counted = sorted(((c, cost(c.config, resolution=c.preprocess.resolution)) for c in field), key=lambda pair: pair[1].macs)
+    counted = sorted(
+        ((c, cost(c.config, resolution=c.preprocess.resolution)) for c in field), key=lambda pair: pair[1].macs
+    )
     affordable = [pair for pair in counted if budget.max_macs is None or pair[1].macs <= budget.max_macs]
     affordable = affordable or counted[:1]  # so that the error can name the nearest
     if len(affordable) > MOST:
@@ -152,7 +163,12 @@ def measure_all(field: Sequence[Candidate], classes: tuple[str, ...], budget: Bu
     listener("stage", {"text": f"measuring {len(affordable)} candidates"})
     found = []
     for candidate, counts in affordable:
-        onnx = export_onnx(build(candidate.config).eval(), candidate.preprocess, classes, metadata={"architecture": to_json(candidate.config)})
+        onnx = export_onnx(
+            build(candidate.config).eval(),
+            candidate.preprocess,
+            classes,
+            metadata={"architecture": to_json(candidate.config)},
+        )
         latency = measure_latency(onnx, candidate.preprocess, threads)
         found.append(Measured(candidate, latency, len(onnx), counts.macs, counts.params))
         listener("candidate", found[-1].row(found[-1].within(budget)))
@@ -168,11 +184,16 @@ def affordable(found: Sequence[Measured], budget: Budget) -> list[Measured]:
     c = nearest.candidate
     raise BudgetError(
         f"no candidate fits the budget; the nearest is {c.model} at {c.preprocess.resolution} px: "
-        f"{nearest.latency.median_ms:.2g} ms, {nearest.size_bytes / 1e6:.1f} MB, {nearest.macs / 1e6:.0f} M multiply-adds"
+        f"{nearest.latency.median_ms:.2g} ms, {nearest.size_bytes / 1e6:.1f} MB, "
+        f"{nearest.macs / 1e6:.0f} M multiply-adds"
     )
 
 
 def excess(m: Measured, budget: Budget) -> float:
     """How many times over its worst limit a candidate is."""
-    pairs = ((m.latency.median_ms, budget.max_latency_ms), (m.size_bytes, budget.max_size_bytes), (m.macs, budget.max_macs))
+    pairs = (
+        (m.latency.median_ms, budget.max_latency_ms),
+        (m.size_bytes, budget.max_size_bytes),
+        (m.macs, budget.max_macs),
+    )
     return max((value / limit for value, limit in pairs if limit), default=math.inf)

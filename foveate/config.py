@@ -1,4 +1,6 @@
-"""Records that are values: frozen, validated, hashable, JSON both ways; and the call strings "name(k=v)" (floor 0, no torch)."""
+"""Records that are values: frozen, validated, hashable, JSON both ways; and the call strings "name(k=v)" (floor 0, no
+torch).
+"""
 
 import ast
 import dataclasses
@@ -127,11 +129,15 @@ def parse_json(text: str | bytes, what: str) -> Any:
             text = text.decode("utf-8-sig")
         if not text.strip():
             raise ConfigError(f"{what}: the file is empty; expected JSON")
-        data = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_no_twins(what), parse_constant=_no_constant(what))
+        data = json.loads(
+            text.removeprefix("\ufeff"), object_pairs_hook=_no_twins(what), parse_constant=_no_constant(what)
+        )
     except UnicodeDecodeError:
         raise ConfigError(f"{what}: not UTF-8 text; expected JSON") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{what}: line {error.lineno}, column {error.colno}: not JSON ({error.msg.lower()})") from None
+        raise ConfigError(
+            f"{what}: line {error.lineno}, column {error.colno}: not JSON ({error.msg.lower()})"
+        ) from None
     except RecursionError:
         raise ConfigError(f"{what}: nested too deep; at most {MAX_DEPTH} levels") from None
     except ConfigError:
@@ -208,7 +214,7 @@ def set_path(value: T, path: str, new: Any) -> T:
     inner = set_path(child, rest, new) if rest else new
     if isinstance(value, tuple):
         i = int(head)
-        return value[:i] + (inner,) + value[i + 1 :]  # type: ignore[return-value]
+        return (*value[:i], inner, *value[i + 1 :])  # type: ignore[return-value]
     return replace(value, **{head: inner})
 
 
@@ -225,7 +231,9 @@ def _child(value: Any, part: str, path: str) -> Any:
 
 
 def parse_value(text: str) -> Any:
-    """A command-line value: a Python literal where it is one (lists become tuples), true/false/none, else the text itself."""
+    """A command-line value: a Python literal where it is one (lists become tuples), true/false/none, else the text
+    itself.
+    """
     low = text.strip().lower()
     if low in ("true", "false", "none", "null"):
         return {"true": True, "false": False}.get(low)

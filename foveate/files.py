@@ -1,6 +1,7 @@
 """Durable writes: everything that must survive a crash goes through here (floor 0, no torch).
 
-A file: temp file in the same folder, write, flush, fsync, rename, fsync of the folder. A folder: the same with a temp folder beside it.
+A file: temp file in the same folder, write, flush, fsync, rename, fsync of the folder. A folder: the same with a temp
+folder beside it.
 Named crash points let a test kill the process at any of these steps.
 """
 
@@ -46,7 +47,9 @@ def sync_folder(path: Path) -> None:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Replace a file durably: afterwards it holds all of data, or (after a crash or a full disk) all of what it held before."""
+    """Replace a file durably: afterwards it holds all of data, or (after a crash or a full disk) all of what it held
+    before.
+    """
     path = Path(path)
     temp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -114,7 +117,9 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
 
 
 def recover_folder(path: str | Path) -> None:
-    """Undo a half-done write_folder: put the old folder back where the new one never arrived, drop left-over temp folders."""
+    """Undo a half-done write_folder: put the old folder back where the new one never arrived, drop left-over temp
+    folders.
+    """
     path = Path(path)
     old = path.with_name(f".{path.name}.old")
     if old.exists() and not path.exists():
@@ -183,7 +188,9 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
 
 
 def _owner(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock; a lock that is still being written gets a second; an unreadable one after that counts as held by nobody known."""
+    """Who holds the lock; a lock that is still being written gets a second; an unreadable one after that counts as
+    held by nobody known.
+    """
     for _ in range(10):
         try:
             data = json.loads(path.read_bytes())
@@ -220,7 +227,9 @@ def process_start(pid: int) -> str | None:
 
 
 def free_name(folder: str | Path, name: str) -> Path:
-    """Make and return folder/NAME-1, NAME-2, ...: the first that does not exist. Creation is atomic, so two processes get two names."""
+    """Make and return folder/NAME-1, NAME-2, ...: the first that does not exist. Creation is atomic, so two processes
+    get two names.
+    """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

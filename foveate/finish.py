@@ -1,4 +1,6 @@
-"""The end of a run: test the best model, export it, check parity on real pictures, measure it, and write model folder and report."""
+"""The end of a run: test the best model, export it, check parity on real pictures, measure it, and write model folder
+and report.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +36,9 @@ class Tested:
 def finish(
     folder: Path, plan: "Plan", dataset: Dataset, job: Job, progress: Progress, seconds: float, listener: Listener
 ) -> "Run":
-    """Everything after the last step. Nothing here changes the weights; a parity failure leaves no model.onnx behind."""
+    """Everything after the last step. Nothing here changes the weights; a parity failure leaves no model.onnx
+    behind.
+    """
     import torch
 
     from foveate.cost.count import cost
@@ -49,7 +53,9 @@ def finish(
     listener("stage", {"text": "testing, exporting and measuring"})
     model, card = load_model(folder / "best")
     split = "test" if "test" in dataset.splits else "val"
-    tested = test(model, read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener), job, split)
+    tested = test(
+        model, read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener), job, split
+    )
     threads = plan.threads or torch.get_num_threads()
     onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
     session = open_session(onnx, threads)
@@ -57,7 +63,15 @@ def finish(
     require_parity(parity)
     latency = measure_latency(onnx, plan.preprocess, threads)
     low, high = tested.report["interval"]
-    metric = Metric(name="accuracy", value=tested.report["accuracy"], n=tested.report["n"], split=split, low=low, high=high, seed=plan.recipe.seed)
+    metric = Metric(
+        name="accuracy",
+        value=tested.report["accuracy"],
+        n=tested.report["n"],
+        split=split,
+        low=low,
+        high=high,
+        seed=plan.recipe.seed,
+    )
     card = ModelCard(card.architecture, card.classes, card.preprocess, dict(card.provenance), (*card.metrics, metric))
     files = model_files(card, model.state_dict())
     write_folder(folder / "best", {**files, "model.onnx": onnx})
@@ -83,7 +97,11 @@ def finish(
             "best_epoch": progress.best_epoch,
         },
         "test": tested.report,
-        "cost": {**to_dict(cost_dict(counted)), "size_bytes": len(onnx), "weights_bytes": len(files["model.safetensors"])},
+        "cost": {
+            **to_dict(cost_dict(counted)),
+            "size_bytes": len(onnx),
+            "weights_bytes": len(files["model.safetensors"]),
+        },
         "latency": to_dict(latency),
         "parity": vars(parity),
         "alternatives": story.get("alternatives", []),
@@ -102,7 +120,9 @@ def test(model: Any, pictures: Pictures, job: Job, split: str) -> Tested:
 
 
 def real_pictures(split: Split, count: int) -> list[np.ndarray]:
-    """Some pictures of a split as they are, uint8 (H, W, 3), spread evenly; a file that can not be read any more is passed over."""
+    """Some pictures of a split as they are, uint8 (H, W, 3), spread evenly; a file that can not be read any more is
+    passed over.
+    """
     from foveate.data.decode import decode
     from foveate.errors import DataError
 
@@ -141,7 +161,9 @@ def worst_mistakes(tested: Tested, classes: tuple[str, ...]) -> list[Any]:
 def data_report(dataset: Dataset, job: Job) -> dict[str, Any]:
     """The data part of the report: counts by split and class, what was left out and why."""
     counts = {
-        name: dict(zip(dataset.classes, np.bincount(split.labels, minlength=len(dataset.classes)).tolist(), strict=True))
+        name: dict(
+            zip(dataset.classes, np.bincount(split.labels, minlength=len(dataset.classes)).tolist(), strict=True)
+        )
         for name, split in dataset.splits.items()
     }
     left_out = [*dataset.left_out, *job.train.left_out, *job.val.left_out]
@@ -158,7 +180,10 @@ def data_report(dataset: Dataset, job: Job) -> dict[str, Any]:
 
 def cost_dict(counted: Any) -> dict[str, Any]:
     """The part of a Cost that the report shows."""
-    layers = [{"name": x.name, "kind": x.kind, "params": x.params, "macs": x.macs, "output": list(x.output)} for x in counted.layers]
+    layers = [
+        {"name": x.name, "kind": x.kind, "params": x.params, "macs": x.macs, "output": list(x.output)}
+        for x in counted.layers
+    ]
     return {"params": counted.params, "macs": counted.macs, "resolution": counted.resolution, "layers": layers}
 
 
@@ -179,7 +204,9 @@ def budget_text(plan: "Plan") -> str:
     return " and ".join(p for p in parts if p) or "no limit"
 
 
-def summarise(folder: Path, plan: "Plan", result: Mapping[str, Any], story: Mapping[str, Any], report: Path) -> dict[str, Any]:
+def summarise(
+    folder: Path, plan: "Plan", result: Mapping[str, Any], story: Mapping[str, Any], report: Path
+) -> dict[str, Any]:
     """What --json prints and the closing text is made of."""
     data, test_part = result["data"], result["test"]
     raced = [c for c in result["candidates"] if c.get("val_accuracy") is not None]

@@ -7,9 +7,8 @@ from typing import Literal
 from foveate.candidates import Candidate, affordable, candidates, measure_all
 from foveate.config import replace, to_dict
 from foveate.data.index import Dataset, open_data
-from foveate.errors import ConfigError
 from foveate.files import free_name
-from foveate.race import race, rows
+from foveate.race import entrants, race, rows
 from foveate.recipes import RECIPES
 from foveate.run import Budget, Plan, Run, announce, command_line, complete, is_small, silent
 from foveate.train.engine import Listener, whole_epochs
@@ -37,9 +36,12 @@ def fit(
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
-    max_latency_ms: median of one picture in ONNX Runtime on this device with `threads` threads. max_size_bytes: the exported file.
-    max_macs: multiply-adds of one picture. time_s: wall time for everything, about. weights: "lite", a model folder, a file (then with
-    models). models: a pattern of names to choose from. Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
+    max_latency_ms: median of one picture in ONNX Runtime on this device with `threads` threads. max_size_bytes: the
+    exported file.
+    max_macs: multiply-adds of one picture. time_s: wall time for everything, about. weights: "lite", a model folder,
+    a file (then with
+    models). models: a pattern of names to choose from. Raises BudgetError (with the nearest that is reachable),
+    DataError, ConfigError.
     """
     import torch
 
@@ -53,10 +55,12 @@ def fit(
     fitting = affordable(measured, budget)
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
-    entries = race(fitting, dataset, recipe, RACE_SHARE * time_s, bad_files, listener) if len(fitting) > 1 else []
-    winner = (entries[0].measured if entries else fitting[0]).candidate
+    field = entrants(fitting, len(dataset.splits["train"]), RACE_SHARE * time_s)
+    entries = race(field, dataset, recipe, RACE_SHARE * time_s, bad_files, listener) if len(field) > 1 else []
+    chosen = entries[0].measured if entries else field[0]
+    winner = chosen.candidate
     story = {
-        "candidates": rows(entries, measured, fitting, len(dataset.splits["val"])),
+        "candidates": rows(entries, measured, fitting, chosen, len(dataset.splits["val"])),
         "race_seconds": time.monotonic() - raced_from,
     }
 
@@ -93,21 +97,22 @@ def is_grey(dataset: Dataset) -> bool:
     """Whether the first pictures have no colour: scans of digits or letters, which must not be mirrored."""
     from foveate.finish import real_pictures
 
-    return all((p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all() for p in real_pictures(dataset.splits["train"], 8))
+    return all(
+        (p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all()
+        for p in real_pictures(dataset.splits["train"], 8)
+    )
 
 
 def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float) -> Recipe:
-    """The recipe with as many epochs as the time allows (at most its own), precision and layout settled by the probe."""
+    """The recipe with as many epochs as the time allows (at most its own), precision and layout settled by the
+    probe.
+    """
     import torch
 
     from foveate.train.probe import settle
 
-    if seconds <= 0:
-        raise ConfigError("--time is too short: measuring and racing used all of it; give more, or name one model with --models")
     size = recipe.resolution or winner.preprocess.resolution
     recipe, timings = settle(winner.config, recipe, size, recipe.batch, torch.device("cpu"))
     step_s = min(t.step_s for t in timings)
     per_epoch = max(1, len(dataset.splits["train"]) // recipe.batch)
     return replace(recipe, epochs=whole_epochs(seconds, 0.85 / step_s, per_epoch, most=recipe.epochs))
-
-

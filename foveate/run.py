@@ -88,7 +88,8 @@ def train(
 ) -> Run:
     """Train one named model on data and finish the run (test, ONNX, latency, report).
 
-    overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128" the input.
+    overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128"
+    the input.
     resume: a run folder; everything else then comes from its recipe.json. Raises ConfigError, DataError, Interrupted.
     """
     listener = listener or silent
@@ -128,7 +129,11 @@ def _with_resize(text: str) -> list[str]:
     """A new resolution takes its usual resize along."""
     key, _, value = text.partition("=")
     if key == "resolution" and value.isdigit():
-        return [f"resize={round(int(value) * 8 / 7)}", text] if int(value) > 224 else [text, f"resize={round(int(value) * 8 / 7)}"]
+        return (
+            [f"resize={round(int(value) * 8 / 7)}", text]
+            if int(value) > 224
+            else [text, f"resize={round(int(value) * 8 / 7)}"]
+        )
     return [text]
 
 
@@ -144,8 +149,18 @@ def resume_run(folder: str | Path, listener: Listener) -> Run:
     return complete(folder, plan, dataset, listener, resume=True)
 
 
-def complete(folder: Path, plan: Plan, dataset: Dataset, listener: Listener, *, resume: bool = False, story: Mapping[str, Any] | None = None) -> Run:
-    """Train by the plan in its folder and finish: test, export, measure, report. story: what fit has to tell (candidates, race)."""
+def complete(
+    folder: Path,
+    plan: Plan,
+    dataset: Dataset,
+    listener: Listener,
+    *,
+    resume: bool = False,
+    story: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train by the plan in its folder and finish: test, export, measure, report. story: what fit has to tell
+    (candidates, race).
+    """
     import torch
 
     from foveate.finish import finish
@@ -175,9 +190,17 @@ def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> J
     """The pictures of a plan, in memory where they fit."""
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     listener("stage", {"text": f"reading {len(dataset.splits['train']):,} pictures"})
-    training = read(training_pictures(dataset.splits["train"], side, plan.preprocess.background), plan.bad_files, listener)
+    training = read(
+        training_pictures(dataset.splits["train"], side, plan.preprocess.background), plan.bad_files, listener
+    )
     val = read(evaluation_pictures(dataset.splits["val"], plan.preprocess), plan.bad_files, listener)
-    provenance = {"data": dataset.name, "fingerprint": dataset.fingerprint, "model": plan.model, "weights": plan.weights, "version": __version__}
+    provenance = {
+        "data": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "model": plan.model,
+        "weights": plan.weights,
+        "version": __version__,
+    }
     label = f"{plan.model} ({plan.preprocess.resolution} px)"
     return Job(label, training, val, plan.preprocess, plan.recipe, dataset.classes, provenance)
 
@@ -210,7 +233,9 @@ def start(plan: Plan, config: Any, job: Job, listener: Listener) -> State:
 
 
 def store_side(size: int, dataset: Dataset) -> int:
-    """Side of the stored training squares: the training size where pictures are small, a margin of 1/7 for crops where they are large."""
+    """Side of the stored training squares: the training size where pictures are small, a margin of 1/7 for crops
+    where they are large.
+    """
     return size if is_small(dataset) else round(size * 8 / 7)
 
 

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import io
 import os
 import shutil
 import sys
@@ -101,22 +102,24 @@ def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
         _say(_usage_line(error))
         return 2
     except FoveateError as error:
+        caught: BaseException = error
         message, code = f"error: {_one_line(str(error))}", error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        message, code = "interrupted", EXIT_INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort) as error:
+        caught, message, code = error, "interrupted", EXIT_INTERRUPTED
     except BrokenPipeError:
         raise
     except SystemExit as error:  # typer's own answer to a broken pipe
         return EXIT_PIPE if error.code == 1 else int(error.code or 0)
     except OSError as error:
-        message, code = _system_line(error), 1
+        caught, message, code = error, _system_line(error), 1
     except Exception as error:
+        caught = error
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(place.filename)}:{place.lineno}"
         text = _one_line(f"{type(error).__name__}: {error}")
         message, code = f"internal error: {text[:300]} ({where}); run it again with --debug for the traceback", 1
     if settings["debug"]:
-        traceback.print_exc()
+        traceback.print_exception(caught)
     _say(message)
     return code
 
@@ -132,7 +135,7 @@ def _usage_line(error: Any) -> str:
     text = error.format_message().strip()
     if "\n" in text:  # a group without a command answers with its whole help
         return str(text)
-    text = text[0].lower() + text[1:].rstrip(".")
+    text = (text[0].lower() + text[1:].rstrip(".")).replace("Value error, ", "")
     path = error.ctx.command_path if error.ctx else "foveate"
     return f"error: {_one_line(text)} (see {path} --help)"
 
@@ -176,5 +179,7 @@ def _make_streams_forgiving() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # lives as long as the process
-        elif reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="foveate")
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="foveate")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # lists of file names

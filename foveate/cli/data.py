@@ -37,6 +37,7 @@ def check_command(
 ) -> None:
     """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes."""
     from foveate.data.check import check
+    from foveate.data.formats import shown
     from foveate.data.report import as_csv, as_data, as_json_text, as_text
     from foveate.data.split import write_clean_csv
     from foveate.files import write_text
@@ -46,13 +47,14 @@ def check_command(
     if out is not None:
         kinds = {".json": as_json_text, ".csv": as_csv}
         write_text(out, kinds[out.suffix.lower()](report) if out.suffix.lower() in kinds else as_text(report, None))
-    dropped = None if clean is None else write_clean_csv(report, clean)
     if as_json:
-        print_json({**as_data(report), "dropped": dropped})
+        print_json(as_data(report))
     else:
         print(as_text(report, None if every else 20), end="")
-    if clean is not None and not as_json:
-        print(f"{clean}: {len(report.items) - (dropped or 0):,} pictures left, {dropped:,} double ones dropped")
+    if clean is not None:
+        dropped = write_clean_csv(report, clean)
+        kept = len(report.items) - dropped
+        print(f"{shown(clean)}: {kept:,} pictures left, {dropped:,} double ones dropped", file=sys.stderr)
     if not report.good(strict):
         raise typer.Exit(code=3)
 

@@ -60,7 +60,7 @@ def paths(images: Iterable[str]) -> Iterator[str]:
     """Every file meant by the words of the command line, folders walked in name order."""
     for word in images:
         if word == "-":
-            yield from (text for raw in sys.stdin if (text := raw.rstrip("\r\n")))
+            yield from (text for raw in sys.stdin or () if (text := raw.rstrip("\r\n")))
         elif Path(word).is_dir():
             yield from inside(word)
         else:

@@ -1,4 +1,6 @@
-"""Augmentation of whole batches on the training device. Every random number comes from uniforms(seed, epoch, sample)."""
+"""Augmentation of whole batches on the training device. Every random number comes from uniforms(seed, epoch,
+sample).
+"""
 
 import math
 from typing import Protocol
@@ -13,11 +15,16 @@ COLUMNS = 12  # random numbers a sample, in fixed places, so that switching one 
 class Changes(Protocol):
     """What augment reads; train.recipe.Augment has these fields."""
 
-    crop: float
-    shift: float
-    flip: bool
-    colour: float
-    erase: float
+    @property
+    def crop(self) -> float: ...
+    @property
+    def shift(self) -> float: ...
+    @property
+    def flip(self) -> bool: ...
+    @property
+    def colour(self) -> float: ...
+    @property
+    def erase(self) -> float: ...
 
 
 def augment(stored: torch.Tensor, aspect: torch.Tensor, u: np.ndarray, size: int, changes: Changes) -> torch.Tensor:
@@ -25,7 +32,7 @@ def augment(stored: torch.Tensor, aspect: torch.Tensor, u: np.ndarray, size: int
 
     aspect: width / height of the pictures before squashing, (N,). u: uniforms, float64 (N, COLUMNS).
     """
-    n, _, side, _ = stored.shape
+    side = stored.shape[3]
     numbers = torch.from_numpy(u).to(stored.device, torch.float32)
     flip = (numbers[:, 0] < 0.5) & changes.flip
     if changes.crop > 0 or side != size:
@@ -45,7 +52,9 @@ def augment(stored: torch.Tensor, aspect: torch.Tensor, u: np.ndarray, size: int
 
 
 def _crop_grid(u: torch.Tensor, aspect: torch.Tensor, flip: torch.Tensor, size: int, changes: Changes) -> torch.Tensor:
-    """Sampling grid (N, size, size, 2) of random resized crops: area in [crop, 1], aspect 3/4 to 4/3 in the picture as it was."""
+    """Sampling grid (N, size, size, 2) of random resized crops: area in [crop, 1], aspect 3/4 to 4/3 in the picture
+    as it was.
+    """
     if changes.crop > 0:
         area = changes.crop + (1 - changes.crop) * u[:, 1]
         ratio = torch.exp((2 * u[:, 2] - 1) * math.log(4 / 3)) / aspect  # of the squashed square
@@ -94,7 +103,9 @@ def _colour(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
 
 
 def _erase(x: torch.Tensor, u: torch.Tensor, chance: float) -> torch.Tensor:
-    """Random erasing, arXiv:1708.04896: one rectangle of 2 to 20 % of the area, square in aspect, filled with mid grey."""
+    """Random erasing, arXiv:1708.04896: one rectangle of 2 to 20 % of the area, square in aspect, filled with mid
+    grey.
+    """
     side = x.shape[2]
     edge = (0.02 + 0.18 * u[:, 1]).sqrt() * (u[:, 0] < chance)  # share of the side; 0: no rectangle
     place = (torch.arange(side, device=x.device) + 0.5) / side

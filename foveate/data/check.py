@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from foveate.data.builtin import BUILT_IN
 from foveate.data.decode import decode
 from foveate.data.formats import BadImage, Header, Limits, open_picture, probe
 from foveate.data.holdout import alike
@@ -21,6 +22,7 @@ from foveate.data.reader import DEFAULT_LIMITS, Refused
 from foveate.data.screen import claims
 from foveate.data.structure import counts, imbalance, structure
 from foveate.data.walk import Item, Listing, below
+from foveate.errors import ConfigError
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
@@ -40,7 +42,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What the gate found. files: looked at. pictures: split ("" where nobody has split) -> class -> usable pictures."""
+    """What the gate found. pictures: split ("" where nobody has split) -> class -> usable pictures."""
 
     source: str  # the folder or the CSV
     files: int
@@ -82,6 +84,8 @@ def check(
     memory a picture. DataError where there is no data set at all.
     """
     start = time.monotonic()
+    if isinstance(data, str) and data in BUILT_IN:
+        raise ConfigError(f'"{data}" is built in and has no files to check; a folder of that name is ./{data}')
     listing = read(data)
     items: list[Item] = []
     digests: list[bytes] = []

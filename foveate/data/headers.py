@@ -169,14 +169,15 @@ def gif_first_frame(r: Reader, limits: Limits) -> GifFrame:
     while (kind := r.at(pos, 1)) == b"!":
         if r.at(pos + 1, 2) == b"\xf9\x04":
             control, transparent = pos, bool(r.at(pos + 3, 1)[0] & 1)
-        pos, blocks = _gif_skip(r, pos + 2, blocks + 1, limits)
+        pos, blocks = _gif_skip(r, pos + 2, blocks + 1, limits.max_blocks)
     if kind != b",":
         raise Refused("unreadable", "a GIF without a picture")
     left, top, w, h, flags = struct.unpack("<HHHHB", r.at(pos + 1, 9))
     # a frame beyond the screen enlarges it, as in Pillow
     size = (max(width, left + w), max(height, top + h))
     check_size(*size, limits)
-    end, blocks = _gif_skip(r, pos + 11 + _gif_colours(flags), blocks, limits)
+    enough = limits.max_blocks + w * h // 64  # a block holds up to 255 bytes, a pixel needs at most 12 bits
+    end, _ = _gif_skip(r, pos + 11 + _gif_colours(flags), 0, enough)
     after = r.at(end, 1)  # a trailer, or another block: else the file is cut off
     return GifFrame(size, screen_end, control, pos, end, transparent, after in (b"!", b","))
 
@@ -186,9 +187,8 @@ def _gif_colours(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _gif_skip(r: Reader, pos: int, blocks: int, limits: Limits) -> tuple[int, int]:
+def _gif_skip(r: Reader, pos: int, blocks: int, most: int) -> tuple[int, int]:
     """The offset after a chain of data blocks, and the number of blocks so far."""
-    most = limits.max_file_bytes // 256 + limits.max_blocks  # a picture needs one block for 255 bytes
     while (n := r.at(pos, 1)[0]) and blocks <= most:
         pos, blocks = pos + 1 + n, blocks + 1
     if blocks > most:

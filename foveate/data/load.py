@@ -1,6 +1,8 @@
-"""Loading: a split as squares of uint8 in memory when they fit, through workers when they do not. Both give the same bytes.
+"""Loading: a split as squares of uint8 in memory when they fit, through workers when they do not. Both give the same
+bytes.
 
-Training pictures are stored squashed to S x S with their aspect ratio beside them; augment cuts undistorted crops out of them.
+Training pictures are stored squashed to S x S with their aspect ratio beside them; augment cuts undistorted crops out
+of them.
 Evaluation pictures are prepared exactly as prediction prepares them.
 """
 
@@ -24,7 +26,9 @@ Square = tuple[np.ndarray, float]  # uint8 (3, S, S) and width / height before s
 
 @dataclass(frozen=True)
 class Batch:
-    """pictures uint8 (N, 3, S, S); labels int64 (N,); aspect float32 (N,); samples int64 (N,), the indices in the split."""
+    """pictures uint8 (N, 3, S, S); labels int64 (N,); aspect float32 (N,); samples int64 (N,), the indices in the
+    split.
+    """
 
     pictures: torch.Tensor
     labels: torch.Tensor
@@ -33,9 +37,13 @@ class Batch:
 
 
 class Pictures:
-    """One split, ready to be read in any order. Resident when `resident` is not None, else decoded again at every reading."""
+    """One split, ready to be read in any order. Resident when `resident` is not None, else decoded again at every
+    reading.
+    """
 
-    def __init__(self, split: Split, side: int, ready: Callable[[np.ndarray], Square], background: tuple[int, int, int]):
+    def __init__(
+        self, split: Split, side: int, ready: Callable[[np.ndarray], Square], background: tuple[int, int, int]
+    ):
         self.split, self.side, self.background = split, side, background
         self.labels = torch.tensor(split.labels, dtype=torch.int64)
         self.ready = ready
@@ -53,7 +61,9 @@ class Pictures:
             return self.ready(self.split.pixels[i])
         return self.ready(decode(self.split.paths[i], background=self.background))
 
-    def load(self, threads: int = 2, bad_files: str = "stop", progress: Callable[[int], None] = lambda _: None) -> "Pictures":
+    def load(
+        self, threads: int = 2, bad_files: str = "stop", progress: Callable[[int], None] = lambda _: None
+    ) -> "Pictures":
         """Decode everything once and keep it. A bad file stops with its name, or is left out (bad_files="skip")."""
         store = torch.empty((len(self.split), 3, self.side, self.side), dtype=torch.uint8)
         view, good = store.numpy(), np.ones(len(self.split), bool)
@@ -91,7 +101,9 @@ class Pictures:
         return Batch(pictures, self.labels[picked], self.aspect[picked], samples)
 
     def epoch(self, seed: int, epoch: int, batch: int, start: int = 0, workers: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from batch number `start` on. The order depends on (seed, epoch) alone; the short rest is dropped."""
+        """The batches of one epoch from batch number `start` on. The order depends on (seed, epoch) alone; the short
+        rest is dropped.
+        """
         order = epoch_order(len(self), seed, epoch)
         steps = self.steps(batch)
         yield from self._batches([order[i * batch : (i + 1) * batch] for i in range(start, steps)], workers)
@@ -108,7 +120,9 @@ class Pictures:
         if self.resident is not None or workers == 0:
             yield from map(self.gather, positions)
             return
-        with ThreadPoolExecutor(workers) as pool:  # PIL decodes without the GIL; threads leave no orphans and share the picture memory
+        with ThreadPoolExecutor(
+            workers
+        ) as pool:  # PIL decodes without the GIL; threads leave no orphans and share the picture memory
             pending = [pool.submit(self.gather, p) for p in positions[: 2 * workers]]
             for i in range(len(positions)):
                 yield pending.pop(0).result()
@@ -141,7 +155,9 @@ def fits_in_memory(count: int, side: int, share: float = 0.4) -> bool:
 
 
 def free_bytes() -> int:
-    """Free memory in bytes (Linux: MemAvailable, and the container's limit where there is one); 4 GiB where it can not be read."""
+    """Free memory in bytes (Linux: MemAvailable, and the container's limit where there is one); 4 GiB where it can
+    not be read.
+    """
     free = 4 * 2**30
     meminfo, limit = Path("/proc/meminfo"), Path("/sys/fs/cgroup/memory.max")
     if meminfo.exists():

@@ -14,8 +14,8 @@ import numpy as np
 from foveate.data.holdout import alike
 
 SIDE = 16  # pixels of a thumbnail
-# Different pictures begin at 7.7 levels in 3,781 photos of clothes and at 7.5 in 1,797 scanned digits. Of 150 photos the
-# copies of half to an eighth of the size stay below 3.3 levels, those at JPEG quality 10 below 4.7 and mostly below 0.12.
+# Different pictures begin at 7.7 levels in 3,781 photos of clothes and at 7.5 in 1,797 scanned digits. Copies of 150
+# photos in half to an eighth of the size stay below 3.3 levels, those at JPEG quality 10 below 4.7 and mostly 0.12.
 MAX_RMS, MAX_SHARE = 5.0, 0.12
 MIN_CONTRAST = 4.0  # below this a thumbnail is of one colour and like all others of that colour
 _CHUNK, _BLOCK = 256, 8192  # pictures asked for, pairs compared at a time

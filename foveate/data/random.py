@@ -1,4 +1,6 @@
-"""Random numbers as pure functions of (seed, epoch, sample): order and augmentation never depend on workers or on history."""
+"""Random numbers as pure functions of (seed, epoch, sample): order and augmentation never depend on workers or on
+history.
+"""
 
 from collections.abc import Sequence
 
@@ -8,7 +10,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _scramble(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of uint64 in which every input bit moves every output bit."""
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of uint64 in which every input bit moves
+    every output bit.
+    """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

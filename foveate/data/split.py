@@ -30,8 +30,8 @@ def write_split_csv(dataset: Dataset, path: str | Path) -> None:
 def write_clean_csv(report: Report, path: str | Path) -> int:
     """Write the pictures that the gate has nothing against; returns how many of the usable ones are dropped.
 
-    Of the same picture in several files one stays: that in test, else in val, so that no result changes but the training.
-    Of a picture under two labels none stays, for nobody knows which is right.
+    Of the same picture in several files one stays: that in test, else that in val, else the first. Of a picture under
+    two labels none stays, for nobody knows which is right.
     """
     split = {below(report.root, item.path): item.split for item in report.items}
     dropped: set[str] = set()

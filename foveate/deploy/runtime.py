@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 MAX_BYTES = 2**31 - 1  # of a file: what protobuf can hold
-MAX_STRUCTURE_BYTES = 64 * 2**20  # of a file without its weights; ResNet-1001 has 2 MiB
-MAX_NODES = 100_000
+MAX_STRUCTURE_BYTES = 16 * 2**20  # of a file without its weights; ResNet-1001 has 2 MiB
+MAX_ENTRIES = 100_000  # nodes, weights and shapes
+_GRAPH, _WEIGHTS = 7, 5  # protobuf field numbers: ModelProto.graph, GraphProto.initializer
 DOMAINS = ("", "ai.onnx")  # the standard operators; anything else may be somebody's native code
 REFUSED_OPS = ("If", "Loop", "Scan", "SequenceMap")  # a classifier needs none; a loop can run for ever
 
@@ -79,6 +80,7 @@ def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
 
     if len(data) > MAX_BYTES:
         raise WeightsError(f"{len(data):,} bytes; at most {MAX_BYTES:,}")
+    _check_amount(data)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -86,7 +88,7 @@ def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
         raise WeightsError("not an ONNX file, or damaged") from error
     if not model.graph.node:
         raise WeightsError("not an ONNX file: it holds no graph")
-    _check_structure(model, len(data))
+    _check_structure(model)
     metadata = {item.key: item.value for item in model.metadata_props}
     try:
         names = parse_json(metadata.get("classes", ""), "classes")
@@ -114,20 +116,63 @@ def _read(path: Path) -> bytes:
         raise WeightsError(f"{path}: {(error.strerror or str(error)).lower()}; expected an ONNX file") from None
 
 
-def _check_structure(model: "ModelProto", size_bytes: int) -> None:
-    """No data outside the file, only standard operators, no loops, not too many nodes; in graphs inside graphs, too."""
+def _check_amount(data: bytes) -> None:
+    """Not too much beside the weights. Read off the bytes, for protobuf would make an object of each two of them."""
+    entries = structure_bytes = 0
+    for number, start, end in _fields(data, 0, len(data)):
+        if number != _GRAPH:
+            structure_bytes += end - start
+        else:
+            for inner, first, last in _fields(data, start, end):
+                entries += 1
+                structure_bytes += last - first if inner != _WEIGHTS else 0
+                if entries > MAX_ENTRIES:
+                    raise WeightsError(f"over {MAX_ENTRIES:,} nodes and weights; no classifier has so many")
+        if structure_bytes > MAX_STRUCTURE_BYTES:
+            raise WeightsError(f"over {MAX_STRUCTURE_BYTES:,} bytes beside the weights; no classifier has so many")
+
+
+def _fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field number, start, end) of each field of a protobuf message; WeightsError where it is not one."""
+    while at < end:
+        key, at = _varint(data, at, end)
+        match key & 7:
+            case 0:
+                _, stop = _varint(data, at, end)
+            case 1:
+                stop = at + 8
+            case 2:
+                length, at = _varint(data, at, end)
+                stop = at + length
+            case 5:
+                stop = at + 4
+            case _:
+                raise WeightsError("not an ONNX file, or damaged")
+        if stop > end:
+            raise WeightsError("not an ONNX file, or damaged: it ends too early")
+        yield key >> 3, at, stop
+        at = stop
+
+
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """(value, where it ends): seven bits a byte, lowest first."""
+    value = 0
+    for i, byte in enumerate(data[at : min(at + 10, end)]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, at + i + 1
+    raise WeightsError("not an ONNX file, or damaged")
+
+
+def _check_structure(model: "ModelProto") -> None:
+    """No data outside the file, only standard operators, no loops; in graphs inside graphs, too."""
     if model.functions or model.training_info:
         raise WeightsError("it holds functions or training graphs; a classifier needs none")
     for opset in model.opset_import:
         if opset.domain not in DOMAINS:
             raise WeightsError(f'operators of "{opset.domain}"; only standard ONNX operators are run')
-    nodes = weight_bytes = 0
     for graph in _graphs(model.graph):
-        nodes += len(graph.node)
-        if nodes > MAX_NODES:
-            raise WeightsError(f"over {MAX_NODES:,} nodes; no classifier has so many")
         for tensor in _tensors(graph):
-            weight_bytes += tensor.ByteSize()
             if tensor.external_data or tensor.data_location != tensor.DEFAULT:
                 raise WeightsError(
                     f'the weights "{tensor.name}" are outside the file; export it with its weights inside'
@@ -137,8 +182,6 @@ def _check_structure(model: "ModelProto", size_bytes: int) -> None:
                 raise WeightsError(f'operator {node.op_type} of "{node.domain}"; only standard ONNX operators are run')
             if node.op_type in REFUSED_OPS:
                 raise WeightsError(f"operator {node.op_type}; loops and branches are not run")
-    if size_bytes - weight_bytes > MAX_STRUCTURE_BYTES:
-        raise WeightsError(f"{size_bytes - weight_bytes:,} bytes beside the weights; at most {MAX_STRUCTURE_BYTES:,}")
 
 
 def _graphs(graph: "GraphProto") -> Iterator["GraphProto"]:

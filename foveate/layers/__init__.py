@@ -4,7 +4,8 @@ A new layer is one file here and one line in a table. Slots and their makers:
 
     norm  (channels)                                   (N, C, H, W) -> same
     act   (channels)                                   any shape    -> same
-    attn  (channels, base)                             (N, C, H, W) -> same; base: the width that squeeze ratios refer to
+    attn  (channels, base)                             (N, C, H, W) -> same; base: the width that squeeze ratios refer
+    to
     conv  (c_in, c_out, kernel, stride=, padding=, groups=, bias=)  (N, c_in, H, W) -> (N, c_out, H', W')
 """
 
@@ -63,8 +64,18 @@ class Layers:
         return make(ATTNS, self.attn, "attn", channels, base)
 
     def make_conv(
-        self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int | None = None, groups: int = 1, bias: bool = False
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        bias: bool = False,
     ) -> nn.Module:
         """A convolution; padding None means kernel // 2 on both sides."""
         padding = kernel // 2 if padding is None else padding
-        return make(CONVS, self.conv, "conv", c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
+        return make(
+            CONVS, self.conv, "conv", c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias
+        )

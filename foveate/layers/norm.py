@@ -8,7 +8,9 @@ from foveate.errors import ConfigError
 
 
 def batch_norm(channels: int, eps: float = 1e-5, momentum: float = 0.1) -> nn.Module:
-    """Batch normalisation, arXiv:1502.03167. momentum is PyTorch's: the weight of the new statistic (TF momentum m is 1 - m here)."""
+    """Batch normalisation, arXiv:1502.03167. momentum is PyTorch's: the weight of the new statistic (TF momentum m is
+    1 - m here).
+    """
     return nn.BatchNorm2d(channels, eps=eps, momentum=momentum)
 
 

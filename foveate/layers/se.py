@@ -9,7 +9,9 @@ from foveate.errors import ConfigError
 
 
 def squeeze_width(base: int, ratio: float, divisor: int) -> int:
-    """The inner width: ratio * base, at least 1; with a divisor, rounded to its multiples and never more than 10 % down."""
+    """The inner width: ratio * base, at least 1; with a divisor, rounded to its multiples and never more than 10 %
+    down.
+    """
     if not divisor:
         return max(1, int(base * ratio))
     width = max(divisor, int(base * ratio + divisor / 2) // divisor * divisor)
@@ -20,16 +22,27 @@ class SqueezeExcite(nn.Module):
     """x * gate(W2 act(W1 mean(x))), with biases.
 
     x: (N, C, H, W) -> same shape.  W1: (S, C), W2: (C, S), S = squeeze_width(base, ratio, divisor).
-    Defaults are SENet's: ratio 1/16, ReLU, sigmoid. EfficientNet: ratio 0.25 of the block *input*, the net's activation (act="silu").
+    Defaults are SENet's: ratio 1/16, ReLU, sigmoid. EfficientNet: ratio 0.25 of the block *input*, the net's
+    activation (act="silu").
     Parameters 2*C*S + S + C; MACs 2*C*S.
     """
 
-    def __init__(self, channels: int, base: int, ratio: float = 0.0625, divisor: int = 0, act: str = "relu", gate: str = "sigmoid"):
+    def __init__(
+        self,
+        channels: int,
+        base: int,
+        ratio: float = 0.0625,
+        divisor: int = 0,
+        act: str = "relu",
+        gate: str = "sigmoid",
+    ):
         super().__init__()
         acts = {"relu": nn.ReLU, "silu": nn.SiLU, "relu6": nn.ReLU6}
         gates = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid}
         if act not in acts or gate not in gates or not (0 < ratio <= 1 and math.isfinite(ratio)) or divisor < 0:
-            raise ConfigError(f"se: act one of {', '.join(acts)}; gate one of {', '.join(gates)}; ratio in (0, 1]; divisor >= 0")
+            raise ConfigError(
+                f"se: act one of {', '.join(acts)}; gate one of {', '.join(gates)}; ratio in (0, 1]; divisor >= 0"
+            )
         inner = squeeze_width(base, ratio, divisor)
         self.fc1 = nn.Conv2d(channels, inner, 1)  # 1x1 convolutions on (N, C, 1, 1): the shapes of public checkpoints
         self.act = acts[act]()

@@ -1,4 +1,6 @@
-"""Photographs from scratch: Nesterov SGD, cosine, random resized crops (Bag of Tricks, arXiv:1812.01187, sections 2 and 5)."""
+"""Photographs from scratch: Nesterov SGD, cosine, random resized crops (Bag of Tricks, arXiv:1812.01187, sections 2
+and 5).
+"""
 
 from foveate.train.recipe import Augment, Optim, Recipe, Schedule
 

@@ -1,4 +1,6 @@
-"""CIFAR from scratch: the common ResNet/WRN recipe (arXiv:1512.03385 section 4.2, arXiv:1605.07146), with a cosine instead of steps."""
+"""CIFAR from scratch: the common ResNet/WRN recipe (arXiv:1512.03385 section 4.2, arXiv:1605.07146), with a cosine
+instead of steps.
+"""
 
 from foveate.train.recipe import Augment, Optim, Recipe, Schedule
 

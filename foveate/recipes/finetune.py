@@ -1,4 +1,6 @@
-"""From published weights on a few thousand photographs: AdamW, gentle backbone, averaged weights, norms kept (arXiv:1812.01187 section 5)."""
+"""From published weights on a few thousand photographs: AdamW, gentle backbone, averaged weights, norms kept
+(arXiv:1812.01187 section 5).
+"""
 
 from foveate.train.recipe import Augment, Optim, Recipe, Schedule
 

@@ -1,4 +1,6 @@
-"""Scans and other small grey pictures that must not be mirrored (digits, letters): short, AdamW, small shifts, averaged weights."""
+"""Scans and other small grey pictures that must not be mirrored (digits, letters): short, AdamW, small shifts,
+averaged weights.
+"""
 
 from foveate.train.recipe import Augment, Optim, Recipe, Schedule
 

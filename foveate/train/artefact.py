@@ -184,7 +184,7 @@ def _metric_text(metric: Metric) -> str:
 def escape(value: object) -> str:
     """Text that Markdown and HTML show as it is, on one line, at most 200 characters."""
     text = "".join(c if c.isprintable() else " " for c in str(value)).strip()[:200]
-    text = re.sub(r"([\\`*_\[\]#|~])", r"\\\1", html.escape(text, quote=False))
+    text = re.sub(r"([\\`*\[\]#|~]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", html.escape(text, quote=False))
     return re.sub(r"^(\d*)([-+=.)])", r"\1\\\2", text)  # at the start these would begin a list
 
 

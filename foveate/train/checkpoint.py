@@ -1,7 +1,9 @@
 """Checkpoints: all of a State and the rows so far in one folder that appears whole or not at all.
 
-state/step-00000120/: tensors.safetensors (weights, average, optimiser slots), state.json (counters, rows), sums.json (checksums). The
-newest two are kept; a damaged one is passed over for the one before. No generator state is saved: random numbers are functions of the step.
+state/step-00000120/: tensors.safetensors (weights, average, optimiser slots), state.json (counters, rows), sums.json
+(checksums). The
+newest two are kept; a damaged one is passed over for the one before. No generator state is saved: random numbers are
+functions of the step.
 """
 
 import hashlib
@@ -57,7 +59,9 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def restore(folder: Path, state: State, warn: Callable[[str], None]) -> Progress:
-    """Put the newest whole checkpoint into state and return its Progress; damaged ones are passed over with a warning."""
+    """Put the newest whole checkpoint into state and return its Progress; damaged ones are passed over with a
+    warning.
+    """
     for path in {p.with_name(p.name.split(".")[1]) for p in folder.glob(".step-*")}:
         recover_folder(path)
     for path in _saved(folder):

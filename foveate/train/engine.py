@@ -36,7 +36,9 @@ class Job:
     provenance: Mapping[str, Any]
 
 
-def run_epochs(state: State, job: Job, progress: Progress, listener: Listener, after_step: Callable[[], None], stop_at: int = 0) -> None:
+def run_epochs(
+    state: State, job: Job, progress: Progress, listener: Listener, after_step: Callable[[], None], stop_at: int = 0
+) -> None:
     """Train to the end of the recipe (or to epoch stop_at), adding a row to progress after every epoch.
 
     Rows hold no times, so that a resumed run writes the same bytes as one that never stopped.
@@ -58,7 +60,9 @@ def run_epochs(state: State, job: Job, progress: Progress, listener: Listener, a
             progress.loss_sum, progress.correct, progress.count = 0.0, 0, 0
             if row["val_accuracy"] > progress.best_accuracy:
                 progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
-            listener("epoch", {"label": job.label, "epochs": last // per_epoch, "images_per_s": rate * step.count, **row})
+            listener(
+                "epoch", {"label": job.label, "epochs": last // per_epoch, "images_per_s": rate * step.count, **row}
+            )
         after_step()
         if step.number == last:
             return
@@ -93,10 +97,13 @@ def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int)
     }
 
 
-def run_training(folder: Path, state: State, job: Job, listener: Listener, stop: Stop, *, resume: bool, every_s: float = 60.0) -> Progress:
+def run_training(
+    folder: Path, state: State, job: Job, listener: Listener, stop: Stop, *, resume: bool, every_s: float = 60.0
+) -> Progress:
     """Train in a run folder: best/ and last/ model folders, metrics.jsonl, state/ checkpoints.
 
-    A checkpoint is written at the start, after every epoch, every `every_s` seconds, and when a signal asks to stop (then Interrupted is
+    A checkpoint is written at the start, after every epoch, every `every_s` seconds, and when a signal asks to stop
+    (then Interrupted is
     raised). resume continues from the newest whole one, bit-identically on the CPU.
     """
     saved = folder / "state"
@@ -126,7 +133,9 @@ def run_training(folder: Path, state: State, job: Job, listener: Listener, stop:
             checkpoint.save(saved, state, progress)
             clock = time.monotonic()
         if stop.signal:
-            raise Interrupted(f"stopped at step {state.step} and saved; go on with: foveate train --resume {folder}", stop.exit_code)
+            raise Interrupted(
+                f"stopped at step {state.step} and saved; go on with: foveate train --resume {folder}", stop.exit_code
+            )
 
     run_epochs(state, job, progress, listener, after_step)
     if progress.best_epoch == 0:
@@ -140,7 +149,14 @@ def _write_rows(folder: Path, progress: Progress) -> None:
 
 
 def _model(state: State, job: Job, row: Mapping[str, Any]) -> dict[str, bytes]:
-    metric = Metric(name="accuracy", value=row["val_accuracy"], n=len(job.val), split="val", data=str(job.provenance["data"]), seed=job.recipe.seed)
+    metric = Metric(
+        name="accuracy",
+        value=row["val_accuracy"],
+        n=len(job.val),
+        split="val",
+        data=str(job.provenance["data"]),
+        seed=job.recipe.seed,
+    )
     model = state.best
     card = ModelCard(model.config, job.classes, job.preprocess, {**job.provenance, "epoch": row["epoch"]}, (metric,))
     return model_files(card, model.state_dict())

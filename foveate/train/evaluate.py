@@ -12,7 +12,9 @@ from foveate.train.intervals import wilson
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, pictures: Pictures, preprocess: Preprocess, *, batch: int = 64, nhwc: bool = True) -> np.ndarray:
+def predict_logits(
+    model: nn.Module, pictures: Pictures, preprocess: Preprocess, *, batch: int = 64, nhwc: bool = True
+) -> np.ndarray:
     """Logits of all pictures in order: float32 (N, K). The model is put in eval mode and runs in float32."""
     model.eval()
     device = next(model.parameters()).device
@@ -47,7 +49,9 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: |accuracy - confidence| averaged over equal-width bins of confidence. arXiv:1706.04599 section 2."""
+    """Expected calibration error: |accuracy - confidence| averaged over equal-width bins of confidence.
+    arXiv:1706.04599 section 2.
+    """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     place = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(right[place == b].sum() - confidence[place == b].sum()) for b in range(bins)]

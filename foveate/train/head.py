@@ -29,7 +29,7 @@ class Probe:
 @torch.inference_mode()
 def features(model: nn.Module, pictures: Pictures, preprocess: Preprocess, batch: int = 32) -> np.ndarray:
     """Pooled features of all pictures in order: float32 (N, C)."""
-    model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in torch, not in its stubs
+    model.eval().to(memory_format=torch.channels_last)
     device, parts = next(model.parameters()).device, []
     for item in pictures.in_order(batch):
         x = normalise(item.pictures.to(device), preprocess).contiguous(memory_format=torch.channels_last)
@@ -37,8 +37,12 @@ def features(model: nn.Module, pictures: Pictures, preprocess: Preprocess, batch
     return np.concatenate(parts)
 
 
-def linear_probe(train: np.ndarray, train_labels: np.ndarray, val: np.ndarray, val_labels: np.ndarray, classes: int) -> Probe:
-    """Logistic regression on features (N, C), standardised by the training part; its strength is chosen by validation loss."""
+def linear_probe(
+    train: np.ndarray, train_labels: np.ndarray, val: np.ndarray, val_labels: np.ndarray, classes: int
+) -> Probe:
+    """Logistic regression on features (N, C), standardised by the training part; its strength is chosen by validation
+    loss.
+    """
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = train.mean(0), train.std(0) + 1e-6

@@ -1,6 +1,7 @@
 """The training loop: a generator that yields once a step. The caller logs, evaluates, saves and stops.
 
-Every random number of a step is a pure function of (seed, step) or (seed, epoch, sample), so a run that goes on from a saved step
+Every random number of a step is a pure function of (seed, step) or (seed, epoch, sample), so a run that goes on from
+a saved step
 does the same arithmetic as one that never stopped.
 """
 
@@ -41,7 +42,7 @@ class State:
         if recipe.frozen_norms:
             self.quiet_norms = [m for m in model.modules() if has_statistics(m)]
         if recipe.layout == "nhwc":
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in torch, not in its stubs
+            model.to(memory_format=torch.channels_last)
         self.optimizer = make_optimizer(model, recipe.optim, head)
         self.average = Average(model, shadow.to(device), recipe.ema) if shadow is not None else None
 
@@ -51,8 +52,12 @@ class State:
         return self.average.shadow if self.average is not None else self.model
 
 
-def train(state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int = 0) -> Iterator[Step]:
-    """Yield one Step a step, from state.step to the end of the recipe. Raises FoveateError when the loss is not finite."""
+def train(
+    state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int = 0
+) -> Iterator[Step]:
+    """Yield one Step a step, from state.step to the end of the recipe. Raises FoveateError when the loss is not
+    finite.
+    """
     model, device = state.model, next(state.model.parameters()).device
     size, batch = recipe.resolution or preprocess.resolution, min(recipe.batch, len(pictures))
     per_epoch = pictures.steps(batch)
@@ -77,7 +82,9 @@ def train(state: State, pictures: Pictures, preprocess: Preprocess, recipe: Reci
                 logits = model(x)
             loss = F.cross_entropy(logits.float(), targets, label_smoothing=recipe.smoothing)
             if not torch.isfinite(loss):
-                raise FoveateError(f"the loss is {loss.item()} at step {state.step + 1}; lower optim.lr (now {recipe.optim.lr:g})")
+                raise FoveateError(
+                    f"the loss is {loss.item()} at step {state.step + 1}; lower optim.lr (now {recipe.optim.lr:g})"
+                )
             state.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if recipe.optim.clip_norm:
@@ -90,8 +97,12 @@ def train(state: State, pictures: Pictures, preprocess: Preprocess, recipe: Reci
             yield Step(state.step, loss.detach(), correct, len(item.labels), lr)
 
 
-def mixup(x: torch.Tensor, targets: torch.Tensor, alpha: float, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """arXiv:1710.09412: lam * (x, y) + (1 - lam) * its neighbour in the (already random) batch; one lam ~ Beta(alpha, alpha) a batch."""
+def mixup(
+    x: torch.Tensor, targets: torch.Tensor, alpha: float, seed: int, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """arXiv:1710.09412: lam * (x, y) + (1 - lam) * its neighbour in the (already random) batch; one lam ~ Beta(alpha,
+    alpha) a batch.
+    """
     if alpha <= 0:
         return x, targets
     lam = float(generator(seed, 2**32 + step).beta(alpha, alpha))

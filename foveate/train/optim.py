@@ -5,13 +5,15 @@ import math
 import torch
 from torch import nn
 
-from foveate.train.recipe import Optim, Recipe, Schedule
+from foveate.train.recipe import Optim, Schedule
 
 
 def learning_rate(schedule: Schedule, peak: float, step: int, steps: int, steps_per_epoch: int) -> float:
-    """The rate of step `step` (from 0) of `steps`: warm-up to the peak, then the curve, `final` times the peak at the end.
+    """The rate of step `step` (from 0) of `steps`: warm-up to the peak, then the curve, `final` times the peak at the
+    end.
 
-    Warm-up as arXiv:1812.01187 section 2.2: step i of the first m has (i + 1) / m of the peak. Cosine as its section 5.1.
+    Warm-up as arXiv:1812.01187 section 2.2: step i of the first m has (i + 1) / m of the peak. Cosine as its section
+    5.1.
     """
     warm = min(round(schedule.warmup * steps_per_epoch), steps - 1)
     if step < warm:
@@ -28,7 +30,11 @@ def parameter_groups(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> l
         if p.requires_grad:
             groups.setdefault((name.startswith(head), p.ndim > 1), []).append(p)
     return [
-        {"params": params, "weight_decay": optim.weight_decay if decayed else 0.0, "factor": 1.0 if in_head else optim.backbone}
+        {
+            "params": params,
+            "weight_decay": optim.weight_decay if decayed else 0.0,
+            "factor": 1.0 if in_head else optim.backbone,
+        }
         for (in_head, decayed), params in sorted(groups.items())
     ]
 
@@ -38,7 +44,9 @@ def make_optimizer(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> tor
     groups = parameter_groups(model, optim, head)
     if optim.name == "adamw":
         return torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.momentum, optim.beta2), foreach=True)
-    return torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov and optim.momentum > 0, foreach=True)
+    return torch.optim.SGD(
+        groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov and optim.momentum > 0, foreach=True
+    )
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -79,9 +87,11 @@ def _float_pairs(model: nn.Module, shadow: nn.Module) -> tuple[list[torch.Tensor
 
 
 def freeze(model: nn.Module, share: float) -> list[nn.Module]:
-    """Switch off the gradients of the first `share` of the layers that hold weights, and return their norms (kept in eval mode).
+    """Switch off the gradients of the first `share` of the layers that hold weights, and return their norms (kept in
+    eval mode).
 
-    Layers are counted in registration order, which is forward order in every family of the zoo. The classifier never freezes.
+    Layers are counted in registration order, which is forward order in every family of the zoo. The classifier never
+    freezes.
     """
     layers = [m for m in model.modules() if next(m.parameters(recurse=False), None) is not None]
     frozen = layers[: int(share * (len(layers) - 1))]
@@ -94,10 +104,3 @@ def freeze(model: nn.Module, share: float) -> list[nn.Module]:
 def has_statistics(module: nn.Module) -> bool:
     """Whether a module keeps running statistics."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm)
-
-
-def decay_counts(model: nn.Module, recipe: Recipe) -> tuple[int, int]:
-    """(decayed, not decayed) tensors; ResNet-50: 54 and 107."""
-    groups = parameter_groups(model, recipe.optim, ("fc.", "classifier."))
-    decayed = sum(len(g["params"]) for g in groups if g["weight_decay"])  # type: ignore[arg-type]
-    return decayed, sum(len(g["params"]) for g in groups) - decayed  # type: ignore[arg-type]

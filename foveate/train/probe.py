@@ -1,4 +1,6 @@
-"""The three-step probe: which precision and memory layout train this network fastest on this device, and how fast that is."""
+"""The three-step probe: which precision and memory layout train this network fastest on this device, and how fast
+that is.
+"""
 
 import statistics
 import time
@@ -26,8 +28,12 @@ class Timing:
 
 
 def candidates(device: torch.device, recipe: Recipe) -> list[tuple[str, str]]:
-    """The forms worth a probe here. bf16 on a CPU only where the processor has instructions for it, and then channels-last."""
-    precisions = [recipe.precision] if recipe.precision != "auto" else ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
+    """The forms worth a probe here. bf16 on a CPU only where the processor has instructions for it, and then
+    channels-last.
+    """
+    precisions = (
+        [recipe.precision] if recipe.precision != "auto" else ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
+    )
     layouts = [recipe.layout] if recipe.layout != "auto" else ["nchw", "nhwc"]
     return [(p, y) for p in precisions for y in layouts if (p, y) != ("bf16", "nchw") or recipe.layout == "nchw"]
 
@@ -39,13 +45,15 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def probe(config: object, recipe: Recipe, size: int, batch: int, device: torch.device, repeats: int = 3) -> list[Timing]:
+def probe(
+    config: object, recipe: Recipe, size: int, batch: int, device: torch.device, repeats: int = 3
+) -> list[Timing]:
     """Timings of every candidate form, interleaved, on a throw-away network with random pictures."""
     state = torch.random.get_rng_state()
     models: list[tuple[str, str, nn.Module, torch.Tensor]] = []
     for precision, layout in candidates(device, recipe):
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
-        model = build(config).to(device).to(memory_format=memory)  # type: ignore[call-overload]  # in torch, not in its stubs
+        model = build(config).to(device).to(memory_format=memory)
         x = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=memory)
         models.append((precision, layout, model, x))
     target = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -66,7 +74,9 @@ def probe(config: object, recipe: Recipe, size: int, batch: int, device: torch.d
 
 
 def settle(config: object, recipe: Recipe, size: int, batch: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
-    """The recipe with "auto" precision and layout replaced by what the probe chose; plain float32 stays unless it loses clearly."""
+    """The recipe with "auto" precision and layout replaced by what the probe chose; plain float32 stays unless it
+    loses clearly.
+    """
     if "auto" not in (recipe.precision, recipe.layout):
         return recipe, []
     timings = probe(config, recipe, size, batch, device)

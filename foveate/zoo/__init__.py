@@ -52,10 +52,8 @@ def build(config: Any) -> nn.Module:
     params = sum(p.numel() for p in meta.parameters())
     if params > MAX_PARAMS:
         raise ConfigError(f"{config.family}: this config has {params:,} parameters; at most {MAX_PARAMS:,} are built")
-    if torch.empty(0).device.type == "meta":  # the caller asked for a meta model
-        model = meta
-    else:
-        model = family.module(config)
+    asked_for_meta = torch.empty(0).device.type == "meta"
+    model = meta if asked_for_meta else family.module(config)
     model.config = config
     return model
 
@@ -71,7 +69,8 @@ def create_model(
     """A named model, the short way: create_model("resnet50d", num_classes=10, layers={"norm": "group_norm"}).
 
     num_classes, in_chans: None keeps the variant's (1000 and 3). layers: slots to change, or a whole record.
-    weights: a source for load_weights ("lite", a file, a model folder, "hf-hub:org/name"); its classifier is left out when
+    weights: a source for load_weights ("lite", a file, a model folder, "hf-hub:org/name"); its classifier is left out
+    when
     num_classes differs from what the variant publishes.
     """
     published = config = variant(name)

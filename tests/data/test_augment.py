@@ -52,8 +52,16 @@ def test_crops_of_a_linear_ramp_have_the_asked_area_and_aspect():
     # a ramp in x and y reads the box off the output: mean slope = box side / size
     side, size, n = 128, 64, 200
     ramp = torch.linspace(0, 255, side).round().to(torch.uint8)
-    x = torch.stack((ramp.expand(side, side), ramp[:, None].expand(side, side), torch.zeros(side, side, dtype=torch.uint8)))
-    out = augment(x.expand(n, -1, -1, -1), torch.full((n,), 1.5), uniforms(0, 0, range(n), COLUMNS), size, Augment(crop=0.25, flip=False))
+    x = torch.stack(
+        (ramp.expand(side, side), ramp[:, None].expand(side, side), torch.zeros(side, side, dtype=torch.uint8))
+    )
+    out = augment(
+        x.expand(n, -1, -1, -1),
+        torch.full((n,), 1.5),
+        uniforms(0, 0, range(n), COLUMNS),
+        size,
+        Augment(crop=0.25, flip=False),
+    )
     width = (out[:, 0, 0, -1] - out[:, 0, 0, 0]).abs() * size / (size - 1)  # share of the squashed side
     height = (out[:, 1, -1, 0] - out[:, 1, 0, 0]).abs() * size / (size - 1)
     area, aspect = width * height, width / height * 1.5  # in the picture as it was

@@ -16,7 +16,7 @@ from foveate.data.check import check
 from foveate.data.kinds import KINDS
 from foveate.data.near import MAX_RMS, MAX_SHARE, contrasts, near_groups, thumbnail
 from foveate.data.report import as_csv, as_data, as_text
-from foveate.errors import DataError
+from foveate.errors import ConfigError, DataError
 
 SIZE = (160, 120)
 
@@ -238,9 +238,9 @@ def test_the_clean_list_has_no_bad_and_no_double_pictures_and_keeps_those_of_the
     variant(crops[2], "re-encoded", data / "train" / "b" / "copy2")
     (data / "train" / "a" / "text.jpg").write_text("x")
     result = run(data, "--clean", tmp_path / "clean.csv")
-    assert result.exit_code == 3 and "19 pictures left, 4 double ones dropped" in result.stdout
+    assert result.exit_code == 3 and "19 pictures left, 4 double ones dropped" in result.stderr
     again = check(tmp_path / "clean.csv")
-    assert again.good(strict=True) and again.pictures["train"] == {"a": 3, "b": 6} and again.pictures["test"]["a"] == 3
+    assert again.good(strict=True) and again.pictures["train"] == {"a": 4, "b": 6} and again.pictures["test"]["a"] == 3
 
 
 # ---- classes
@@ -281,6 +281,11 @@ def test_a_table_is_checked_with_its_missing_files_and_torn_groups(data):
 def test_a_folder_that_is_no_data_set_is_a_data_error(tmp_path):
     with pytest.raises(DataError, match="no class folders"):
         check(tmp_path)
+
+
+def test_built_in_data_has_nothing_to_check():
+    with pytest.raises(ConfigError, match="built in"):
+        check("digits")
 
 
 # ---- the report

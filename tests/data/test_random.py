@@ -13,7 +13,18 @@ def test_a_row_depends_on_its_sample_alone():
 
 def test_seed_epoch_sample_and_column_all_change_the_numbers():
     base = uniforms(0, 0, [0], 2)
-    assert len({base[0, 0], base[0, 1], uniforms(1, 0, [0], 1)[0, 0], uniforms(0, 1, [0], 1)[0, 0], uniforms(0, 0, [1], 1)[0, 0]}) == 5
+    assert (
+        len(
+            {
+                base[0, 0],
+                base[0, 1],
+                uniforms(1, 0, [0], 1)[0, 0],
+                uniforms(0, 1, [0], 1)[0, 0],
+                uniforms(0, 0, [1], 1)[0, 0],
+            }
+        )
+        == 5
+    )
 
 
 def test_numbers_are_uniform_and_uncorrelated():

@@ -1,4 +1,5 @@
-"""Runs one small training many times in forked children: straight through, killed at a named point and resumed, stopped by a signal.
+"""Runs one small training many times in forked children: straight through, killed at a named point and resumed,
+stopped by a signal.
 
 Prints one JSON object: case -> {"exit": how the first process ended, "files": name -> SHA-256 after the end, ...}.
 Forking is safe here: torch runs on one thread and nothing was computed before.
@@ -50,7 +51,9 @@ def split(n: int, seed: int) -> Split:
 
 def tiny(dropout: float = 0.0) -> ResNetConfig:
     stages = tuple(Stage(width, (width,), stride) for width, stride in ((8, 1), (12, 2)))
-    return ResNetConfig(stages, stem="cifar", stem_widths=(8,), pool="none", num_classes=3, resolution=16, dropout=dropout)
+    return ResNetConfig(
+        stages, stem="cifar", stem_widths=(8,), pool="none", num_classes=3, resolution=16, dropout=dropout
+    )
 
 
 def train(folder: Path, *, resume: bool, recipe: Recipe, workers_resident: bool = True, pause_s: float = 0.0) -> None:
@@ -135,7 +138,11 @@ def stopped(folder: Path, number: int, twice: bool) -> dict[str, object]:
 def main(root: Path, points: list[str]) -> None:
     sgd = replace(RECIPE, optim=Optim(lr=0.05), ema=0.0)
     found: dict[str, object] = {}
-    for name, recipe, options in (("adamw", RECIPE, {}), ("sgd", sgd, {}), ("streaming", RECIPE, {"workers_resident": False})):
+    for name, recipe, options in (
+        ("adamw", RECIPE, {}),
+        ("sgd", sgd, {}),
+        ("streaming", RECIPE, {"workers_resident": False}),
+    ):
         folder = root / f"straight-{name}"
         folder.mkdir()
         code = child(lambda r=recipe, o=options, f=folder: train(f, resume=False, recipe=r, **o))

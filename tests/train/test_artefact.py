@@ -45,9 +45,6 @@ def edited(folder, change):
     path.write_text(json.dumps(change(data) or data))
 
 
-# ---- round trips ---------------------------------------------------------------------------------------------------
-
-
 def test_a_model_folder_gives_back_the_same_card_and_the_same_logits(tmp_path):
     model = made(tmp_path / "m")
     loaded, card = load_model(tmp_path / "m")
@@ -116,9 +113,6 @@ def test_a_card_that_could_not_be_read_back_is_not_written(change, message):
         model_files(dataclasses.replace(CARD, **change), build(TINY).state_dict())
 
 
-# ---- damage --------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("where", [0.001, 0.2, 0.5, 0.9, 0.9999])
 def test_a_flipped_bit_in_the_weights_is_found(where, tmp_path):
     made(tmp_path / "m")
@@ -175,8 +169,6 @@ def test_a_network_larger_than_its_weights_is_refused_before_memory_is_taken(tmp
         load_model(tmp_path / "m")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
-
-# ---- hostile config files ------------------------------------------------------------------------------------------
 
 STAGE = {"depth": 1, "width": 8, "expand": 1, "kernel": 3, "stride": 1}
 ATTACKS = {

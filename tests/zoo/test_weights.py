@@ -119,9 +119,6 @@ def test_files_from_before_the_batch_counter_load():
     assert equal(source, target)
 
 
-# ---- what does not fit ---------------------------------------------------------------------------------------------
-
-
 def test_a_missing_and_an_extra_tensor_are_named_with_their_shapes():
     state = dict(tiny(1).state_dict())
     del state["bn1.weight"]
@@ -189,9 +186,6 @@ def test_a_meta_model_takes_no_weights():
         model = build(TINY)
     with pytest.raises(ConfigError, match="meta"):
         load_weights(model, tiny(1).state_dict())
-
-
-# ---- lite and hub --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""foveate.cost.count: exact integers, against published counts, torch's own counter and formulas."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from foveate.cost.count import cost, shadow
+from foveate.errors import ConfigError, FoveateError
+from foveate.zoo import build, variant
+
+
+def by_torch(model, resolution, in_chans=3):
+    """MACs by torch's flop counter on real data, and parameters by summing."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, in_chans, resolution, resolution))
+    return counter.get_total_flops() // 2, sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "name, macs, params",
+    [
+        ("resnet50", 4_089_184_256, 25_557_032),
+        ("efficientnet_b0", 385_814_752, 5_288_548),
+        ("resnet18", 1_814_073_344, 11_689_512),
+        ("efficientnet_lite0", 385_187_552, 4_652_008),
+    ],
+)
+def test_published_networks_have_their_published_counts(name, macs, params):
+    found = cost(variant(name))
+    assert (found.macs, found.params, found.resolution, found.batch) == (macs, params, 224, 1)
+
+
+def test_b7_counts_at_the_resolution_of_its_config():
+    found = cost(variant("efficientnet_b7"))
+    assert (found.macs, found.resolution) == (37_745_884_192, 600)
+
+
+@pytest.mark.parametrize("name, macs", [("mobilenetv3_large_100", 216_589_760), ("resnet50", 4_089_184_256)])
+def test_networks_of_timm_are_counted_though_their_linear_layers_are_subclasses(name, macs):
+    timm = pytest.importorskip("timm")
+    model = timm.create_model(name)
+    found = cost(model)
+    assert (found.macs, found.params) == (macs, sum(p.numel() for p in model.parameters()))
+
+
+def test_attention_products_are_counted_as_torch_counts_them():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2)
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False  # torch's counter knows no fused attention on the CPU
+    assert (cost(model, 64).macs, cost(model, 64).params) == by_torch(model, 64)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "resnext50_32x4d", "seresnet18", "resnetv2_18", "efficientnet_b1"])
+def test_our_networks_agree_with_the_flop_counter(name):
+    found = cost(variant(name), 64)
+    assert (found.macs, found.params) == by_torch(build(variant(name)), 64)
+
+
+def test_the_rows_add_up_to_the_totals():
+    found = cost(variant("efficientnet_b0"), 64)
+    assert sum(layer.macs for layer in found.layers) == found.macs
+    assert sum(layer.params for layer in found.layers) == found.params
+
+
+def test_a_grouped_convolution_costs_its_share():
+    net = nn.Conv2d(8, 12, (3, 5), stride=2, padding=(1, 2), groups=4)
+    found = cost(net, 16)
+    assert found.macs == 3 * 5 * 8 * 12 // 4 * 8 * 8
+    assert found.params == 3 * 5 * 8 // 4 * 12 + 12
+    assert found.activations == 12 * 8 * 8
+    assert [(row.kind, row.output) for row in found.layers] == [("Conv2d 3x5 /2 groups=4", (1, 12, 8, 8))]
+
+
+def test_a_transposed_convolution_costs_what_torch_says():
+    net = nn.ConvTranspose2d(6, 4, 3, stride=2, groups=2)
+    assert cost(net, 10).macs == 6 * 10 * 10 * 9 * 4 // 2 == by_torch(net, 10, 6)[0]
+
+
+def test_cost_is_linear_in_the_batch():
+    one, four = cost(variant("resnet20_cifar")), cost(variant("resnet20_cifar"), batch=4)
+    assert (four.macs, four.activations, four.params) == (4 * one.macs, 4 * one.activations, one.params)
+
+
+def test_functional_products_are_counted_in_the_module_that_does_them():
+    class Gram(nn.Module):
+        def forward(self, x):
+            flat = x.flatten(2)
+            return flat @ flat.transpose(1, 2)
+
+    found = cost(nn.Sequential(nn.Conv2d(3, 5, 1), Gram()), 4)
+    assert [(row.name, row.kind, row.macs) for row in found.layers] == [
+        ("0", "Conv2d 1x1", 3 * 5 * 16),
+        ("1", "Gram", 5 * 5 * 16),
+    ]
+
+
+def test_what_was_left_out_is_named():
+    found = cost(variant("resnet18"), 64)
+    assert {"native_batch_norm", "relu", "add", "max_pool2d_with_indices"} <= set(found.not_counted)
+
+
+def test_a_shared_layer_has_its_parameters_once_and_its_work_twice():
+    layer = nn.Conv2d(3, 3, 1, bias=False)
+    found = cost(nn.Sequential(layer, nn.ReLU(), layer), 8)
+    assert (found.params, found.macs) == (9, 2 * 9 * 64)
+
+
+def test_the_model_is_left_as_it_was():
+    model = build(variant("resnet20_cifar")).train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    cost(model)
+    assert model.training and all(m.training for m in model.modules())
+    assert all(p.device.type == "cpu" for p in model.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_nothing_is_allocated_for_the_copy():
+    made = shadow(build(variant("resnet20_cifar")))
+    assert all(t.device.type == "meta" for t in (*made.parameters(), *made.buffers())) and not made.training
+
+
+def test_grey_input_is_read_off_the_first_convolution():
+    assert cost(nn.Conv2d(1, 2, 1), 4).macs == 2 * 16
+
+
+def test_a_network_that_can_not_take_the_input_is_refused_in_one_line():
+    with pytest.raises(FoveateError, match=r"Conv2d can not be counted at 5 x 8 x 8: ") as caught:
+        cost(nn.Conv2d(3, 4, 3), 8, in_chans=5)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("numbers", [{"resolution": 0}, {"batch": 0}, {"in_chans": 0}])
+def test_numbers_below_one_are_refused(numbers):
+    with pytest.raises(ConfigError, match="each at least 1"):
+        cost(variant("resnet18"), **numbers)
