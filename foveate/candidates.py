@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from foveate.config import replace, to_json
+from foveate.config import replace
 from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess
 from foveate.errors import BudgetError, ConfigError
@@ -126,7 +126,7 @@ def from_folder(dataset: Dataset, weights: str) -> Candidate:
     folder = Path(weights.removeprefix("local-dir:"))
     if not (folder / "config.json").is_file():
         raise ConfigError(
-            f'--weights {weights}: say which network these weights are of with --models NAME, '
+            f"--weights {weights}: say which network these weights are of with --models NAME, "
             'or give a model folder or "lite"'
         )
     _, card = load_model(folder)
@@ -140,9 +140,7 @@ def small_size(dataset: Dataset) -> int:
     return next((s for s in (16, 24, 32, 48) if s >= longest), 64)
 
 
-def measure_all(
-    field: Sequence[Candidate], classes: tuple[str, ...], budget: Budget, threads: int, listener: Listener
-) -> list[Measured]:
+def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listener: Listener) -> list[Measured]:
     """Export and time every candidate, cheapest first; a limit on multiply-adds is applied before, for it needs no
     export.
 
@@ -150,7 +148,7 @@ def measure_all(
     untrained.
     """
     from foveate.cost.count import cost
-    from foveate.deploy.export import export_onnx
+    from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
 
     counted = sorted(
@@ -163,12 +161,7 @@ def measure_all(
     listener("stage", {"text": f"measuring {len(affordable)} candidates"})
     found = []
     for candidate, counts in affordable:
-        onnx = export_onnx(
-            build(candidate.config).eval(),
-            candidate.preprocess,
-            classes,
-            metadata={"architecture": to_json(candidate.config)},
-        )
+        onnx = export_for_timing(build(candidate.config), candidate.preprocess)
         latency = measure_latency(onnx, candidate.preprocess, threads)
         found.append(Measured(candidate, latency, len(onnx), counts.macs, counts.params))
         listener("candidate", found[-1].row(found[-1].within(budget)))

@@ -8,7 +8,7 @@ from foveate.candidates import Candidate, affordable, candidates, measure_all
 from foveate.config import replace, to_dict
 from foveate.data.index import Dataset, open_data
 from foveate.files import free_name
-from foveate.race import entrants, race, rows
+from foveate.race import Frozen, Squares, entrants, race, rows
 from foveate.recipes import RECIPES
 from foveate.run import Budget, Plan, Run, announce, command_line, complete, is_small, silent
 from foveate.train.engine import Listener, whole_epochs
@@ -51,22 +51,28 @@ def fit(
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     threads = threads or torch.get_num_threads()
 
-    measured = measure_all(candidates(dataset, weights, models), dataset.classes, budget, threads, listener)
+    measured = measure_all(candidates(dataset, weights, models), budget, threads, listener)
     fitting = affordable(measured, budget)
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
-    field = entrants(fitting, len(dataset.splits["train"]), RACE_SHARE * time_s)
-    entries = race(field, dataset, recipe, RACE_SHARE * time_s, bad_files, listener) if len(field) > 1 else []
-    chosen = entries[0].measured if entries else field[0]
+    squares = Squares(dataset, bad_files, listener)
+    entering = entrants(fitting, len(dataset.splits["train"]), RACE_SHARE * time_s)
+    entries = race(entering, recipe, RACE_SHARE * time_s, threads, squares, listener) if len(entering) > 1 else []
+    chosen = entries[0].measured if entries else entering[0]
     winner = chosen.candidate
     story = {
         "candidates": rows(entries, measured, fitting, chosen, len(dataset.splits["val"])),
         "race_seconds": time.monotonic() - raced_from,
     }
+    probe = None
+    if weights is not None:
+        listener("stage", {"text": f"fitting a linear classifier on the features of {winner.model}"})
+        runner = entries[0].runner if entries else None
+        probe = (runner if isinstance(runner, Frozen) else Frozen(winner, threads, squares)).probe(1.0)
+    del squares, entries  # memory for training
 
-    left_s = begun + time_s - time.monotonic() - END_S
     listener("stage", {"text": f"timing {winner.model}"})
-    recipe = in_time(recipe, winner, dataset, left_s)
+    recipe = in_time(recipe, winner, dataset, begun + time_s - time.monotonic() - END_S)
     plan = Plan(
         data=str(data),
         model=winner.model,
@@ -81,7 +87,7 @@ def fit(
         fingerprint=dataset.fingerprint,
         command=command_line(),
     )
-    return complete(free_name(runs, name or dataset.name), plan, dataset, listener, story=story)
+    return complete(free_name(runs, name or dataset.name), plan, dataset, listener, story=story, probe=probe)
 
 
 def recipe_name(dataset: Dataset, weights: str | None) -> str:

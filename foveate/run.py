@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from foveate import __version__
 from foveate.config import NonNegative, Positive, from_dict, override, parse_json, pick, record, replace, to_dict
 from foveate.data.index import Dataset, Split, open_data
@@ -20,6 +22,7 @@ from foveate.errors import ConfigError, DataError
 from foveate.files import folder_lock, free_name, write_json
 from foveate.recipes import RECIPES
 from foveate.train.engine import Job, Listener, run_training
+from foveate.train.head import Probe
 from foveate.train.loop import State
 from foveate.train.recipe import Recipe
 from foveate.train.signals import stop_on_signals
@@ -157,9 +160,11 @@ def complete(
     *,
     resume: bool = False,
     story: Mapping[str, Any] | None = None,
+    probe: Probe | None = None,
 ) -> Run:
-    """Train by the plan in its folder and finish: test, export, measure, report. story: what fit has to tell
-    (candidates, race).
+    """Train by the plan in its folder and finish: test, export, measure, report.
+
+    story: what fit has to tell (candidates, race). probe: a linear classifier that fit has made already.
     """
     import torch
 
@@ -180,7 +185,7 @@ def complete(
         with stop_on_signals() as stop:
             begun = time.monotonic()
             job = make_job(plan, config, dataset, listener)
-            state = start(plan, config, job, listener)
+            state = fresh(config, plan.recipe, plan.device) if resume else start(plan, config, job, probe, listener)
             progress = run_training(folder, state, job, listener, stop, resume=resume)
             seconds = time.monotonic() - begun
         return finish(folder, plan, dataset, job, progress, seconds, listener)
@@ -207,29 +212,45 @@ def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> J
 
 def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
     """Load what fits into memory; the rest streams. Pictures left out are said."""
+    pictures.bad_files = bad_files
     if fits_in_memory(len(pictures), pictures.side):
-        pictures.load(threads=os.cpu_count() or 1, bad_files=bad_files)
+        pictures.load(threads=os.cpu_count() or 1)
         for path, reason in pictures.left_out:
             listener("warning", {"text": f"left out {path}: {reason}"})
     return pictures
 
 
-def start(plan: Plan, config: Any, job: Job, listener: Listener) -> State:
-    """A freshly initialised State: seeded weights, or published ones with the classifier fitted on top."""
-    import torch
-
-    from foveate.train.head import probe_of, start_head
+def start(plan: Plan, config: Any, job: Job, probe: Probe | None, listener: Listener) -> State:
+    """A freshly initialised State: seeded weights, or published ones with a linear classifier fitted on top."""
+    from foveate.deploy.features import feature_session, features
+    from foveate.train.evaluate import labels_of
+    from foveate.train.head import linear_probe, start_head
     from foveate.zoo.weights import load_weights
 
-    torch.manual_seed(plan.recipe.seed)
-    model, head = build(config), FAMILIES[config.family].head
-    if plan.weights is not None:
-        load_weights(model, plan.weights, except_head=True)
-        if plan.head_start:
+    state = fresh(config, plan.recipe, plan.device)
+    if plan.weights is None:
+        return state
+    load_weights(state.model, plan.weights, except_head=True)
+    if plan.head_start:
+        if probe is None:
             listener("stage", {"text": "fitting the classifier on the published features"})
-            frozen = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
-            start_head(model, head[0].rstrip("."), probe_of(model, frozen, job.val, plan.preprocess, len(job.classes)))
-    return State(model, build(config) if plan.recipe.ema > 0 else None, plan.recipe, head, plan.device)
+            session = feature_session(state.model, plan.preprocess, os.cpu_count() or 1)
+            pictures = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
+            found = (features(session, pictures), labels_of(pictures), features(session, job.val), labels_of(job.val))
+            probe = linear_probe(*found, len(job.classes))
+        start_head(state.model, FAMILIES[config.family].head[0].rstrip("."), probe)
+    if state.average is not None:
+        state.average.shadow.load_state_dict(state.model.state_dict())
+    return state
+
+
+def fresh(config: Any, recipe: Recipe, device: str) -> State:
+    """A State with the weights that the recipe's seed gives."""
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    model = build(config)
+    return State(model, build(config) if recipe.ema > 0 else None, recipe, FAMILIES[config.family].head, device)
 
 
 def store_side(size: int, dataset: Dataset) -> int:
@@ -304,3 +325,26 @@ def environment() -> dict[str, Any]:
 def command_line() -> str:
     """How this process was called, for "how to reproduce"."""
     return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
+
+
+def evaluate_model(
+    folder: str | Path, data: str | Path, *, split: str = "test", bad_files: str = "stop"
+) -> dict[str, Any]:
+    """A model folder on one split of data: accuracy with its interval, classes, confusion. Classes are matched by name.
+
+    Raises DataError for a class that the model does not know, and for a split that the data has not.
+    """
+    from foveate.train.artefact import load_model
+    from foveate.train.evaluate import labels_of, metrics, predict_logits
+
+    model, card = load_model(Path(folder))
+    dataset = open_data(data, bad_files=bad_files)
+    if split not in dataset.splits:
+        raise DataError(f'{data}: no split "{split}"; there is {", ".join(dataset.splits)}')
+    if unknown := sorted(set(dataset.classes) - set(card.classes)):
+        raise DataError(f'{data}: class "{unknown[0]}" is not one of the model\'s {len(card.classes)} classes')
+    place = [card.classes.index(name) for name in dataset.classes]
+    pictures = read(evaluation_pictures(dataset.splits[split], card.preprocess), bad_files, silent)
+    labels = np.array(place)[labels_of(pictures)]
+    found = metrics(predict_logits(model, pictures, card.preprocess), labels, card.classes, split)
+    return {"model": str(folder), "data": dataset.name, "fingerprint": dataset.fingerprint, **found}

@@ -313,6 +313,34 @@ def test_predict_keeps_the_bytes_of_a_name_that_is_not_utf8(model, pictures):
     assert [line.split(b"\t")[0] for line in done.stdout.splitlines()] == [odd, odd]
 
 
+def test_eval_prints_the_split_and_its_classes_from_worst_to_best(run, model, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (len(CLASSES), 3, 3, 40, 40, 3), dtype=np.uint8)
+    for c, name in enumerate(CLASSES):
+        for s, split in enumerate(("train", "val", "test")):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(3):
+                Image.fromarray(noise[c, s, i]).save(folder / f"{i}.png")
+    code, out, err = run("eval", model, tmp_path / "photos", "--json")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert answer["n"] == 9
+    assert answer["accuracy"] == pytest.approx(sum(row["correct"] for row in answer["per_class"]) / 9)
+    code, out, _ = run("eval", model.parent, tmp_path / "photos", "--split", "val")
+    assert code == 0
+    assert out.startswith("val ")
+    assert "n = 9)" in out.splitlines()[0]
+    shares = [float(line.split(" % ")[0].split()[-1]) for line in out.splitlines()[1:]]
+    assert shares == sorted(shares)
+    assert len(shares) == 3
+
+
+def test_eval_refuses_a_split_that_is_not_there(run, model):
+    code, out, err = run("eval", model, "digits", "--split", "tset")
+    assert (code, out) == (2, "")
+    assert "test" in one_line(err)
+
+
 def test_models_lists_names_and_takes_patterns(run):
     code, out, _ = run("models", "resnet1?")
     assert (code, out.split()) == (0, ["resnet18"])

@@ -24,7 +24,7 @@ def command(
     The whole split and every class, each with its 95 % interval.
     """
     folder = model_folder(model)
-    from foveate.train.evaluate import evaluate_model
+    from foveate.run import evaluate_model
 
     result = evaluate_model(folder, data, split=split)
     if as_json:

@@ -50,6 +50,7 @@ class Pictures:
         self.keep = np.arange(len(split))  # samples that are used; a file left out is missing here
         self.resident: torch.Tensor | None = None  # uint8 (len(keep), 3, S, S)
         self.aspect = torch.ones(len(split))
+        self.bad_files = "stop"  # "skip": a file that can not be decoded is left out and listed, never replaced
         self.left_out: list[tuple[str, str]] = []
 
     def __len__(self) -> int:
@@ -61,10 +62,8 @@ class Pictures:
             return self.ready(self.split.pixels[i])
         return self.ready(decode(self.split.paths[i], background=self.background))
 
-    def load(
-        self, threads: int = 2, bad_files: str = "stop", progress: Callable[[int], None] = lambda _: None
-    ) -> "Pictures":
-        """Decode everything once and keep it. A bad file stops with its name, or is left out (bad_files="skip")."""
+    def load(self, threads: int = 2) -> "Pictures":
+        """Decode everything once and keep it. A bad file stops with its name, or is left out (bad_files "skip")."""
         store = torch.empty((len(self.split), 3, self.side, self.side), dtype=torch.uint8)
         view, good = store.numpy(), np.ones(len(self.split), bool)
 
@@ -72,15 +71,12 @@ class Pictures:
             try:
                 view[i], self.aspect[i] = self.read(i)
             except BadImage as error:
-                if bad_files != "skip":
-                    raise
+                self._leave_out(i, error)
                 good[i] = False
-                self.left_out.append((self.split.paths[i], str(error)))
 
         with ThreadPoolExecutor(threads) as pool:
-            for done, _ in enumerate(pool.map(one, range(len(self.split)))):
-                if done % 256 == 0:
-                    progress(done)
+            for _ in pool.map(one, range(len(self.split))):
+                pass
         self.left_out.sort()  # threads finish in any order
         self.keep = np.flatnonzero(good)
         if not len(self.keep):
@@ -89,16 +85,40 @@ class Pictures:
         return self
 
     def gather(self, positions: Sequence[int] | np.ndarray) -> Batch:
-        """The batch at these positions in `keep`, from memory or from the files."""
+        """The batch at these positions in `keep`, from memory or from the files.
+
+        A file that turned bad since stops with its name, or makes the batch smaller (bad_files "skip").
+        """
         samples = self.keep[np.asarray(positions)]
         picked = torch.from_numpy(samples)
         if self.resident is not None:
             pictures = self.resident[torch.from_numpy(np.asarray(positions))]
         else:
-            squares = [self.read(int(i)) for i in samples]
-            pictures = torch.from_numpy(np.stack([s for s, _ in squares]))
-            self.aspect[picked] = torch.tensor([a for _, a in squares], dtype=torch.float32)
+            squares = [self._try(int(i)) for i in samples]
+            samples = samples[[s is not None for s in squares]]
+            whole = [s for s in squares if s is not None]
+            if not whole:
+                raise DataError(
+                    f"{self.split.paths[int(picked[0])]}: this and every other picture of a batch turned bad"
+                )
+            picked = torch.from_numpy(samples)
+            pictures = torch.from_numpy(np.stack([s for s, _ in whole]))
+            self.aspect[picked] = torch.tensor([a for _, a in whole], dtype=torch.float32)
         return Batch(pictures, self.labels[picked], self.aspect[picked], samples)
+
+    def _try(self, i: int) -> Square | None:
+        """Sample i, or None where it is bad and may be left out."""
+        try:
+            return self.read(i)
+        except BadImage as error:
+            self._leave_out(i, error)
+            return None
+
+    def _leave_out(self, i: int, error: BadImage) -> None:
+        if self.bad_files != "skip":
+            raise error
+        if (pair := (self.split.paths[i], str(error))) not in self.left_out:
+            self.left_out.append(pair)
 
     def epoch(self, seed: int, epoch: int, batch: int, start: int = 0, workers: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from batch number `start` on. The order depends on (seed, epoch) alone; the short

@@ -68,14 +68,17 @@ def _half(n: int) -> int:
 def prepare(pixels: np.ndarray, p: Preprocess) -> np.ndarray:
     """A decoded picture uint8 (H, W, 3) as the network sees it: uint8 (R, R, 3), resized and cut as Preprocess says.
 
-    With fit "crop" the bytes equal torchvision's Resize(antialias) and CenterCrop on a PIL image.
+    With fit "crop" the bytes equal torchvision's Resize(antialias) and CenterCrop on a PIL image, but for some tall
+    narrow pictures, of which newer Pillow resizes the height first.
     """
     from PIL import Image
 
     _check(pixels)
     kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.kernel]
     image = Image.fromarray(pixels)
-    image = image.resize(resized_size(*image.size, p), kernel)
+    width, height = resized_size(*image.size, p)
+    # width first, then height, as onnxruntime does it; one call leaves the order to the Pillow version
+    image = image.resize((width, image.height), kernel).resize((width, height), kernel)
     box = crop_box(*image.size, p)
     if p.fit == "letterbox":
         canvas = Image.new("RGB", (p.resolution, p.resolution), (p.fill, p.fill, p.fill))

@@ -41,7 +41,7 @@ class Classifier:
         """How a picture becomes the network's input."""
         return self.card.preprocess
 
-    def predict(self, pictures: Picture | Sequence[Picture], top: int = 5) -> Any:
+    def predict(self, pictures: "Picture | Sequence[Picture]", top: int = 5) -> Any:
         """The `top` most likely classes with their probabilities (softmax), best first: [(label, probability), ...].
 
         A picture is a path, the bytes of a file, an array uint8 (H, W, 3) of RGB or (H, W) of grey, or a PIL image.

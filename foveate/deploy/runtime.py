@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 MAX_BYTES = 2**31 - 1  # of a file: what protobuf can hold
-MAX_STRUCTURE_BYTES = 16 * 2**20  # of a file without its weights; ResNet-1001 has 2 MiB
+MAX_STRUCTURE_BYTES = 16 * 2**20  # of a file without its weights; EfficientNet-Lite0 has 21 kB
 MAX_ENTRIES = 100_000  # nodes, weights and shapes
 _GRAPH, _WEIGHTS = 7, 5  # protobuf field numbers: ModelProto.graph, GraphProto.initializer
 DOMAINS = ("", "ai.onnx")  # the standard operators; anything else may be somebody's native code
@@ -51,6 +51,7 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
 
     WeightsError, before onnxruntime sees the file, for: not a regular file, too large, not ONNX, data outside the file,
     operators that are not standard, loops and branches, functions, too many nodes, or not a classifier of foveate.
+    Not ruled out: a graph that asks for much memory or time when it runs. Run strangers' files where that is limited.
     """
     if threads < 1:
         raise ConfigError(f"threads = {threads}: at least 1")

@@ -34,6 +34,7 @@ class Job:
     recipe: Recipe
     classes: tuple[str, ...]
     provenance: Mapping[str, Any]
+    workers: int = 2  # threads that decode ahead where the pictures do not fit into memory
 
 
 def run_epochs(
@@ -48,7 +49,7 @@ def run_epochs(
     last = (stop_at or job.recipe.epochs) * per_epoch
     if state.step >= last:
         return
-    for step in train(state, job.train, job.preprocess, job.recipe, len(job.classes)):
+    for step in train(state, job.train, job.preprocess, job.recipe, len(job.classes), job.workers):
         progress.loss_sum += float(step.loss)
         progress.correct += int(step.correct)
         progress.count += step.count

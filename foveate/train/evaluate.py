@@ -11,7 +11,7 @@ from foveate.data.preprocess import Preprocess, normalise
 from foveate.train.intervals import wilson
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict_logits(
     model: nn.Module, pictures: Pictures, preprocess: Preprocess, *, batch: int = 64, nhwc: bool = True
 ) -> np.ndarray:

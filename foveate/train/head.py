@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.load import Pictures
-from foveate.data.preprocess import Preprocess, normalise
-from foveate.train.evaluate import accuracy, cross_entropy, labels_of
+from foveate.train.evaluate import accuracy, cross_entropy
 
-STRENGTHS = (0.003, 0.03, 0.3)  # inverse regularisation tried on standardised features
+STRENGTHS = (0.003, 0.03)  # inverse regularisation tried on standardised features
 
 
 @dataclass(frozen=True)
@@ -24,17 +22,6 @@ class Probe:
     bias: np.ndarray  # float32 (K,)
     val_accuracy: float
     val_loss: float
-
-
-@torch.inference_mode()
-def features(model: nn.Module, pictures: Pictures, preprocess: Preprocess, batch: int = 32) -> np.ndarray:
-    """Pooled features of all pictures in order: float32 (N, C)."""
-    model.eval().to(memory_format=torch.channels_last)
-    device, parts = next(model.parameters()).device, []
-    for item in pictures.in_order(batch):
-        x = normalise(item.pictures.to(device), preprocess).contiguous(memory_format=torch.channels_last)
-        parts.append(model.forward_features(x).mean((2, 3)).cpu().numpy())  # type: ignore[operator]  # every zoo module has it
-    return np.concatenate(parts)
 
 
 def linear_probe(
@@ -49,7 +36,7 @@ def linear_probe(
     present = np.unique(train_labels)
     best: Probe | None = None
     for strength in STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3).fit((train - mean) / scale, train_labels)
+        model = LogisticRegression(C=strength, max_iter=100, tol=1e-3).fit((train - mean) / scale, train_labels)
         weight = np.zeros((classes, train.shape[1]), np.float32)
         bias = np.full(classes, -10.0, np.float32)  # a class without training pictures
         if len(present) == 2:  # scikit-learn gives one row for two classes
@@ -75,10 +62,3 @@ def start_head(model: nn.Module, head: str, probe: Probe) -> bool:
     layer.weight.copy_(torch.from_numpy(probe.weight))
     layer.bias.copy_(torch.from_numpy(probe.bias))
     return True
-
-
-def probe_of(model: nn.Module, train: Pictures, val: Pictures, preprocess: Preprocess, classes: int) -> Probe:
-    """Features of both splits, then linear_probe. `train` holds pictures prepared as for evaluation."""
-    return linear_probe(
-        features(model, train, preprocess), labels_of(train), features(model, val, preprocess), labels_of(val), classes
-    )

@@ -56,16 +56,18 @@ def tiny(dropout: float = 0.0) -> ResNetConfig:
     )
 
 
-def train(folder: Path, *, resume: bool, recipe: Recipe, workers_resident: bool = True, pause_s: float = 0.0) -> None:
+def train(
+    folder: Path, *, resume: bool, recipe: Recipe, resident: bool = True, workers: int = 0, pause_s: float = 0.0
+) -> None:
     torch.set_num_threads(1)
     config = tiny(0.3)
     torch.manual_seed(0)
     state = State(build(config), build(config), recipe, FAMILIES[config.family].head, "cpu")
     p = Preprocess(resolution=16, resize=16, fit="squash")
     training, val = training_pictures(split(40, 0), 18), evaluation_pictures(split(20, 1), p)
-    if workers_resident:
+    if resident:
         training.load(), val.load()
-    job = Job("test", training, val, p, recipe, ("a", "b", "c"), {"data": "made"})
+    job = Job("test", training, val, p, recipe, ("a", "b", "c"), {"data": "made"}, workers)
 
     def listener(kind: str, fields: object) -> None:
         if kind == "step" and pause_s:
@@ -141,7 +143,7 @@ def main(root: Path, points: list[str]) -> None:
     for name, recipe, options in (
         ("adamw", RECIPE, {}),
         ("sgd", sgd, {}),
-        ("streaming", RECIPE, {"workers_resident": False}),
+        ("streaming", RECIPE, {"resident": False}),
     ):
         folder = root / f"straight-{name}"
         folder.mkdir()
@@ -150,7 +152,7 @@ def main(root: Path, points: list[str]) -> None:
     for i, point in enumerate(points):
         found[point] = killed(root / f"killed-{i}", point, RECIPE)
     found["sgd step:8"] = killed(root / "sgd", "step:8", sgd)
-    found["streaming step:7"] = killed(root / "streaming", "step:7", RECIPE, workers_resident=False)
+    found["streaming step:7"] = killed(root / "streaming", "step:7", RECIPE, resident=False, workers=2)
     found["SIGTERM"] = stopped(root / "term", signal.SIGTERM, twice=False)
     found["SIGINT"] = stopped(root / "int", signal.SIGINT, twice=False)
     found["SIGTERM twice"] = stopped(root / "twice", signal.SIGTERM, twice=True)
