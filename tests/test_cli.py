@@ -338,7 +338,7 @@ def test_eval_prints_the_split_and_its_classes_from_worst_to_best(run, model, tm
 def test_eval_refuses_a_split_that_is_not_there(run, model):
     code, out, err = run("eval", model, "digits", "--split", "tset")
     assert (code, out) == (2, "")
-    assert "test" in one_line(err)
+    assert "'test'" in one_line(err)
 
 
 def test_models_lists_names_and_takes_patterns(run):

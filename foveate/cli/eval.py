@@ -1,21 +1,31 @@
 """foveate eval: how good a model is on a split, with its interval."""
 
+import enum
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from foveate.cli import show
-from foveate.cli.options import Data, Debug, Json, Model, model_folder, print_json
+from foveate.cli.options import Bad, BadFiles, Data, Debug, Json, Model, model_folder, print_json
 
 EXAMPLE = "Example: foveate eval runs/photos-1/best photos --split test"
 SHOWN_CLASSES = 20
 
 
+class Split(enum.StrEnum):
+    """The parts of a data set."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
 def command(
     model: Model,
     data: Data,
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[Split, typer.Option("--split", help="Which part of the data.")] = Split.test,
+    bad_files: Bad = BadFiles.stop,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -26,11 +36,11 @@ def command(
     folder = model_folder(model)
     from foveate.run import evaluate_model
 
-    result = evaluate_model(folder, data, split=split)
+    result = evaluate_model(folder, data, split=split.value, bad_files=bad_files.value)
     if as_json:
         print_json(result)
     else:
-        print("\n".join(lines(result, split)))
+        print("\n".join(lines(result, split.value)))
 
 
 def lines(result: Mapping[str, Any], split: str) -> list[str]:
