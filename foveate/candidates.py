@@ -90,10 +90,8 @@ class Measured:
 def candidates(dataset: Dataset, weights: str | None, pattern: str | None) -> list[Candidate]:
     """The field: by pattern, or by what the weights are for, or by the size of the pictures."""
     if pattern is not None:
-        names = list_models(pattern)
-        if not names:
-            raise ConfigError(f'--models "{pattern}" matches no model; see foveate models')
-        pairs = [(name, small_size(dataset) if is_small(dataset) else variant(name).resolution) for name in names]
+        small = small_size(dataset) if is_small(dataset) else None
+        pairs = [(name, small or variant(name).resolution) for name in list_models(pattern)]
     elif weights in PUBLISHED:
         pairs = list(PUBLISHED[weights])
     elif weights is not None:

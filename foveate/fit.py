@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Literal
 
 from foveate.candidates import Candidate, affordable, candidates, measure_all
-from foveate.config import replace, to_dict
+from foveate.config import near, replace, to_dict
 from foveate.data.index import Dataset, open_data
+from foveate.errors import ConfigError
 from foveate.files import free_name
 from foveate.race import Frozen, Squares, entrants, race, rows
 from foveate.recipes import RECIPES
 from foveate.run import Budget, Plan, Run, announce, command_line, complete, is_small, silent
 from foveate.train.engine import Listener, whole_epochs
 from foveate.train.recipe import Recipe
+from foveate.zoo import list_models
 
 RACE_SHARE = 0.25  # of the time, at most
 END_S = 20.0  # testing, export, parity, latency, report
@@ -47,6 +49,8 @@ def fit(
 
     listener = listener or silent
     begun = time.monotonic()
+    if models is not None and not list_models(models):
+        raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
     budget = Budget(max_latency_ms=max_latency_ms, max_size_bytes=max_size_bytes, max_macs=max_macs, time_s=time_s)
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     threads = threads or torch.get_num_threads()

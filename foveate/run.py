@@ -99,18 +99,20 @@ def train(
     if resume is not None:
         return resume_run(resume, listener)
     config = variant(model)
-    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
-    config = replace(config, num_classes=len(dataset.classes))
     chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe
-    preprocess = default_preprocess(config, dataset, weights)
+    rooms: dict[str, list[str]] = {"model": [], "preprocess": [], "recipe": []}
     for text in overrides:
         room, _, rest = text.partition(".")
-        if room == "model":
-            config = override(config, [rest])
-        elif room == "preprocess":
-            preprocess = override(preprocess, _with_resize(rest))
-        else:
-            chosen = override(chosen, [text])
+        rooms[room if room in ("model", "preprocess") else "recipe"].append(rest if room in rooms else text)
+    # before the data is read: a typing error should not cost a scan
+    config, chosen = override(config, rooms["model"]), override(chosen, rooms["recipe"])
+    for text in rooms["preprocess"]:
+        override(Preprocess(), _with_resize(text))
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    config = replace(config, num_classes=len(dataset.classes))
+    preprocess = default_preprocess(config, dataset, weights)
+    for text in rooms["preprocess"]:
+        preprocess = override(preprocess, _with_resize(text))
     plan = Plan(
         data=str(data),
         model=model,
@@ -129,15 +131,13 @@ def train(
 
 
 def _with_resize(text: str) -> list[str]:
-    """A new resolution takes its usual resize along."""
+    """A new resolution takes its usual resize along, in the order in which no step is refused."""
     key, _, value = text.partition("=")
-    if key == "resolution" and value.isdigit():
-        return (
-            [f"resize={round(int(value) * 8 / 7)}", text]
-            if int(value) > 224
-            else [text, f"resize={round(int(value) * 8 / 7)}"]
-        )
-    return [text]
+    return (
+        [f"resize={max(4096, int(value))}", text, f"resize={round(int(value) * 8 / 7)}"]
+        if key == "resolution" and value.isdigit()
+        else [text]
+    )
 
 
 def resume_run(folder: str | Path, listener: Listener) -> Run:

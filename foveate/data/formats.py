@@ -53,7 +53,7 @@ _PARSERS: dict[str, Callable[[Reader, Limits], Header]] = {
 }
 
 
-class BadImage(DataError):  # noqa: N818  (a public name)
+class BadImage(DataError):
     """A picture that is refused. `reason` is a stable code: empty format range too_large truncated unreadable."""
 
     def __init__(self, path: str, reason: str, detail: str) -> None:

@@ -40,7 +40,7 @@ class Header:
     notes: tuple[str, ...]
 
 
-class Refused(Exception):  # noqa: N818  (a verdict on a file, as BadImage is)
+class Refused(Exception):
     """Inside this room: a reason and its text, before the name of the file is known."""
 
     def __init__(self, reason: str, detail: str) -> None:

@@ -56,10 +56,11 @@ def run_epochs(
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
         listener("step", _step_event(job, step, progress, per_epoch, last, rate))
         if step.number % per_epoch == 0:
-            row = _row(state, job, progress, step, per_epoch)
+            looked = step.number > job.recipe.evaluate_from * last or step.number == last
+            row = _row(state, job, progress, step, per_epoch, looked)
             progress.rows.append(row)
             progress.loss_sum, progress.correct, progress.count = 0.0, 0, 0
-            if row["val_accuracy"] > progress.best_accuracy:
+            if looked and row["val_accuracy"] > progress.best_accuracy:
                 progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
             listener(
                 "epoch", {"label": job.label, "epochs": last // per_epoch, "images_per_s": rate * step.count, **row}
@@ -83,9 +84,13 @@ def _step_event(job: Job, step: Step, progress: Progress, per_epoch: int, last: 
     }
 
 
-def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int) -> dict[str, Any]:
+def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int, looked: bool) -> dict[str, Any]:
+    """One row of metrics.jsonl; the validation numbers are null in an epoch that was not evaluated."""
     crashpoint("epoch.before_evaluate")
-    logits, labels = predict_logits(state.best, job.val, job.preprocess), labels_of(job.val)
+    val_accuracy = val_loss = None
+    if looked:
+        logits, labels = predict_logits(state.best, job.val, job.preprocess), labels_of(job.val)
+        val_accuracy, val_loss = accuracy(logits, labels), cross_entropy(logits, labels)
     crashpoint("epoch.after_evaluate")
     return {
         "epoch": step.number // per_epoch,
@@ -93,8 +98,8 @@ def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int)
         "lr": step.lr,
         "loss": progress.loss_sum / per_epoch,
         "train_accuracy": progress.correct / progress.count,
-        "val_accuracy": accuracy(logits, labels),
-        "val_loss": cross_entropy(logits, labels),
+        "val_accuracy": val_accuracy,
+        "val_loss": val_loss,
     }
 
 
@@ -150,16 +155,12 @@ def _write_rows(folder: Path, progress: Progress) -> None:
 
 
 def _model(state: State, job: Job, row: Mapping[str, Any]) -> dict[str, bytes]:
-    metric = Metric(
-        name="accuracy",
-        value=row["val_accuracy"],
-        n=len(job.val),
-        split="val",
-        data=str(job.provenance["data"]),
-        seed=job.recipe.seed,
-    )
-    model = state.best
-    card = ModelCard(model.config, job.classes, job.preprocess, {**job.provenance, "epoch": row["epoch"]}, (metric,))
+    model, value = state.best, row["val_accuracy"]
+    data, seed = str(job.provenance["data"]), job.recipe.seed
+    metrics: tuple[Metric, ...] = ()
+    if value is not None:
+        metrics = (Metric(name="accuracy", value=value, n=len(job.val), split="val", data=data, seed=seed),)
+    card = ModelCard(model.config, job.classes, job.preprocess, {**job.provenance, "epoch": row["epoch"]}, metrics)
     return model_files(card, model.state_dict())
 
 

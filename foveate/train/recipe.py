@@ -52,6 +52,7 @@ class Recipe:
     smoothing: Probability = 0.0  # PyTorch's label-smoothing convention: 1 - e + e/K and e/K
     ema: Probability = 0.0  # decay per step of the weight average that is evaluated and saved; 0: off
     freeze: Probability = 0.0  # share of the layers, counted from the input, that stay as they are
+    evaluate_from: Probability = 0.0  # share of the epochs that pass before the first evaluation (short runs)
     frozen_norms: bool = False  # running statistics of all norms stay as they are (small batches, fine-tuning)
     resolution: int = 0  # training resolution in pixels; evaluation keeps the model's
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: a three-step probe decides and the run records it

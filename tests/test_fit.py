@@ -1,0 +1,192 @@
+"""fit and train from data to model folder, on the built-in digits and on made-up photographs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import foveate as fv
+from foveate.candidates import affordable, at_resolution, candidates
+from foveate.data.index import open_data
+from foveate.data.preprocess import Preprocess
+from foveate.race import Entry, entrants, ranking, rounds_for
+from foveate.run import Budget, evaluate_model
+
+KEYS = ("run", "model", "test_accuracy", "test_interval", "latency_ms", "size_bytes", "macs", "params")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One quick fit of digits with two candidates, and what it told its listener."""
+    told = []
+    folder = tmp_path_factory.mktemp("runs")
+    made = fv.fit(
+        "digits",
+        models="*resnet20_cifar",
+        time_s=1.0,
+        max_macs=15_000_000,
+        runs=folder,
+        threads=1,
+        listener=lambda kind, fields: told.append((kind, dict(fields))),
+    )
+    return made, told
+
+
+def test_fit_leaves_a_model_folder_a_report_and_a_summary(run):
+    made, _ = run
+    names = {p.name for p in (made.folder / "best").iterdir()}
+    assert names == {"config.json", "model.safetensors", "model.onnx", "README.md"}
+    assert all(key in made.summary for key in KEYS)
+    assert json.loads(json.dumps(made.summary, allow_nan=False)) == json.loads(json.dumps(dict(made.summary)))
+    low, high = made.summary["test_interval"]
+    assert low <= made.summary["test_accuracy"] <= high
+    assert (made.folder / "report.html").stat().st_size > 10_000
+    assert not list(made.folder.rglob(".*"))
+
+
+def test_the_best_model_predicts_and_evaluates_to_the_number_that_fit_printed(run):
+    made, _ = run
+    again = evaluate_model(made.folder / "best", "digits")
+    assert again["accuracy"] == made.summary["test_accuracy"]
+    digits = open_data("digits").splits["test"]
+    answer = fv.load(made.folder / "best").predict(digits.pixels[0], top=3)
+    assert len(answer) == 3 and 0 <= answer[0][1] <= 1
+
+
+def test_the_onnx_file_and_the_network_agree_on_the_whole_test_split(run):
+    from foveate.deploy.runtime import open_session
+
+    made, _ = run
+    digits = open_data("digits").splits["test"]
+    session = open_session(made.folder / "best" / "model.onnx", 1)
+    ours = fv.load(made.folder / "best").predict_logits(list(digits.pixels))
+    theirs = session.run(np.ascontiguousarray(digits.pixels))
+    assert np.array_equal(ours.argmax(1), theirs.argmax(1))
+
+
+def test_the_listener_hears_data_candidates_steps_and_epochs(run):
+    kinds = {kind for kind, _ in run[1]}
+    assert {"data", "stage", "candidate", "step", "epoch"} <= kinds
+
+
+def test_equal_seeds_give_equal_weights(tmp_path):
+    runs = [
+        fv.train("digits", "resnet20_cifar", recipe="small_pictures", overrides=QUICK, runs=tmp_path / str(i))
+        for i in range(2)
+    ]
+    first, second = ((r.folder / "best" / "model.safetensors").read_bytes() for r in runs)
+    assert first == second
+    assert runs[0].summary["test_accuracy"] == runs[1].summary["test_accuracy"]
+
+
+QUICK = ("epochs=1", "preprocess.resolution=8", "batch=128", "precision=fp32", "layout=nchw")
+
+
+def test_a_budget_out_of_reach_names_the_nearest_and_leaves_nothing(tmp_path):
+    with pytest.raises(fv.BudgetError, match="nearest is resnet20_cifar at 16 px") as caught:
+        fv.fit("digits", models="resnet20_cifar", max_size_bytes=1000, runs=tmp_path / "runs")
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 24), ("val", 8), ("test", 8)):
+        for i in range(n):
+            path = tmp_path / "photos" / split / ("cat", "dog")[i % 2] / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 120, (90, 120, 3), dtype=np.uint8) + np.uint8(100 * (i % 2))
+            Image.fromarray(pixels).save(path)
+    return tmp_path / "photos"
+
+
+def test_published_weights_are_raced_and_fine_tuned(photos, tmp_path):
+    from foveate.zoo import FAMILIES, variant
+
+    net = fv.replace(variant("efficientnet_lite0"), resolution=64)
+    assert net.family in FAMILIES
+    made = fv.train(
+        photos,
+        "efficientnet_lite0",
+        recipe="finetune",
+        weights="lite",
+        overrides=["epochs=1", "batch=8", "preprocess.resolution=64", "precision=fp32", "layout=nhwc"],
+        runs=tmp_path / "runs",
+    )
+    assert made.summary["test_accuracy"] == 1.0  # bright against dark
+
+
+def test_a_run_that_is_killed_goes_on_through_the_command_line(tmp_path):
+    command = [sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "train"]
+    options = ["digits", "--model", "resnet20_cifar", "--recipe", "small_pictures", "preprocess.resolution=8"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options += ["--epochs", "3", "--runs", str(tmp_path), "precision=fp32", "layout=nchw"]
+    first = subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True)
+    state = tmp_path / "digits-1" / "state"
+    deadline = time.monotonic() + 120
+    while not list(state.glob("step-000000[1-9]*")) and first.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == 75
+    assert "--resume" in first.stderr.read().splitlines()[-1]
+    again = subprocess.run(
+        [*command, "--resume", str(tmp_path / "digits-1"), "--json"], env=environment, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    summary = json.loads(again.stdout)
+    assert summary["epochs"] == 3
+    rows = (tmp_path / "digits-1" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3]
+
+
+def measured(ms, size=1, macs=1, weights=None):
+    from foveate.candidates import Candidate, Measured
+
+    class Fake:
+        median_ms = ms
+
+    config = fv.variant("resnet20_cifar")
+    return Measured(Candidate("resnet20_cifar", config, Preprocess(), weights), Fake(), size, macs, 1)
+
+
+def test_every_limit_of_a_budget_holds_by_itself():
+    field = [measured(1.0, 10, 100), measured(2.0, 5, 50)]
+    assert affordable(field, Budget(max_latency_ms=1.5)) == field[:1]
+    assert affordable(field, Budget(max_size_bytes=7)) == field[1:]
+    assert affordable(field, Budget(max_macs=60, max_latency_ms=2.0)) == field[1:]
+    with pytest.raises(fv.BudgetError):
+        affordable(field, Budget(max_latency_ms=1.5, max_size_bytes=7))
+
+
+def test_short_races_take_fewer_and_quicker_candidates():
+    field = [measured(ms) for ms in (8.0, 1.0, 4.0, 2.0)]
+    assert [m.latency.median_ms for m in entrants(field, 1000, 10_000.0)] == [1.0, 2.0, 4.0, 8.0]
+    assert [m.latency.median_ms for m in entrants(field, 1000, 70.0)] == [1.0, 2.0]
+    assert [m.latency.median_ms for m in entrants(field, 1000, 1.0)] == [1.0]
+
+
+def test_halving_needs_log2_rounds():
+    assert [rounds_for(n) for n in (1, 2, 3, 4, 5, 8, 9)] == [1, 1, 2, 2, 3, 3, 4]
+
+
+def test_accuracies_within_a_standard_error_are_ranked_by_loss():
+    close, best, far = (Entry(measured(1.0), None, a, loss) for a, loss in ((0.90, 0.2), (0.91, 0.3), (0.5, 0.1)))
+    assert ranking([best, far, close], 100) == [close, best, far]
+
+
+def test_another_resolution_keeps_the_share_that_a_crop_sees():
+    p = at_resolution(Preprocess(resolution=224, resize=256), 112)
+    assert (p.resolution, p.resize) == (112, 128)
+
+
+def test_candidates_follow_the_size_of_the_pictures(photos):
+    assert {c.preprocess.resolution for c in candidates(open_data("digits"), None, None)} == {16}
+    names = {c.model for c in candidates(open_data(photos), None, None)}
+    assert "efficientnet_lite0" in names and "resnet18" in names
