@@ -31,10 +31,8 @@ PHOTOS = (  # (name, resolution): from phones to desktops, trained from scratch
 PUBLISHED = {  # weights source -> (name, resolution)
     "lite": (
         ("efficientnet_lite0", 160),
-        ("efficientnet_lite0", 192),
         ("efficientnet_lite0", 224),
         ("efficientnet_lite1", 192),
-        ("efficientnet_lite1", 240),
         ("efficientnet_lite2", 208),
         ("efficientnet_lite2", 260),
     )

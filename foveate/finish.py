@@ -88,7 +88,7 @@ def finish(
         "environment": environment_of(folder),
         "data": data_report(dataset, job),
         "budget": {**to_dict(plan.budget), "text": budget_text(plan)},
-        "candidates": story.get("candidates", []),
+        "candidates": story.get("candidates") or [only_candidate(plan, latency, len(onnx), counted, progress)],
         "training": {
             "recipe": to_dict(plan.recipe),
             "curves": progress.rows,
@@ -193,6 +193,24 @@ def environment_of(folder: Path) -> Mapping[str, Any]:
     return data
 
 
+def only_candidate(plan: "Plan", latency: Any, size_bytes: int, counted: Any, progress: Progress) -> dict[str, Any]:
+    """The row of a run without a race."""
+    return {
+        "model": plan.model,
+        "resolution": plan.preprocess.resolution,
+        "weights": plan.weights,
+        "latency_ms": latency.median_ms,
+        "latency_p10_ms": latency.p10_ms,
+        "latency_p90_ms": latency.p90_ms,
+        "size_bytes": size_bytes,
+        "macs": counted.macs,
+        "params": counted.params,
+        "fits": True,
+        "val_accuracy": progress.best_accuracy,
+        "chosen": True,
+    }
+
+
 def budget_text(plan: "Plan") -> str:
     """The budget as one line."""
     b = plan.budget
@@ -209,7 +227,7 @@ def summarise(
 ) -> dict[str, Any]:
     """What --json prints and the closing text is made of."""
     data, test_part = result["data"], result["test"]
-    raced = [c for c in result["candidates"] if c.get("val_accuracy") is not None]
+    raced = [c for c in story.get("candidates", []) if c.get("val_accuracy") is not None]
     epochs = read_lines(folder / "metrics.jsonl")
     return {
         "run": str(folder),

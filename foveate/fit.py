@@ -11,13 +11,15 @@ from foveate.errors import ConfigError
 from foveate.files import free_name
 from foveate.race import Frozen, Squares, entrants, race, rows
 from foveate.recipes import RECIPES
-from foveate.run import Budget, Plan, Run, announce, command_line, complete, is_small, silent
-from foveate.train.engine import Listener, whole_epochs
+from foveate.run import Budget, Plan, Run, announce, command_line, complete, foldable, is_small, silent, trained
+from foveate.train.engine import Listener
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 RACE_SHARE = 0.25  # of the time, at most
-END_S = 20.0  # testing, export, parity, latency, report
+END_S = 25.0  # testing, export, parity, latency, report
+TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
+SPEED = 0.85  # of the probe's rate remains for steps: augmentation, optimiser, evaluation and checkpoints take the rest
 
 
 def fit(
@@ -114,15 +116,15 @@ def is_grey(dataset: Dataset) -> bool:
 
 
 def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float) -> Recipe:
-    """The recipe with as many epochs as the time allows (at most its own), precision and layout settled by the
-    probe.
-    """
+    """The recipe with as many epochs as the time allows (at most its own), precision and layout as the probe found."""
     import torch
 
     from foveate.train.probe import settle
 
+    recipe = foldable(recipe, winner.config)
+    if winner.weights is not None and not is_small(dataset):
+        recipe = replace(recipe, resolution=round(TRAIN_SHARE * winner.preprocess.resolution / 16) * 16)
     size = recipe.resolution or winner.preprocess.resolution
-    recipe, timings = settle(winner.config, recipe, size, recipe.batch, torch.device("cpu"))
-    step_s = min(t.step_s for t in timings)
-    per_epoch = max(1, len(dataset.splits["train"]) // recipe.batch)
-    return replace(recipe, epochs=whole_epochs(seconds, 0.85 / step_s, per_epoch, most=recipe.epochs))
+    recipe, timings = settle(trained(winner.config, recipe), recipe, size, torch.device("cpu"))
+    epoch_s = min(t.image_s for t in timings) * len(dataset.splits["train"])
+    return replace(recipe, epochs=max(1, min(recipe.epochs, int(SPEED * seconds / epoch_s))))

@@ -176,8 +176,8 @@ def complete(
             raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
         config = config_from(plan.architecture, "recipe.json: architecture")
         if not resume:
-            size = plan.recipe.resolution or plan.preprocess.resolution
-            recipe, _ = settle(config, plan.recipe, size, plan.recipe.batch, torch.device(plan.device))
+            size, recipe = plan.recipe.resolution or plan.preprocess.resolution, foldable(plan.recipe, config)
+            recipe, _ = settle(trained(config, recipe), recipe, size, torch.device(plan.device))
             plan = replace(plan, recipe=recipe)
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())
@@ -185,7 +185,9 @@ def complete(
         with stop_on_signals() as stop:
             begun = time.monotonic()
             job = make_job(plan, config, dataset, listener)
-            state = fresh(config, plan.recipe, plan.device) if resume else start(plan, config, job, probe, listener)
+            state = fresh(trained(config, plan.recipe), plan.recipe, plan.device)
+            if plan.weights is not None and not resume:
+                start(state, plan, config, job, probe, listener)
             progress = run_training(folder, state, job, listener, stop, resume=resume)
             seconds = time.monotonic() - begun
         return finish(folder, plan, dataset, job, progress, seconds, listener)
@@ -220,28 +222,43 @@ def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
     return pictures
 
 
-def start(plan: Plan, config: Any, job: Job, probe: Probe | None, listener: Listener) -> State:
-    """A freshly initialised State: seeded weights, or published ones with a linear classifier fitted on top."""
+def start(state: State, plan: Plan, config: Any, job: Job, probe: Probe | None, listener: Listener) -> None:
+    """Put the published weights into a fresh State, a linear classifier fitted on top, folded where the recipe says."""
     from foveate.deploy.features import feature_session, features
     from foveate.train.evaluate import labels_of
     from foveate.train.head import linear_probe, start_head
+    from foveate.zoo.fold import fold
     from foveate.zoo.weights import load_weights
 
-    state = fresh(config, plan.recipe, plan.device)
-    if plan.weights is None:
-        return state
-    load_weights(state.model, plan.weights, except_head=True)
+    source = build(config)
+    load_weights(source, str(plan.weights), except_head=True)
     if plan.head_start:
         if probe is None:
-            listener("stage", {"text": "fitting the classifier on the published features"})
-            session = feature_session(state.model, plan.preprocess, os.cpu_count() or 1)
+            listener("stage", {"text": "fitting a linear classifier on the published features"})
+            session = feature_session(source, plan.preprocess, os.cpu_count() or 1)
             pictures = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
             found = (features(session, pictures), labels_of(pictures), features(session, job.val), labels_of(job.val))
             probe = linear_probe(*found, len(job.classes))
-        start_head(state.model, FAMILIES[config.family].head[0].rstrip("."), probe)
+        start_head(source, FAMILIES[config.family].head[0].rstrip("."), probe)
+    state.model.load_state_dict(fold(source) if plan.recipe.fold_norms else source.state_dict())
     if state.average is not None:
         state.average.shadow.load_state_dict(state.model.state_dict())
-    return state
+
+
+def foldable(recipe: Recipe, config: Any) -> Recipe:
+    """The recipe as it can be for this network: frozen norms in place of folded ones where they do not fold."""
+    from foveate.zoo.fold import can_fold
+
+    if recipe.fold_norms and not can_fold(config):
+        return replace(recipe, fold_norms=False, frozen_norms=True)
+    return recipe
+
+
+def trained(config: Any, recipe: Recipe) -> Any:
+    """The config of the network that is trained: without norms where the recipe folds them."""
+    from foveate.zoo.fold import folded
+
+    return folded(config) if recipe.fold_norms else config
 
 
 def fresh(config: Any, recipe: Recipe, device: str) -> State:

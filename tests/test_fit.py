@@ -134,8 +134,9 @@ def test_a_run_that_is_killed_goes_on_through_the_command_line(tmp_path):
     while not list(state.glob("step-000000[1-9]*")) and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     first.send_signal(signal.SIGTERM)
-    assert first.wait() == 75
-    assert "--resume" in first.stderr.read().splitlines()[-1]
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 75
+    assert "--resume" in said.splitlines()[-1]
     again = subprocess.run(
         [*command, "--resume", str(tmp_path / "digits-1"), "--json"], env=environment, capture_output=True, text=True
     )

@@ -15,6 +15,7 @@ from torch import nn
 
 from foveate.config import make, record
 from foveate.layers.act import gelu, hard_swish, leaky_relu, prelu, relu, relu6, silu
+from foveate.layers.conv import conv2d, conv2d_bias
 from foveate.layers.eca import ECA
 from foveate.layers.norm import batch_norm, group_norm
 from foveate.layers.se import SqueezeExcite
@@ -39,7 +40,7 @@ ACTS: Mapping[str, Maker] = {
     "none": identity,
 }
 ATTNS: Mapping[str, Maker] = {"none": identity, "se": SqueezeExcite, "eca": ECA}
-CONVS: Mapping[str, Maker] = {"conv2d": nn.Conv2d}
+CONVS: Mapping[str, Maker] = {"conv2d": conv2d, "conv2d_bias": conv2d_bias}
 
 
 @record

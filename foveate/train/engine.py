@@ -1,6 +1,5 @@
 """The engine of a run: steps, epochs, evaluation, best and last model folders, checkpoints, signals."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -162,8 +161,3 @@ def _model(state: State, job: Job, row: Mapping[str, Any]) -> dict[str, bytes]:
         metrics = (Metric(name="accuracy", value=value, n=len(job.val), split="val", data=data, seed=seed),)
     card = ModelCard(model.config, job.classes, job.preprocess, {**job.provenance, "epoch": row["epoch"]}, metrics)
     return model_files(card, model.state_dict())
-
-
-def whole_epochs(seconds: float, steps_per_s: float, per_epoch: int, least: int = 1, most: int = 1000) -> int:
-    """How many epochs a time allows at a measured speed."""
-    return max(least, min(most, math.floor(seconds * steps_per_s / per_epoch)))

@@ -4,7 +4,9 @@ that is.
 
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +14,21 @@ from torch import nn
 
 from foveate.config import replace
 from foveate.train.loop import autocast
+from foveate.train.optim import freeze, has_statistics
 from foveate.train.recipe import Recipe
 from foveate.zoo import build
 
+PICTURES, TOO_SLOW = 16, 1.5
 GAIN = 0.9  # another form must take less than this share of the time of plain float32 to be chosen
 
 
 @dataclass(frozen=True)
 class Timing:
-    """seconds of one training step (forward, loss, backward), median of three after one warm-up."""
+    """image_s: seconds of a training step (forward, loss, backward) per picture, median of three after a warm-up."""
 
     precision: str
     layout: str
-    step_s: float
+    image_s: float
 
 
 def candidates(device: torch.device, recipe: Recipe) -> list[tuple[str, str]]:
@@ -45,41 +49,54 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def probe(
-    config: object, recipe: Recipe, size: int, batch: int, device: torch.device, repeats: int = 3
-) -> list[Timing]:
-    """Timings of every candidate form, interleaved, on a throw-away network with random pictures."""
-    state = torch.random.get_rng_state()
-    models: list[tuple[str, str, nn.Module, torch.Tensor]] = []
+def probe(config: object, recipe: Recipe, size: int, device: torch.device, repeats: int = 3) -> list[Timing]:
+    """Timings of every candidate form, interleaved, on a throw-away network with random pictures.
+
+    A form that takes over TOO_SLOW times the quickest one in the warm-up is not repeated.
+    """
+    before, batch = torch.random.get_rng_state(), min(recipe.batch, PICTURES)
+    target = torch.zeros(batch, dtype=torch.int64, device=device)
+    runs: dict[tuple[str, str], Callable[[], float]] = {}
     for precision, layout in candidates(device, recipe):
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         model = build(config).to(device).to(memory_format=memory)
+        quiet = freeze(model, recipe.freeze)
+        quiet = [m for m in model.modules() if has_statistics(m)] if recipe.frozen_norms else quiet
+        for norm in quiet:
+            norm.eval()
         x = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=memory)
-        models.append((precision, layout, model, x))
-    target = torch.zeros(batch, dtype=torch.int64, device=device)
-    seconds: dict[int, list[float]] = {i: [] for i in range(len(models))}
-    for round_ in range(repeats + 1):
-        for i, (precision, _, model, x) in enumerate(models):
-            begun = time.perf_counter()
-            with autocast(device, precision):
-                logits = model(x)
-            F.cross_entropy(logits.float(), target).backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if round_:
-                seconds[i].append(time.perf_counter() - begun)
-            model.zero_grad(set_to_none=True)
-    torch.random.set_rng_state(state)
-    return [Timing(p, y, statistics.median(seconds[i])) for i, (p, y, _, _) in enumerate(models)]
+        runs[precision, layout] = partial(_step_s, model, x, target, precision)
+    seconds = {form: [run()] for form, run in runs.items()}  # the warm-up
+    quickest = min(s[0] for s in seconds.values())
+    again = [form for form, s in seconds.items() if s[0] <= TOO_SLOW * quickest]
+    for _ in range(repeats):
+        for form in again:
+            seconds[form].append(runs[form]())
+    torch.random.set_rng_state(before)
+    return [Timing(p, y, statistics.median(s[1:] or s) / batch) for (p, y), s in seconds.items()]
 
 
-def settle(config: object, recipe: Recipe, size: int, batch: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
-    """The recipe with "auto" precision and layout replaced by what the probe chose; plain float32 stays unless it
-    loses clearly.
+def _step_s(model: nn.Module, x: torch.Tensor, target: torch.Tensor, precision: str) -> float:
+    """Wall seconds of one step without the optimiser."""
+    begun = time.perf_counter()
+    with autocast(x.device, precision):
+        logits = model(x)
+    F.cross_entropy(logits.float(), target).backward()
+    if x.device.type == "cuda":
+        torch.cuda.synchronize()
+    spent = time.perf_counter() - begun
+    model.zero_grad(set_to_none=True)
+    return spent
+
+
+def settle(config: object, recipe: Recipe, size: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
+    """The recipe with "auto" precision and layout replaced by what the probe chose, and the timings.
+
+    Plain float32 stays unless another form is clearly quicker. A recipe without "auto" is not probed.
     """
     if "auto" not in (recipe.precision, recipe.layout):
         return recipe, []
-    timings = probe(config, recipe, size, batch, device)
-    plain, best = timings[0], min(timings, key=lambda t: t.step_s)
-    chosen = best if best.step_s < GAIN * plain.step_s else plain
+    timings = probe(config, recipe, size, device)
+    plain, best = timings[0], min(timings, key=lambda t: t.image_s)
+    chosen = best if best.image_s < GAIN * plain.image_s else plain
     return replace(recipe, precision=chosen.precision, layout=chosen.layout), timings

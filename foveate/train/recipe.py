@@ -53,6 +53,8 @@ class Recipe:
     ema: Probability = 0.0  # decay per step of the weight average that is evaluated and saved; 0: off
     freeze: Probability = 0.0  # share of the layers, counted from the input, that stay as they are
     evaluate_from: Probability = 0.0  # share of the epochs that pass before the first evaluation (short runs)
+    # published weights: norms become part of the convolutions before training (zoo/fold.py); else as frozen_norms
+    fold_norms: bool = False
     frozen_norms: bool = False  # running statistics of all norms stay as they are (small batches, fine-tuning)
     resolution: int = 0  # training resolution in pixels; evaluation keeps the model's
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: a three-step probe decides and the run records it

@@ -1,0 +1,102 @@
+"""The training loop against a hand-written one, and its refusals."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from foveate.config import replace
+from foveate.data.index import Split
+from foveate.data.load import training_pictures
+from foveate.data.preprocess import Preprocess
+from foveate.errors import FoveateError
+from foveate.run import fresh
+from foveate.train.loop import mixup, train
+from foveate.train.optim import learning_rate
+from foveate.train.recipe import Augment, Optim, Recipe, Schedule
+from foveate.zoo import build, variant
+
+P = Preprocess(resolution=16, resize=16, fit="squash")
+CONFIG = replace(variant("resnet20_cifar"), num_classes=3)
+PLAIN = Recipe(
+    epochs=2,
+    batch=8,
+    optim=Optim(lr=0.1, weight_decay=1e-3),
+    schedule=Schedule(warmup=1.0),
+    augment=Augment(flip=False),
+    precision="fp32",
+    layout="nchw",
+)
+
+
+def pictures(n=24, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
+    return training_pictures(Split(tuple(map(str, range(n))), tuple(i % 3 for i in range(n)), pixels), 16).load()
+
+
+def test_plain_training_equals_a_hand_written_loop_with_torch_sgd():
+    data, state = pictures(), fresh(CONFIG, PLAIN, "cpu")
+    losses = [float(s.loss) for s in train(state, data, P, PLAIN, 3)]
+
+    torch.manual_seed(PLAIN.seed)
+    model = build(CONFIG).train()
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 1e-3}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, 0.1, 0.9, nesterov=True)
+    mean, std = torch.tensor(P.mean).view(3, 1, 1), torch.tensor(P.std).view(3, 1, 1)
+    expected, step = [], 0
+    for epoch in range(2):
+        for batch in data.epoch(0, epoch, 8):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(PLAIN.schedule, 0.1, step, 6, 3)
+            loss = F.cross_entropy(model((batch.pictures / 255 - mean) / std), batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            expected.append(loss.item())
+            step += 1
+    assert losses == pytest.approx(expected, rel=1e-4)
+
+
+def test_smoothed_loss_is_torchs():
+    data, recipe = pictures(), replace(PLAIN, smoothing=0.2)
+    first = next(train(fresh(CONFIG, recipe, "cpu"), data, P, recipe, 3))
+    model, batch = fresh(CONFIG, recipe, "cpu").model.train(), next(data.epoch(0, 0, 8))
+    x = (batch.pictures / 255 - torch.tensor(P.mean).view(3, 1, 1)) / torch.tensor(P.std).view(3, 1, 1)
+    expected = torch.nn.CrossEntropyLoss(label_smoothing=0.2)(model(x), batch.labels)
+    assert first.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_mixup_mixes_pictures_and_targets_by_the_same_number():
+    x, y = torch.eye(4).view(4, 1, 2, 2), torch.eye(4)
+    mixed, targets = mixup(x, y, 0.4, seed=3, step=5)
+    assert torch.equal(mixed.view(4, 4), targets)
+    assert torch.allclose(targets.sum(1), torch.ones(4))
+    assert torch.equal(mixup(x, y, 0.4, 3, 5)[1], targets)
+    assert not torch.equal(mixup(x, y, 0.4, 3, 6)[1], targets)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_rate():
+    state = fresh(CONFIG, PLAIN, "cpu")
+    with torch.no_grad():
+        state.model.fc.weight[0, 0] = torch.nan
+    with pytest.raises(FoveateError, match=r"the loss is nan at step 1; lower optim\.lr \(now 0\.1\)"):
+        next(train(state, pictures(), P, PLAIN, 3))
+
+
+def test_frozen_norms_keep_their_statistics():
+    recipe = replace(PLAIN, frozen_norms=True, epochs=1, optim=Optim(lr=1e-4))
+    state = fresh(CONFIG, recipe, "cpu")
+    before = {n: b.clone() for n, b in state.model.named_buffers()}
+    for _ in train(state, pictures(), P, recipe, 3):
+        pass
+    assert all(torch.equal(b, before[n]) for n, b in state.model.named_buffers())
+
+
+def test_zero_gamma_keeps_the_shortcut_path_at_the_start():
+    model = build(replace(CONFIG, zero_gamma=True)).eval()
+    block = model.layer1[1]
+    x = torch.rand(2, 16, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(block(x), x)

@@ -1,0 +1,35 @@
+"""The three-step probe."""
+
+import torch
+
+from foveate.train import probe as module
+from foveate.train.probe import Timing, probe, settle
+from foveate.train.recipe import Recipe
+from foveate.zoo import variant
+
+CPU = torch.device("cpu")
+
+
+def test_it_times_every_form_and_leaves_the_random_numbers_as_they_were():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    timings = probe(variant("resnet20_cifar"), Recipe(batch=4, precision="fp32"), 16, CPU)
+    assert torch.equal(torch.rand(3), expected)
+    assert [(t.precision, t.layout) for t in timings] == [("fp32", "nchw"), ("fp32", "nhwc")]
+    assert all(t.image_s > 0 for t in timings)
+
+
+def test_another_form_must_win_clearly(monkeypatch):
+    def timed(seconds):
+        return lambda *_: [Timing("fp32", "nchw", 1.0), Timing("fp32", "nhwc", seconds)]
+
+    for seconds, layout in ((0.95, "nchw"), (0.85, "nhwc")):
+        monkeypatch.setattr(module, "probe", timed(seconds))
+        recipe, _ = settle(variant("resnet20_cifar"), Recipe(), 16, CPU)
+        assert (recipe.precision, recipe.layout) == ("fp32", layout)
+
+
+def test_a_recipe_that_names_its_form_is_not_probed():
+    recipe = Recipe(precision="bf16", layout="nhwc")
+    assert settle(variant("resnet20_cifar"), recipe, 16, CPU) == (recipe, [])

@@ -1,0 +1,40 @@
+"""Folding batch norms into the convolutions before them."""
+
+import pytest
+import torch
+
+from foveate.config import replace
+from foveate.errors import ConfigError
+from foveate.zoo import build, variant
+from foveate.zoo.fold import can_fold, fold, folded
+
+NAMES = ("resnet18", "resnet50d", "resnet20_cifar", "seresnet20_cifar", "efficientnet_lite0", "efficientnet_b0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_folded_network_gives_the_same_outputs(name):
+    torch.manual_seed(0)
+    model = build(replace(variant(name), num_classes=7)).double().eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.2)
+    small = build(folded(model.config)).double().eval()
+    small.load_state_dict(fold(model))
+    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        expected, got = model(x), small(x)
+    assert (got - expected).abs().max() <= 1e-10 * max(1.0, expected.abs().max().item())
+    assert not [m for m in small.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_norms_before_convolutions_and_other_norms_do_not_fold():
+    for config in (
+        variant("resnetv2_50"),
+        replace(variant("resnet18"), layers=replace(variant("resnet18").layers, norm="group_norm")),
+    ):
+        assert not can_fold(config)
+        with pytest.raises(ConfigError, match="fold"):
+            folded(config)
