@@ -1,11 +1,12 @@
 """A run: data, a network and a recipe in; a run folder with a trained, exported, measured model and its report out."""
 
+import contextlib
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,7 +183,7 @@ def complete(
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())
             write_json(folder / "story.json", story or {})
-        with stop_on_signals() as stop:
+        with stop_on_signals() as stop, cpu_threads(plan.recipe.threads):
             begun = time.monotonic()
             job = make_job(plan, config, dataset, listener)
             state = fresh(trained(config, plan.recipe), plan.recipe, plan.device)
@@ -191,6 +192,19 @@ def complete(
             progress = run_training(folder, state, job, listener, stop, resume=resume)
             seconds = time.monotonic() - begun
         return finish(folder, plan, dataset, job, progress, seconds, listener)
+
+
+@contextlib.contextmanager
+def cpu_threads(threads: int) -> Iterator[None]:
+    """torch on this many threads within the block. The order of sums depends on it: a resumed run must have the same."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> Job:

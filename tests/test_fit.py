@@ -85,7 +85,7 @@ def test_equal_seeds_give_equal_weights(tmp_path):
     assert runs[0].summary["test_accuracy"] == runs[1].summary["test_accuracy"]
 
 
-QUICK = ("epochs=1", "preprocess.resolution=8", "batch=128", "precision=fp32", "layout=nchw")
+QUICK = ("epochs=1", "preprocess.resolution=8", "batch=128", "precision=fp32", "layout=nchw", "threads=1")
 
 
 def test_a_budget_out_of_reach_names_the_nearest_and_leaves_nothing(tmp_path):
@@ -117,7 +117,7 @@ def test_published_weights_are_raced_and_fine_tuned(photos, tmp_path):
         "efficientnet_lite0",
         recipe="finetune",
         weights="lite",
-        overrides=["epochs=1", "batch=8", "preprocess.resolution=64", "precision=fp32", "layout=nhwc"],
+        overrides=["epochs=1", "batch=8", "preprocess.resolution=64", "precision=fp32", "layout=nhwc", "threads=1"],
         runs=tmp_path / "runs",
     )
     assert made.summary["test_accuracy"] == 1.0  # bright against dark
@@ -127,7 +127,7 @@ def test_a_run_that_is_killed_goes_on_through_the_command_line(tmp_path):
     command = [sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "train"]
     options = ["digits", "--model", "resnet20_cifar", "--recipe", "small_pictures", "preprocess.resolution=8"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options += ["--epochs", "3", "--runs", str(tmp_path), "precision=fp32", "layout=nchw"]
+    options += ["--epochs", "3", "--runs", str(tmp_path), "precision=fp32", "layout=nchw", "threads=1"]
     first = subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True)
     state = tmp_path / "digits-1" / "state"
     deadline = time.monotonic() + 120

@@ -1,7 +1,7 @@
 """From published weights on a few thousand photographs, in minutes on a CPU.
 
 A linear classifier on the frozen features first (arXiv:2202.10054), norms folded, the first half of the layers kept, a
-lower resolution in training than in testing (arXiv:1906.06423), averaged weights. docs/benchmarks.md has what it reached.
+lower resolution in training than in testing (arXiv:1906.06423), averaged weights. What it reached: docs/benchmarks.md.
 """
 
 from foveate.train.recipe import Augment, Optim, Recipe, Schedule

@@ -28,18 +28,23 @@ class Timing:
 
     precision: str
     layout: str
+    threads: int
     image_s: float
 
 
-def candidates(device: torch.device, recipe: Recipe) -> list[tuple[str, str]]:
-    """The forms worth a probe here. bf16 on a CPU only where the processor has instructions for it, and then
-    channels-last.
+def candidates(device: torch.device, recipe: Recipe) -> list[tuple[str, str, int]]:
+    """The forms (precision, layout, threads) worth a probe here.
+
+    bf16 on a CPU only where the processor has instructions for it, and then channels-last.
     """
     precisions = (
         [recipe.precision] if recipe.precision != "auto" else ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
     )
     layouts = [recipe.layout] if recipe.layout != "auto" else ["nchw", "nhwc"]
-    return [(p, y) for p in precisions for y in layouts if (p, y) != ("bf16", "nchw") or recipe.layout == "nchw"]
+    # on a busy machine, and for very small networks, one thread can beat several that wait for each other
+    threads = [recipe.threads] if recipe.threads else sorted({torch.get_num_threads(), 1}, reverse=True)
+    forms = [(p, y, t) for p in precisions for y in layouts for t in threads]
+    return [f for f in forms if f[:2] != ("bf16", "nchw") or recipe.layout == "nchw"]
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -54,10 +59,10 @@ def probe(config: object, recipe: Recipe, size: int, device: torch.device, repea
 
     A form that takes over TOO_SLOW times the quickest one in the warm-up is not repeated.
     """
-    before, batch = torch.random.get_rng_state(), min(recipe.batch, PICTURES)
+    before, batch, threads_before = torch.random.get_rng_state(), min(recipe.batch, PICTURES), torch.get_num_threads()
     target = torch.zeros(batch, dtype=torch.int64, device=device)
-    runs: dict[tuple[str, str], Callable[[], float]] = {}
-    for precision, layout in candidates(device, recipe):
+    runs: dict[tuple[str, str, int], Callable[[], float]] = {}
+    for precision, layout, threads in candidates(device, recipe):
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         model = build(config).to(device).to(memory_format=memory)
         quiet = freeze(model, recipe.freeze)
@@ -65,7 +70,7 @@ def probe(config: object, recipe: Recipe, size: int, device: torch.device, repea
         for norm in quiet:
             norm.eval()
         x = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=memory)
-        runs[precision, layout] = partial(_step_s, model, x, target, precision)
+        runs[precision, layout, threads] = partial(_step_s, model, x, target, precision, threads)
     seconds = {form: [run()] for form, run in runs.items()}  # the warm-up
     quickest = min(s[0] for s in seconds.values())
     again = [form for form, s in seconds.items() if s[0] <= TOO_SLOW * quickest]
@@ -73,11 +78,13 @@ def probe(config: object, recipe: Recipe, size: int, device: torch.device, repea
         for form in again:
             seconds[form].append(runs[form]())
     torch.random.set_rng_state(before)
-    return [Timing(p, y, statistics.median(s[1:] or s) / batch) for (p, y), s in seconds.items()]
+    torch.set_num_threads(threads_before)
+    return [Timing(*form, statistics.median(s[1:] or s) / batch) for form, s in seconds.items()]
 
 
-def _step_s(model: nn.Module, x: torch.Tensor, target: torch.Tensor, precision: str) -> float:
+def _step_s(model: nn.Module, x: torch.Tensor, target: torch.Tensor, precision: str, threads: int) -> float:
     """Wall seconds of one step without the optimiser."""
+    torch.set_num_threads(threads)
     begun = time.perf_counter()
     with autocast(x.device, precision):
         logits = model(x)
@@ -90,13 +97,14 @@ def _step_s(model: nn.Module, x: torch.Tensor, target: torch.Tensor, precision: 
 
 
 def settle(config: object, recipe: Recipe, size: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
-    """The recipe with "auto" precision and layout replaced by what the probe chose, and the timings.
+    """The recipe with "auto" precision, layout and threads replaced by what the probe chose, and the timings.
 
-    Plain float32 stays unless another form is clearly quicker. A recipe without "auto" is not probed.
+    Plain float32 on all threads stays unless another form is clearly quicker. A recipe that leaves nothing open is not
+    probed.
     """
-    if "auto" not in (recipe.precision, recipe.layout):
+    if "auto" not in (recipe.precision, recipe.layout) and recipe.threads:
         return recipe, []
     timings = probe(config, recipe, size, device)
     plain, best = timings[0], min(timings, key=lambda t: t.image_s)
     chosen = best if best.image_s < GAIN * plain.image_s else plain
-    return replace(recipe, precision=chosen.precision, layout=chosen.layout), timings
+    return replace(recipe, precision=chosen.precision, layout=chosen.layout, threads=chosen.threads), timings

@@ -1,6 +1,8 @@
 """Recipe: everything that a training run does, as a value. Stored in every run folder; RECIPES holds the named ones."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from foveate.config import Count, NonNegative, Positive, Probability, record
 
@@ -59,4 +61,7 @@ class Recipe:
     resolution: int = 0  # training resolution in pixels; evaluation keeps the model's
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: a three-step probe decides and the run records it
     layout: Literal["auto", "nchw", "nhwc"] = "auto"
+    threads: Annotated[int, Field(ge=0, le=1024)] = (
+        0  # CPU threads of training; 0: the probe decides; they are part of the arithmetic
+    )
     seed: int = 0

@@ -4,7 +4,8 @@
 
 FOLDER has train/ and test/ with class folders. Both sides train resnet20_cifar (batch 128, Nesterov SGD 0.1, weight
 decay 5e-4, one epoch of warm-up, cosine, random shift by 4 pixels and flip). The plain loop is ImageFolder, transforms
-and a DataLoader with as many workers as threads. The two take turns in one process; seconds are wall and CPU (with children).
+and a DataLoader with as many workers as threads. The two take turns in one process; seconds are wall and CPU (children
+included).
 --limit takes the first N training pictures of every class.
 """
 

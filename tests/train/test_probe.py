@@ -16,20 +16,21 @@ def test_it_times_every_form_and_leaves_the_random_numbers_as_they_were():
     torch.manual_seed(5)
     timings = probe(variant("resnet20_cifar"), Recipe(batch=4, precision="fp32"), 16, CPU)
     assert torch.equal(torch.rand(3), expected)
-    assert [(t.precision, t.layout) for t in timings] == [("fp32", "nchw"), ("fp32", "nhwc")]
+    assert {(t.precision, t.layout) for t in timings} == {("fp32", "nchw"), ("fp32", "nhwc")}
+    assert {t.threads for t in timings} == {1, torch.get_num_threads()}
     assert all(t.image_s > 0 for t in timings)
 
 
 def test_another_form_must_win_clearly(monkeypatch):
     def timed(seconds):
-        return lambda *_: [Timing("fp32", "nchw", 1.0), Timing("fp32", "nhwc", seconds)]
+        return lambda *_: [Timing("fp32", "nchw", 2, 1.0), Timing("fp32", "nhwc", 1, seconds)]
 
-    for seconds, layout in ((0.95, "nchw"), (0.85, "nhwc")):
+    for seconds, layout, threads in ((0.95, "nchw", 2), (0.85, "nhwc", 1)):
         monkeypatch.setattr(module, "probe", timed(seconds))
         recipe, _ = settle(variant("resnet20_cifar"), Recipe(), 16, CPU)
-        assert (recipe.precision, recipe.layout) == ("fp32", layout)
+        assert (recipe.precision, recipe.layout, recipe.threads) == ("fp32", layout, threads)
 
 
 def test_a_recipe_that_names_its_form_is_not_probed():
-    recipe = Recipe(precision="bf16", layout="nhwc")
+    recipe = Recipe(precision="bf16", layout="nhwc", threads=1)
     assert settle(variant("resnet20_cifar"), recipe, 16, CPU) == (recipe, [])
