@@ -10,7 +10,8 @@ from foveate.config import replace
 from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess
 from foveate.errors import BudgetError, ConfigError
-from foveate.run import Budget, default_preprocess, is_small, sample_shapes
+from foveate.pictures import at_resolution, default_preprocess, is_small, sample_shapes
+from foveate.run import Budget
 from foveate.train.engine import Listener
 from foveate.zoo import build, list_models, variant
 
@@ -105,14 +106,6 @@ def make(dataset: Dataset, name: str, size: int, weights: str | None) -> Candida
     """A named variant at a resolution for these classes."""
     config = replace(variant(name), num_classes=len(dataset.classes), resolution=size)
     return Candidate(name, config, at_resolution(default_preprocess(config, dataset, weights), size), weights)
-
-
-def at_resolution(p: Preprocess, size: int) -> Preprocess:
-    """The same preprocessing at another resolution; the share of the picture that a centre crop keeps stays the
-    same.
-    """
-    resize = max(size, round(p.resize * size / p.resolution)) if p.fit == "crop" else size
-    return replace(p, resolution=size, resize=resize)
 
 
 def from_folder(dataset: Dataset, weights: str) -> Candidate:

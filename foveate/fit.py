@@ -9,9 +9,10 @@ from foveate.config import near, replace, to_dict
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.files import free_name
+from foveate.pictures import is_small
 from foveate.race import Frozen, Squares, entrants, race, rows
 from foveate.recipes import RECIPES
-from foveate.run import Budget, Plan, Run, announce, command_line, complete, foldable, is_small, silent, trained
+from foveate.run import Budget, Plan, Run, announce, command_line, complete, foldable, silent, trained
 from foveate.train.engine import Listener
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
@@ -40,12 +41,10 @@ def fit(
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
-    max_latency_ms: median of one picture in ONNX Runtime on this device with `threads` threads. max_size_bytes: the
-    exported file.
-    max_macs: multiply-adds of one picture. time_s: wall time for everything, about. weights: "lite", a model folder,
-    a file (then with
-    models). models: a pattern of names to choose from. Raises BudgetError (with the nearest that is reachable),
-    DataError, ConfigError.
+    max_latency_ms: median of one picture in ONNX Runtime on this device with `threads` threads. max_size_bytes: of the
+    exported file. max_macs: multiply-adds of one picture. time_s: wall time for everything, about; one epoch is always
+    trained. weights: "lite", a model folder, or a file (then with models). models: a pattern of names to choose from.
+    Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
     """
     import torch
 

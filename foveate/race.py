@@ -19,7 +19,8 @@ from foveate.data.index import Dataset, Split
 from foveate.data.load import Pictures, evaluation_pictures, training_pictures
 from foveate.data.random import epoch_order
 from foveate.deploy.features import feature_session, features
-from foveate.run import fresh, read, store_side
+from foveate.pictures import store_side
+from foveate.run import fresh, read
 from foveate.train.engine import Listener
 from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
 from foveate.train.head import Probe, linear_probe

@@ -4,6 +4,7 @@ import contextlib
 import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,11 +17,12 @@ import numpy as np
 
 from foveate import __version__
 from foveate.config import NonNegative, Positive, from_dict, override, parse_json, pick, record, replace, to_dict
-from foveate.data.index import Dataset, Split, open_data
+from foveate.data.index import Dataset, open_data
 from foveate.data.load import Pictures, evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError
 from foveate.files import folder_lock, free_name, write_json
+from foveate.pictures import default_preprocess, store_side, with_change
 from foveate.recipes import RECIPES
 from foveate.train.engine import Job, Listener, run_training
 from foveate.train.head import Probe
@@ -108,12 +110,13 @@ def train(
     # before the data is read: a typing error should not cost a scan
     config, chosen = override(config, rooms["model"]), override(chosen, rooms["recipe"])
     for text in rooms["preprocess"]:
-        override(Preprocess(), _with_resize(text))
+        with_change(Preprocess(), text)
+    check_device(device)
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     config = replace(config, num_classes=len(dataset.classes))
     preprocess = default_preprocess(config, dataset, weights)
     for text in rooms["preprocess"]:
-        preprocess = override(preprocess, _with_resize(text))
+        preprocess = with_change(preprocess, text)
     plan = Plan(
         data=str(data),
         model=model,
@@ -131,14 +134,12 @@ def train(
     return complete(folder, plan, dataset, listener)
 
 
-def _with_resize(text: str) -> list[str]:
-    """A new resolution takes its usual resize along, in the order in which no step is refused."""
-    key, _, value = text.partition("=")
-    return (
-        [f"resize={max(4096, int(value))}", text, f"resize={round(int(value) * 8 / 7)}"]
-        if key == "resolution" and value.isdigit()
-        else [text]
-    )
+def check_device(device: str) -> None:
+    """ConfigError where torch can not use the device."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
 
 
 def resume_run(folder: str | Path, listener: Listener) -> Run:
@@ -172,9 +173,7 @@ def complete(
     from foveate.finish import finish
     from foveate.train.probe import settle
 
-    with folder_lock(folder):
-        if plan.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+    with folder_lock(folder), nothing_half_made(folder):
         config = config_from(plan.architecture, "recipe.json: architecture")
         if not resume:
             size, recipe = plan.recipe.resolution or plan.preprocess.resolution, foldable(plan.recipe, config)
@@ -195,8 +194,19 @@ def complete(
 
 
 @contextlib.contextmanager
+def nothing_half_made(folder: Path) -> Iterator[None]:
+    """Remove a run folder that failed before its first checkpoint: there is nothing in it to go on with."""
+    try:
+        yield
+    except BaseException:
+        if not (folder / "state").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
 def cpu_threads(threads: int) -> Iterator[None]:
-    """torch on this many threads within the block. The order of sums depends on it: a resumed run must have the same."""
+    """torch on this many threads within the block. Sums depend on the number: a resumed run must have the same."""
     import torch
 
     before = torch.get_num_threads()
@@ -282,41 +292,6 @@ def fresh(config: Any, recipe: Recipe, device: str) -> State:
     torch.manual_seed(recipe.seed)
     model = build(config)
     return State(model, build(config) if recipe.ema > 0 else None, recipe, FAMILIES[config.family].head, device)
-
-
-def store_side(size: int, dataset: Dataset) -> int:
-    """Side of the stored training squares: the training size where pictures are small, a margin of 1/7 for crops
-    where they are large.
-    """
-    return size if is_small(dataset) else round(size * 8 / 7)
-
-
-def is_small(dataset: Dataset) -> bool:
-    """Whether the pictures are thumbnails (64 pixels or less): judged on the first ones of the training split."""
-    return max(max(side for side in shape) for shape in sample_shapes(dataset.splits["train"])) <= 64
-
-
-def sample_shapes(split: Split, count: int = 8) -> list[tuple[int, int]]:
-    """(width, height) of a few pictures, from their headers."""
-    if split.pixels is not None:
-        return [(split.pixels.shape[2], split.pixels.shape[1])]
-    from foveate.data.formats import probe
-
-    step = max(1, len(split) // count)
-    headers = [probe(path) for path in split.paths[::step][:count]]
-    return [(h.width, h.height) for h in headers]
-
-
-def default_preprocess(config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
-    """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs."""
-    from foveate.zoo.weights import weights_info
-
-    if weights is not None and (info := weights_info(config, weights)):
-        return Preprocess(**info)
-    size = config.resolution
-    if is_small(dataset):
-        return Preprocess(resolution=size, resize=size, fit="squash")
-    return Preprocess(resolution=size, resize=round(size * 8 / 7))
 
 
 def announce(dataset: Dataset, listener: Listener) -> Dataset:

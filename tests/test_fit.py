@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import foveate as fv
-from foveate.candidates import affordable, at_resolution, candidates
+from foveate.candidates import affordable, candidates
 from foveate.data.index import open_data
 from foveate.data.preprocess import Preprocess
+from foveate.pictures import at_resolution, with_change
 from foveate.race import Entry, entrants, ranking, rounds_for
 from foveate.run import Budget, evaluate_model
 
@@ -185,6 +186,22 @@ def test_accuracies_within_a_standard_error_are_ranked_by_loss():
 def test_another_resolution_keeps_the_share_that_a_crop_sees():
     p = at_resolution(Preprocess(resolution=224, resize=256), 112)
     assert (p.resolution, p.resize) == (112, 128)
+    assert with_change(Preprocess(), "resolution=448") == Preprocess(resolution=448, resize=512)
+    assert with_change(Preprocess(), "resize=230") == Preprocess(resize=230)
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_folder(tmp_path, photos):
+    class TurnedBad:
+        def __call__(self, kind, fields):
+            if kind == "stage":  # after the scan, before the pictures are read
+                with open(photos / "train" / "cat" / "0.jpg", "r+b") as file:
+                    file.truncate(300)
+
+    with pytest.raises(fv.DataError, match=r"0\.jpg"):
+        fv.train(
+            photos, "resnet20_cifar", overrides=["preprocess.resolution=32"], runs=tmp_path / "r", listener=TurnedBad()
+        )
+    assert list((tmp_path / "r").iterdir()) == []
 
 
 def test_candidates_follow_the_size_of_the_pictures(photos):
