@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.config import parse_json, to_dict, to_json
-from foveate.data.index import Dataset, Split
+from foveate.data.index import Dataset
 from foveate.data.load import Pictures, evaluation_pictures
 from foveate.files import read_lines, write_folder, write_json
+from foveate.pictures import some_pictures
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import Job, Listener
 from foveate.train.evaluate import labels_of, log_softmax, metrics, predict_logits
@@ -59,7 +60,7 @@ def finish(
     threads = plan.threads or torch.get_num_threads()
     onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
     session = open_session(onnx, threads)
-    parity = check_parity(model, plan.preprocess, session, real_pictures(dataset.splits[split], PARITY_PICTURES))
+    parity = check_parity(model, plan.preprocess, session, some_pictures(dataset.splits[split], PARITY_PICTURES))
     require_parity(parity)
     latency = measure_latency(onnx, plan.preprocess, threads)
     low, high = tested.report["interval"]
@@ -117,22 +118,6 @@ def test(model: Any, pictures: Pictures, job: Job, split: str) -> Tested:
     """The whole split once, in evaluation mode."""
     logits = predict_logits(model, pictures, job.preprocess)
     return Tested(pictures, logits, metrics(logits, labels_of(pictures), job.classes, split))
-
-
-def real_pictures(split: Split, count: int) -> list[np.ndarray]:
-    """Some pictures of a split as they are, uint8 (H, W, 3), spread evenly; a file that can not be read any more is
-    passed over.
-    """
-    from foveate.data.decode import decode
-    from foveate.errors import DataError
-
-    found = []
-    for i in range(0, len(split), max(1, len(split) // count)):
-        try:
-            found.append(split.pixels[i] if split.pixels is not None else decode(split.paths[i]))
-        except DataError:
-            continue
-    return found[:count]
 
 
 def worst_mistakes(tested: Tested, classes: tuple[str, ...]) -> list[Any]:

@@ -9,7 +9,7 @@ from foveate.config import near, replace, to_dict
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.files import free_name
-from foveate.pictures import is_small
+from foveate.pictures import is_small, recipe_name
 from foveate.race import Frozen, Squares, entrants, race, rows
 from foveate.recipes import RECIPES
 from foveate.run import Budget, Plan, Run, announce, command_line, complete, foldable, silent, trained
@@ -93,25 +93,6 @@ def fit(
         command=command_line(),
     )
     return complete(free_name(runs, name or dataset.name), plan, dataset, listener, story=story, probe=probe)
-
-
-def recipe_name(dataset: Dataset, weights: str | None) -> str:
-    """Which recipe these pictures call for."""
-    if weights is not None:
-        return "finetune"
-    if not is_small(dataset):
-        return "baseline"
-    return "small_pictures" if is_grey(dataset) else "cifar_standard"
-
-
-def is_grey(dataset: Dataset) -> bool:
-    """Whether the first pictures have no colour: scans of digits or letters, which must not be mirrored."""
-    from foveate.finish import real_pictures
-
-    return all(
-        (p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all()
-        for p in real_pictures(dataset.splits["train"], 8)
-    )
 
 
 def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float) -> Recipe:

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from foveate.config import override, replace
 from foveate.data.index import Dataset, Split
 from foveate.data.preprocess import Preprocess
+from foveate.errors import DataError
 
 
 def default_preprocess(config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
@@ -52,3 +55,35 @@ def sample_shapes(split: Split, count: int = 8) -> list[tuple[int, int]]:
     step = max(1, len(split) // count)
     headers = [probe(path) for path in split.paths[::step][:count]]
     return [(h.width, h.height) for h in headers]
+
+
+def recipe_name(dataset: Dataset, weights: str | None) -> str:
+    """Which recipe these pictures call for."""
+    if weights is not None:
+        return "finetune"
+    if not is_small(dataset):
+        return "baseline"
+    return "small_pictures" if is_grey(dataset) else "cifar_standard"
+
+
+def is_grey(dataset: Dataset) -> bool:
+    """Whether the first pictures have no colour: scans of digits or letters, which must not be mirrored."""
+    return all(
+        (p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all()
+        for p in some_pictures(dataset.splits["train"], 8)
+    )
+
+
+def some_pictures(split: Split, count: int) -> list[np.ndarray]:
+    """Some pictures of a split as they are, uint8 (H, W, 3), spread evenly; a file that can not be read any more is
+    passed over.
+    """
+    from foveate.data.decode import decode
+
+    found = []
+    for i in range(0, len(split), max(1, len(split) // count)):
+        try:
+            found.append(split.pixels[i] if split.pixels is not None else decode(split.paths[i]))
+        except DataError:
+            continue
+    return found[:count]

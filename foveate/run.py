@@ -22,7 +22,7 @@ from foveate.data.load import Pictures, evaluation_pictures, fits_in_memory, tra
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError
 from foveate.files import folder_lock, free_name, write_json
-from foveate.pictures import default_preprocess, store_side, with_change
+from foveate.pictures import default_preprocess, recipe_name, store_side, with_change
 from foveate.recipes import RECIPES
 from foveate.train.engine import Job, Listener, run_training
 from foveate.train.head import Probe
@@ -81,7 +81,7 @@ def train(
     data: str | Path,
     model: str,
     *,
-    recipe: str | Recipe = "baseline",
+    recipe: str | Recipe | None = None,
     overrides: Sequence[str] = (),
     weights: str | None = None,
     name: str | None = None,
@@ -94,6 +94,7 @@ def train(
 ) -> Run:
     """Train one named model on data and finish the run (test, ONNX, latency, report).
 
+    recipe: a name of RECIPES or a value; None: the one that fit would take for these pictures.
     overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128"
     the input.
     resume: a run folder; everything else then comes from its recipe.json. Raises ConfigError, DataError, Interrupted.
@@ -102,18 +103,19 @@ def train(
     if resume is not None:
         return resume_run(resume, listener)
     config = variant(model)
-    chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe
+    chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe or Recipe()
     rooms: dict[str, list[str]] = {"model": [], "preprocess": [], "recipe": []}
     for text in overrides:
         room, _, rest = text.partition(".")
         rooms[room if room in ("model", "preprocess") else "recipe"].append(rest if room in rooms else text)
     # before the data is read: a typing error should not cost a scan
-    config, chosen = override(config, rooms["model"]), override(chosen, rooms["recipe"])
+    config, _ = override(config, rooms["model"]), override(chosen, rooms["recipe"])
     for text in rooms["preprocess"]:
         with_change(Preprocess(), text)
     check_device(device)
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     config = replace(config, num_classes=len(dataset.classes))
+    chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
     preprocess = default_preprocess(config, dataset, weights)
     for text in rooms["preprocess"]:
         preprocess = with_change(preprocess, text)

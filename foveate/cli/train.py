@@ -30,7 +30,12 @@ def command(
     model: Annotated[
         str | None, typer.Option("--model", metavar="NAME", help="See foveate models.", show_default=False)
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="Named recipe.")] = "baseline",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe", metavar="NAME", help="Named recipe; by default what suits the pictures.", show_default=False
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Short for epochs=N.", show_default=False)
     ] = None,
