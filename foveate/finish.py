@@ -88,7 +88,7 @@ def finish(
         "threads": threads,
         "environment": environment_of(folder),
         "data": data_report(dataset, job),
-        "budget": {**to_dict(plan.budget), "text": budget_text(plan)},
+        "budget": {**to_dict(plan.budget), "text": budget_text(plan, threads, latency.runtime)},
         "candidates": story.get("candidates") or [only_candidate(plan, latency, len(onnx), counted, progress)],
         "training": {
             "recipe": to_dict(plan.recipe),
@@ -196,7 +196,7 @@ def only_candidate(plan: "Plan", latency: Any, size_bytes: int, counted: Any, pr
     }
 
 
-def budget_text(plan: "Plan") -> str:
+def budget_text(plan: "Plan", threads: int, runtime: str) -> str:
     """The budget as one line."""
     b = plan.budget
     parts = [
@@ -204,7 +204,9 @@ def budget_text(plan: "Plan") -> str:
         f"<= {b.max_size_bytes / 1e6:g} MB" if b.max_size_bytes else "",
         f"<= {b.max_macs / 1e6:g} M multiply-adds" if b.max_macs else "",
     ]
-    return " and ".join(p for p in parts if p) or "no limit"
+    limits = " and ".join(p for p in parts if p) or "no limit"
+    short = ".".join(runtime.replace("onnxruntime", "ONNX Runtime").split(".")[:2])
+    return f"{limits} on this device ({threads} thread{'s' * (threads != 1)}, {short}, fp32)"
 
 
 def summarise(
