@@ -61,7 +61,7 @@ def fit(
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
     squares = Squares(dataset, bad_files, listener)
-    entering = entrants(fitting, len(dataset.splits["train"]), RACE_SHARE * time_s)
+    entering = entrants(fitting, len(dataset.splits["train"]), time_s, RACE_SHARE)
     entries = race(entering, recipe, RACE_SHARE * time_s, threads, squares, listener) if len(entering) > 1 else []
     chosen = entries[0].measured if entries else entering[0]
     winner = chosen.candidate

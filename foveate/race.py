@@ -31,6 +31,7 @@ from foveate.zoo import build
 from foveate.zoo.weights import load_weights
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see entrants
+TUNE_COST, TUNE_EPOCHS, TUNE_MOST = 3.0, 3.0, 3
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
 
@@ -52,15 +53,20 @@ class Entry:
     seconds: float = 0.0
 
 
-def entrants(fitting: Sequence[Measured], pictures: int, seconds: float) -> list[Measured]:
-    """Who takes part: all that have published weights; from scratch those that can see the training split LEAST_EPOCHS
-    times in the first round, and at least the quickest.
+def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_share: float) -> list[Measured]:
+    """Who takes part, given the time for everything and the share of it that the race may take.
 
-    A training step takes about STEP_COST times as long a picture as the measured inference on the same device.
+    From scratch: those that can see the training split LEAST_EPOCHS times in the first round. With published weights:
+    the TUNE_MOST with the most multiply-adds among those that can be fine-tuned for TUNE_EPOCHS epochs after the race
+    (larger published networks are better ones). In both cases at least the quickest. A training step takes about
+    STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the measured inference on the same device.
     """
-    if fitting[0].candidate.weights is not None:
-        return list(fitting)
     quickest_first = sorted(fitting, key=lambda m: m.latency.median_ms)
+    if fitting[0].candidate.weights is not None:
+        epoch_ms = TUNE_COST * pictures * TUNE_EPOCHS
+        able = [m for m in fitting if m.latency.median_ms * epoch_ms <= 1000 * seconds * (1 - race_share)]
+        return sorted(able, key=lambda m: m.macs)[-TUNE_MOST:] or quickest_first[:1]
+    seconds *= race_share
     for n in range(len(quickest_first), 1, -1):
         epoch_s = sum(m.latency.median_ms for m in quickest_first[:n]) / 1000 * STEP_COST * pictures
         if LEAST_EPOCHS * epoch_s <= seconds / rounds_for(n):
@@ -109,9 +115,11 @@ def said(entry: Entry) -> dict[str, object]:
 
 
 def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:
-    """Best first. Accuracies within one standard error of the best count as equal; among equals the lower loss wins."""
+    """Best first. Accuracies within one standard error of their difference count as equal to the best; among equals the
+    lower loss wins.
+    """
     best = max(e.val_accuracy for e in entries)
-    error = math.sqrt(best * (1 - best) / n)
+    error = math.sqrt(2 * best * (1 - best) / n)
     return sorted(entries, key=lambda e: (0, e.val_loss) if e.val_accuracy >= best - error else (1, 1 - e.val_accuracy))
 
 
