@@ -1,26 +1,45 @@
 """fit: a folder of pictures and a budget in, the best classifier that fits out. The product, in one readable file."""
 
+import statistics
 import time
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from foveate.candidates import Candidate, affordable, candidates, measure_all
 from foveate.config import near, replace, to_dict
 from foveate.data.index import Dataset, open_data
+from foveate.data.load import training_pictures
 from foveate.errors import ConfigError
 from foveate.files import free_name
-from foveate.pictures import is_small, recipe_name
-from foveate.race import Frozen, Squares, entrants, race, rows
+from foveate.pictures import is_small, recipe_name, store_side
+from foveate.race import Frozen, Squares, entrants, race, rows, subset
 from foveate.recipes import RECIPES
-from foveate.run import Budget, Plan, Run, announce, command_line, complete, foldable, silent, trained
+from foveate.run import (
+    Budget,
+    Plan,
+    Run,
+    announce,
+    command_line,
+    complete,
+    cpu_threads,
+    foldable,
+    fresh,
+    read,
+    silent,
+    trained,
+)
 from foveate.train.engine import Listener
+from foveate.train.loop import train
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 RACE_SHARE = 0.25  # of the time, at most
 END_S = 25.0  # testing, export, parity, latency, report
 TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
-SPEED = 0.85  # of the probe's rate remains for steps: augmentation, optimiser, evaluation and checkpoints take the rest
+SPEED = 0.9  # of the time is left for steps; evaluation and checkpoints take the rest
+TIMED = 3  # training steps that are timed to choose the number of epochs
 
 
 def fit(
@@ -105,6 +124,22 @@ def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float)
     if winner.weights is not None and not is_small(dataset):
         recipe = replace(recipe, resolution=round(TRAIN_SHARE * winner.preprocess.resolution / 16) * 16)
     size = recipe.resolution or winner.preprocess.resolution
-    recipe, timings = settle(trained(winner.config, recipe), recipe, size, torch.device("cpu"))
-    epoch_s = min(t.image_s for t in timings) * len(dataset.splits["train"])
+    recipe, _ = settle(trained(winner.config, recipe), recipe, size, torch.device("cpu"))
+    epoch_s = picture_s(recipe, winner, dataset) * len(dataset.splits["train"])
     return replace(recipe, epochs=max(1, min(recipe.epochs, int(SPEED * seconds / epoch_s))))
+
+
+def picture_s(recipe: Recipe, winner: Candidate, dataset: Dataset) -> float:
+    """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
+    split, size = dataset.splits["train"], recipe.resolution or winner.preprocess.resolution
+    batch = min(recipe.batch, len(split))
+    part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
+    pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
+    state, seconds = fresh(trained(winner.config, recipe), recipe, "cpu"), []
+    with cpu_threads(recipe.threads):
+        steps = train(state, pictures, winner.preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
+        for _ in range(1 + TIMED):
+            begun = time.perf_counter()
+            next(steps)
+            seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:]) / batch
