@@ -136,17 +136,6 @@ def sweep(folder: str | Path) -> None:
             temp.unlink()
 
 
-def append_line(path: str | Path, line: str) -> None:
-    """Append one line durably (metrics). A torn last line after a crash is cut off by read_lines."""
-    try:
-        with open(path, "ab") as file:
-            file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise write_failure(Path(path), len(line), error) from None
-
-
 def read_lines(path: str | Path) -> list[str]:
     """The whole lines of a file; a torn last line is left out."""
     path = Path(path)
