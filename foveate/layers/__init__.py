@@ -15,7 +15,7 @@ from torch import nn
 
 from foveate.config import make, record
 from foveate.layers.act import gelu, hard_swish, leaky_relu, prelu, relu, relu6, silu
-from foveate.layers.conv import conv2d, conv2d_bias
+from foveate.layers.conv import Pair, conv2d, conv2d_bias
 from foveate.layers.eca import ECA
 from foveate.layers.norm import batch_norm, group_norm
 from foveate.layers.se import SqueezeExcite
@@ -68,15 +68,16 @@ class Layers:
         self,
         c_in: int,
         c_out: int,
-        kernel: int,
+        kernel: Pair,
         *,
         stride: int = 1,
-        padding: int | None = None,
+        padding: Pair | None = None,
         groups: int = 1,
         bias: bool = False,
     ) -> nn.Module:
-        """A convolution; padding None means kernel // 2 on both sides."""
-        padding = kernel // 2 if padding is None else padding
+        """A convolution; padding None means kernel // 2 on both sides of each axis."""
+        if padding is None:
+            padding = kernel // 2 if isinstance(kernel, int) else (kernel[0] // 2, kernel[1] // 2)
         return make(
             CONVS, self.conv, "conv", c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias
         )

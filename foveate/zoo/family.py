@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
 
 Rename = Callable[[str], str]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)  # mean and std of TensorFlow's networks
 
 
 class Config(Protocol):
@@ -32,6 +35,22 @@ class Net(Protocol):
 
 
 @dataclass(frozen=True)
+class Published:
+    """What is published of a variant: for people who compare, and for preprocessing pictures as its weights expect."""
+
+    paper: str  # title
+    arxiv: str  # "1512.03385"; where there is none, the venue: "NIPS 2012"
+    top1: float | None = None  # per cent, single crop, ImageNet-1k validation (CIFAR-10 test for CIFAR forms)
+    source: str = ""  # where top1 stands: "paper, table 4", "torchvision IMAGENET1K_V1", "timm results csv"
+    weights: str = ""  # where public weights are: "torchvision ResNet50_Weights.IMAGENET1K_V1", "timm resnet50d.ra2_in1k"
+    resize: int = 256  # short side before the centre crop at `resolution`
+    resolution: int = 224
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
 class Family:
     """One line in FAMILIES."""
 
@@ -41,3 +60,4 @@ class Family:
     head: tuple[str, ...]  # key prefixes of the classifier, left out when the number of classes changes
     # other sources' key -> our key, tried when names differ; where order and shapes agree no table is needed
     renames: Mapping[str, Rename] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)  # name -> what is known of it
