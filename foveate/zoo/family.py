@@ -42,7 +42,7 @@ class Published:
     arxiv: str  # "1512.03385"; where there is none, the venue: "NIPS 2012"
     top1: float | None = None  # per cent, single crop, ImageNet-1k validation (CIFAR-10 test for CIFAR forms)
     source: str = ""  # where top1 stands: "paper, table 4", "torchvision IMAGENET1K_V1", "timm results csv"
-    weights: str = ""  # where public weights are: "torchvision ResNet50_Weights.IMAGENET1K_V1", "timm resnet50d.ra2_in1k"
+    weights: str = ""  # public ones: "torchvision ResNet50_Weights.IMAGENET1K_V1", "timm resnet50d.ra2_in1k"
     resize: int = 256  # short side before the centre crop at `resolution`
     resolution: int = 224
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
