@@ -31,7 +31,7 @@ from foveate.zoo import build
 from foveate.zoo.weights import load_weights
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see entrants
-TUNE_COST, TUNE_EPOCHS, TUNE_MOST = 3.3, 2.5, 3
+TUNE_COST, TUNE_EPOCHS, TUNE_MOST = 3.3, 5.0, 3
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
 

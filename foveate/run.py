@@ -21,7 +21,7 @@ from foveate.data.index import Dataset, open_data
 from foveate.data.load import Pictures, evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError
-from foveate.files import folder_lock, free_name, write_json
+from foveate.files import folder_lock, free_name, write_bytes, write_folder, write_json
 from foveate.pictures import default_preprocess, recipe_name, store_side, with_change
 from foveate.recipes import RECIPES
 from foveate.train.engine import Job, Listener, run_training
@@ -30,6 +30,11 @@ from foveate.train.loop import State
 from foveate.train.recipe import Recipe
 from foveate.train.signals import stop_on_signals
 from foveate.zoo import FAMILIES, build, config_from, variant
+from foveate.zoo.tensors import read_tensors, tensor_bytes
+
+START = (
+    "start.safetensors"  # of a run folder: the weights before the first step, where the recipe needs them at the end
+)
 
 
 def silent(kind: str, fields: Mapping[str, Any]) -> None:
@@ -190,9 +195,31 @@ def complete(
             state = fresh(trained(config, plan.recipe), plan.recipe, plan.device)
             if plan.weights is not None and not resume:
                 start(state, plan, config, job, probe, listener)
+                if plan.recipe.blend:
+                    write_bytes(folder / START, tensor_bytes(state.model.state_dict()))
             progress = run_training(folder, state, job, listener, stop, resume=resume)
+            blended(folder, job, listener)
             seconds = time.monotonic() - begun
         return finish(folder, plan, dataset, job, progress, seconds, listener)
+
+
+def blended(folder: Path, job: Job, listener: Listener) -> None:
+    """Put the best point between the start and best/ into best/, where the recipe wants it and it is not done yet."""
+    from foveate.train.artefact import Metric, ModelCard, load_model, model_files
+    from foveate.train.blend import blend
+
+    if not (folder / START).exists():
+        return
+    model, card = load_model(folder / "best")
+    if "blend" in card.provenance:
+        return
+    listener("stage", {"text": "trying weights between the start and the end"})
+    tensors = read_tensors(folder / START)
+    share, value, _ = blend(model, tensors, job.recipe.blend, job.val, job.preprocess)
+    data, seed = str(job.provenance["data"]), job.recipe.seed
+    metric = Metric(name="accuracy", value=value, n=len(job.val), split="val", data=data, seed=seed)
+    card = ModelCard(card.architecture, card.classes, card.preprocess, {**card.provenance, "blend": share}, (metric,))
+    write_folder(folder / "best", model_files(card, model.state_dict()))
 
 
 @contextlib.contextmanager

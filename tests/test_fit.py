@@ -119,6 +119,11 @@ def test_published_weights_get_a_linear_classifier_and_are_fine_tuned(photos, tm
         runs=tmp_path / "runs",
     )
     assert made.summary["test_accuracy"] == 1.0  # red against blue
+    card = json.loads((made.folder / "best" / "config.json").read_text())
+    assert card["provenance"]["blend"] in (0.5, 0.7, 0.85, 1.0)
+    before = (made.folder / "best" / "model.safetensors").read_bytes()
+    fv.train(photos, "efficientnet_lite0", resume=made.folder)  # finished: nothing is blended a second time
+    assert (made.folder / "best" / "model.safetensors").read_bytes() == before
 
 
 def test_a_run_that_is_killed_goes_on_through_the_command_line(tmp_path):
@@ -173,7 +178,7 @@ def test_short_races_take_fewer_and_quicker_candidates():
 
 def test_fine_tuning_races_the_three_largest_that_have_the_time():
     field = [measured(ms, macs=round(100 * ms), weights="lite") for ms in (1.0, 2.0, 4.0, 8.0, 80.0)]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 200.0, 0.25)] == [2.0, 4.0, 8.0]
+    assert [m.latency.median_ms for m in entrants(field, 1000, 400.0, 0.25)] == [2.0, 4.0, 8.0]
     assert [m.latency.median_ms for m in entrants(field, 1000, 1.0, 0.25)] == [1.0]
 
 

@@ -58,6 +58,8 @@ class Recipe:
     # published weights: norms become part of the convolutions before training (zoo/fold.py); else as frozen_norms
     fold_norms: bool = False
     frozen_norms: bool = False  # running statistics of all norms stay as they are (small batches, fine-tuning)
+    # fine-tuning: points tried between the start (0) and the best weights (1) when training is over (train/blend.py)
+    blend: Annotated[tuple[Probability, ...], Field(max_length=16)] = ()
     resolution: int = 0  # training resolution in pixels; evaluation keeps the model's
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: a three-step probe decides and the run records it
     layout: Literal["auto", "nchw", "nhwc"] = "auto"

@@ -1,0 +1,41 @@
+"""Between the start and the end of a fine-tuning: weights on the straight line from one to the other. WiSE-FT.
+
+arXiv:2109.01903: the mean of the published and the tuned weights is often better than either. The start here is the
+network with a linear classifier already fitted (train/head.py), so that the line begins at a good classifier too.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from foveate.data.load import Pictures
+from foveate.data.preprocess import Preprocess
+from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def between(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tensor]:
+    """start + share * (end - start) for floating-point tensors; counters are those of the end."""
+    if start.keys() != end.keys():
+        raise ValueError("start and end must have the same names")
+    return {k: torch.lerp(start[k], e, share) if e.is_floating_point() else e.clone() for k, e in end.items()}
+
+
+def blend(
+    model: nn.Module, start: Tensors, shares: Sequence[float], val: Pictures, preprocess: Preprocess
+) -> tuple[float, float, float]:
+    """Put the best point of the line into model, which holds the end: (share, validation accuracy, loss).
+
+    Tried are the end itself (share 1) and `shares`. Higher accuracy wins, the lower loss among equals.
+    """
+    end, labels = {k: t.clone() for k, t in model.state_dict().items()}, labels_of(val)
+    found = []
+    for share in (1.0, *shares):
+        model.load_state_dict(between(start, end, share))
+        logits = predict_logits(model, val, preprocess)
+        found.append((accuracy(logits, labels), -cross_entropy(logits, labels), share))
+    value, minus_loss, share = max(found)
+    model.load_state_dict(between(start, end, share))
+    return share, value, -minus_loss
