@@ -342,18 +342,30 @@ def test_eval_refuses_a_split_that_is_not_there(run, model):
 
 
 def test_models_lists_names_and_takes_patterns(run):
-    code, out, _ = run("models", "resnet1?")
+    code, out, _ = run("models", "resnet1?", "--names")
     assert (code, out.split()) == (0, ["resnet18"])
     assert "efficientnet_b0" in run("models")[1].split()
     assert "resnet20_cifar" in run("models", "net20_")[1].split()
 
 
-def test_models_long_counts(run):
-    code, out, _ = run("models", "resnet20_cifar", "--long")
-    assert code == 0
-    assert "270 k params" in " ".join(out.split())  # arXiv:1512.03385 table 6: 0.27 M
-    row = json.loads(run("models", "resnet20_cifar", "--long", "--json")[1])["models"][0]
-    assert row["macs"] == pytest.approx(40.8e6, rel=0.02)
+def test_models_says_what_they_cost_and_what_is_published(run):
+    out = run("models", "resnet18")[1]
+    assert "11.7 M" in out and "1.81 G" in out and "69.8" in out  # torchvision's table of weights
+    row = json.loads(run("models", "resnet20_cifar", "--json")[1])["models"][0]
+    assert (row["params"], row["macs"], row["arxiv"]) == (269_722, 40_551_040, "1512.03385")
+
+
+def test_models_filters_by_cost_and_sorts(run):
+    rows = json.loads(
+        run("models", "resnet*", "--max-macs", "2G", "--max-params", "12M", "--sort", "macs", "--json")[1]
+    )
+    costs = [(r["macs"], r["params"]) for r in rows["models"]]
+    assert costs and costs == sorted(costs, key=lambda c: c[0])
+    assert all(macs <= 2e9 and params <= 12e6 for macs, params in costs)
+    best = json.loads(run("models", "efficientnet_b*", "--sort", "top1", "--json")[1])["models"]
+    assert [r["top1"] for r in best] == sorted((r["top1"] for r in best), reverse=True)
+    code, out, err = run("models", "--max-macs", "lots")
+    assert (code, out) == (2, "") and "--max-macs" in one_line(err)
 
 
 def test_profile_of_a_name_and_of_a_folder(run, model):

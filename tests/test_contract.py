@@ -2,18 +2,53 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
 from foveate.config import from_json, get_path, replace, set_path, to_dict, to_json
+from foveate.data.preprocess import Preprocess, normalise
+from foveate.deploy.export import export_onnx
+from foveate.deploy.runtime import open_session
 from foveate.errors import ConfigError
 from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
 from foveate.recipes import RECIPES
 from foveate.train.recipe import Recipe
-from foveate.zoo import FAMILIES, build, config_from, create_model, efficientnet, list_models, resnet, variant
+from foveate.zoo import (
+    FAMILIES,
+    attention,
+    build,
+    config_from,
+    create_model,
+    efficientnet,
+    googlenet,
+    list_models,
+    mgic,
+    resnet,
+    variant,
+)
 
 NAMES = list_models()
-LAYERS = [Layers(*slots) for slots in itertools.product(NORMS, ACTS, ATTNS, CONVS)]
+TABLES = (NORMS, ACTS, ATTNS, CONVS)
+
+
+def pairwise(*tables):
+    """A small set of rows in which every pair of choices of two tables occurs (greedy; the same every time)."""
+    wanted = {
+        ((i, a), (j, b)) for i, j in itertools.combinations(range(len(tables)), 2) for a in tables[i] for b in tables[j]
+    }
+    rows = []
+    while wanted:
+        row = dict(min(wanted))  # a pair that is still missing, then what covers most with it
+        for i in sorted(set(range(len(tables))) - row.keys()):
+            covered = {c: sum(tuple(sorted(((i, c), other))) in wanted for other in row.items()) for c in tables[i]}
+            row[i] = max(covered, key=lambda c: (covered[c], -sum(r[i] == c for r in rows)))
+        wanted -= set(itertools.combinations(sorted(row.items()), 2))
+        rows.append(tuple(row[i] for i in range(len(tables))))
+    return rows
+
+
+LAYERS = [Layers(*slots) for slots in pairwise(*TABLES)]
 # Hosts for the layers, tiny to be quick. A family that has none here is tested with its smallest variant.
 TINY = {
     "resnet": resnet.ResNetConfig(
@@ -29,8 +64,38 @@ TINY = {
 }
 
 
+TINY |= {
+    "attention": attention.AttentionConfig(
+        stages=(attention.Stage(8, 4, 1, 2, stride=1), attention.Stage(16, 4, 1, 1), attention.Stage(16, 4)),
+        stem="cifar",
+        stem_width=8,
+    ),
+    "googlenet": googlenet.GoogLeNetConfig(
+        (
+            googlenet.Stage((googlenet.Branches(4, (4, 8), (4, 4), 4),), 3),
+            googlenet.Stage(
+                (
+                    googlenet.Branches(0, (4, 8), (4, 4, 4), 0, stride=2),
+                    googlenet.Branches(4, (4, 4), (4, 4, 4), 4, pool="avg"),
+                )
+            ),
+        ),
+        stem=(8, 8, 8),
+    ),
+    "mgic": mgic.MGICConfig(
+        stages=(mgic.Stage(16, 1, 1), mgic.Stage(32, 1)), group=8, coarsest=8, stem="cifar", stem_width=8
+    ),
+}
+
+
 # The variant that the real forwards take; a family without a line here is tested with its first one.
-SMALL = {"resnet": "resnet20_cifar", "efficientnet": "efficientnet_lite0"}
+SMALL = {
+    "resnet": "resnet20_cifar",
+    "efficientnet": "efficientnet_lite0",
+    "attention": "attention56_cifar",
+    "googlenet": "googlenet",
+    "mgic": "mgic_resnet_cifar",
+}
 
 
 def small_config(family: str):
@@ -53,6 +118,13 @@ def small(request):
     """A small published model of each family, with few classes, in evaluation mode."""
     torch.manual_seed(0)
     return build(replace(small_config(request.param), num_classes=7)).eval()
+
+
+def test_every_pair_of_layers_stands_in_the_covering_set():
+    rows = [(s.norm, s.act, s.attn, s.conv) for s in LAYERS]
+    for (i, a), (j, b) in itertools.combinations(enumerate(TABLES), 2):
+        assert {(row[i], row[j]) for row in rows} == set(itertools.product(a, b))
+    assert len(rows) < 2 * max(len(a) * len(b) for a, b in itertools.combinations(TABLES, 2))
 
 
 def test_no_name_stands_in_two_families():
@@ -141,6 +213,23 @@ def test_classes_and_channels_are_the_callers_choice(family):
     model = create_model(SMALL.get(family, next(iter(FAMILIES[family].variants))), num_classes=5, in_chans=1).eval()
     with torch.inference_mode():
         assert model(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_exports_to_onnx_with_equal_logits(family):
+    size = 64
+    torch.manual_seed(0)
+    model = build(replace(TINY.get(family) or small_config(family), num_classes=3)).eval()
+    for module in model.modules():  # statistics that are not 0 and 1
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    p = Preprocess(resolution=size, resize=size, fit="squash")
+    pictures = torch.randint(0, 256, (3, size, size, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(normalise(pictures.permute(0, 3, 1, 2), p)).numpy()
+    session = open_session(export_onnx(model, p, ("a", "b", "c")), 1)
+    assert np.abs(session.run(pictures.numpy()) - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

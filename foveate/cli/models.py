@@ -1,52 +1,79 @@
-"""foveate models: the names that --model takes."""
+"""foveate models: the names that --model takes, what they cost and what is published of them."""
 
-from typing import Annotated, Any
+import enum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import show
+from foveate.cli import show, units
 from foveate.cli.options import Debug, Json, print_json
-from foveate.errors import ConfigError
 
-EXAMPLE = 'Example: foveate models "resnet*" --long'
+if TYPE_CHECKING:
+    from foveate.zoo.catalogue import Entry
+
+EXAMPLE = 'Example: foveate models "resnet*" --max-macs 2G --sort macs'
+
+
+class Sort(enum.StrEnum):
+    """The columns that order the table."""
+
+    model = "model"
+    params = "params"
+    macs = "macs"
+    resolution = "resolution"
+    top1 = "top1"
 
 
 def command(
     pattern: Annotated[
         str, typer.Argument(metavar="[PATTERN]", help='Shell pattern, e.g. "resnet*"; a plain word matches anywhere.')
     ] = "*",
-    long: Annotated[
-        bool, typer.Option("--long", "-l", help="Count parameters and multiply-adds too (slower).")
-    ] = False,
+    max_macs: Annotated[
+        str | None,
+        typer.Option("--max-macs", metavar="NUMBER", help="At most so many multiply-adds: 300M.", show_default=False),
+    ] = None,
+    max_params: Annotated[
+        str | None,
+        typer.Option("--max-params", metavar="NUMBER", help="At most so many parameters: 5M.", show_default=False),
+    ] = None,
+    sort: Annotated[Sort, typer.Option("--sort", help="Order of the lines; top1 begins with the best.")] = Sort.model,
+    names: Annotated[bool, typer.Option("--names", help="Names only, one a line.")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List the models.
+    """List the models with what they cost at their own resolution, and their published accuracy.
 
-    --long counts what each costs at its own resolution.
+    Accuracies come from different recipes: the column says whose they are. The docs page zoo.md plots them.
     """
-    from foveate.config import near
-    from foveate.zoo import list_models, variant
+    limit_macs = units.count("--max-macs", max_macs) if max_macs else None
+    limit_params = units.count("--max-params", max_params) if max_params else None
+    from foveate.zoo.catalogue import catalogue
 
-    names = list_models(pattern) or list_models(f"*{pattern}*")
-    if not names:
-        raise ConfigError(f'no model matches "{pattern}": {near(pattern.strip("*?"), list_models())}')
-    if not long and not as_json:
-        print("\n".join(names))
-        return
-    rows: list[dict[str, Any]] = []
-    wide = max(map(len, names))
-    for name in names:
-        config = variant(name)
-        row: dict[str, Any] = {"model": name, "family": config.family, "resolution": config.resolution}
-        if long:
-            from foveate.cost.count import cost
-
-            counted = cost(config)
-            row |= {"params": counted.params, "macs": counted.macs}
-            if not as_json:
-                numbers = f"{show.count(counted.params):>8} params   {show.count(counted.macs):>8} MACs"
-                print(f"{name:<{wide}}   {config.resolution:>4} px   {numbers}", flush=True)
-        rows.append(row)
+    found = catalogue(pattern, max_macs=limit_macs, max_params=limit_params, sort=sort.value)
     if as_json:
-        print_json({"models": rows})
+        print_json({"models": [row(e) for e in found]})
+    elif names:
+        print("\n".join(e.model for e in found))
+    else:
+        wide = max((len(e.model) for e in found), default=5)
+        print(f"{'model':<{wide}}  {'params':>8}  {'MACs':>8}    px   top-1  weights, or who reports the accuracy")
+        for e in found:
+            print(line(e, wide))
+
+
+def line(e: "Entry", wide: int) -> str:
+    """A line of the table for people."""
+    p = e.published
+    top1 = f"{p.top1:.1f}" if p and p.top1 is not None else "-"
+    origin = (p.weights or p.source) if p else ""
+    numbers = f"{show.count(e.params):>8}  {show.count(e.macs):>8}  {e.resolution:>4}"
+    return f"{e.model:<{wide}}  {numbers}  {top1:>6}  {origin}".rstrip()
+
+
+def row(e: "Entry") -> dict[str, Any]:
+    """A line of the table for programs."""
+    p, known = e.published, {}
+    if p is not None:
+        known = {"paper": p.paper, "arxiv": p.arxiv, "top1": p.top1, "top1_source": p.source, "weights": p.weights}
+    counted = {"params": e.params, "macs": e.macs, "resolution": e.resolution}
+    return {"model": e.model, "family": e.family, **counted, **known}

@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from foveate.config import make, record
-from foveate.layers.act import gelu, hard_swish, leaky_relu, prelu, relu, relu6, silu
+from foveate.layers.act import gelu, gelu_tanh, hard_swish, leaky_relu, prelu, relu, relu6, scaled, silu
 from foveate.layers.conv import Pair, conv2d, conv2d_bias
 from foveate.layers.eca import ECA
+from foveate.layers.non_local import nonlocal_scaled, nonlocal_softmax
 from foveate.layers.norm import batch_norm, group_norm
 from foveate.layers.se import SqueezeExcite
+from foveate.layers.ws_conv import ws_conv
 
 Maker = Callable[..., nn.Module]
 
@@ -36,11 +38,19 @@ ACTS: Mapping[str, Maker] = {
     "prelu": prelu,
     "silu": silu,
     "gelu": gelu,
+    "gelu_tanh": gelu_tanh,
     "hard_swish": hard_swish,
+    "scaled": scaled,
     "none": identity,
 }
-ATTNS: Mapping[str, Maker] = {"none": identity, "se": SqueezeExcite, "eca": ECA}
-CONVS: Mapping[str, Maker] = {"conv2d": conv2d, "conv2d_bias": conv2d_bias}
+ATTNS: Mapping[str, Maker] = {
+    "none": identity,
+    "se": SqueezeExcite,
+    "eca": ECA,
+    "nonlocal": nonlocal_softmax,
+    "nonlocal_scaled": nonlocal_scaled,
+}
+CONVS: Mapping[str, Maker] = {"conv2d": conv2d, "conv2d_bias": conv2d_bias, "ws_conv": ws_conv}
 
 
 @record

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
+from foveate.layers.act import Scaled
 
 
 def squeeze_width(base: int, ratio: float, divisor: int) -> int:
@@ -19,11 +20,11 @@ def squeeze_width(base: int, ratio: float, divisor: int) -> int:
 
 
 class SqueezeExcite(nn.Module):
-    """x * gate(W2 act(W1 mean(x))), with biases.
+    """gain * x * gate(W2 act(W1 mean(x))), with biases.
 
     x: (N, C, H, W) -> same shape.  W1: (S, C), W2: (C, S), S = squeeze_width(base, ratio, divisor).
     Defaults are SENet's: ratio 1/16, ReLU, sigmoid. EfficientNet: ratio 0.25 of the block *input*, the net's
-    activation (act="silu").
+    activation (act="silu"). NFNet: ratio 0.5 and gain 2, since a sigmoid gate starts near 1/2.
     Parameters 2*C*S + S + C; MACs 2*C*S.
     """
 
@@ -35,19 +36,22 @@ class SqueezeExcite(nn.Module):
         divisor: int = 0,
         act: str = "relu",
         gate: str = "sigmoid",
+        gain: float = 1.0,
     ):
         super().__init__()
         acts = {"relu": nn.ReLU, "silu": nn.SiLU, "relu6": nn.ReLU6}
         gates = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid}
-        if act not in acts or gate not in gates or not (0 < ratio <= 1 and math.isfinite(ratio)) or divisor < 0:
+        sound = 0 < ratio <= 1 and divisor >= 0 and 0 < gain < math.inf
+        if act not in acts or gate not in gates or not sound:
             raise ConfigError(
-                f"se: act one of {', '.join(acts)}; gate one of {', '.join(gates)}; ratio in (0, 1]; divisor >= 0"
+                f"se: act one of {', '.join(acts)}; gate one of {', '.join(gates)}; ratio in (0, 1]; divisor >= 0; "
+                "gain > 0"
             )
         inner = squeeze_width(base, ratio, divisor)
         self.fc1 = nn.Conv2d(channels, inner, 1)  # 1x1 convolutions on (N, C, 1, 1): the shapes of public checkpoints
         self.act = acts[act]()
         self.fc2 = nn.Conv2d(inner, channels, 1)
-        self.gate = gates[gate]()
+        self.gate = gates[gate]() if gain == 1 else Scaled(gates[gate](), gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C, H, W)
         s = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1)

@@ -10,12 +10,15 @@ from torch import nn
 from foveate.config import from_dict, near, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import efficientnet, resnet
+from foveate.zoo import attention, efficientnet, googlenet, mgic, resnet
 from foveate.zoo.family import Family
 
 FAMILIES: Mapping[str, Family] = {
     "resnet": resnet.FAMILY,
     "efficientnet": efficientnet.FAMILY,
+    "attention": attention.FAMILY,
+    "googlenet": googlenet.FAMILY,
+    "mgic": mgic.FAMILY,
 }
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million

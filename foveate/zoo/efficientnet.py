@@ -16,6 +16,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
 from foveate.layers.same import Padding, padding_for
+from foveate.zoo.efficientnet_published import PUBLISHED
 from foveate.zoo.family import Family
 
 MAX_BLOCKS = 1024  # in all stages together; EfficientNet-L2 has 87
@@ -275,5 +276,10 @@ VARIANTS = {
 }
 
 FAMILY = Family(
-    EfficientNetConfig, EfficientNet, VARIANTS, ("classifier.",), {"timm": from_timm, "torchvision": from_torchvision}
+    EfficientNetConfig,
+    EfficientNet,
+    VARIANTS,
+    ("classifier.",),
+    {"timm": from_timm, "torchvision": from_torchvision},
+    PUBLISHED,
 )

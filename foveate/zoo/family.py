@@ -61,3 +61,5 @@ class Family:
     # other sources' key -> our key, tried when names differ; where order and shapes agree no table is needed
     renames: Mapping[str, Rename] = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)  # name -> what is known of it
+    # key prefixes of auxiliary classifiers: public checkpoints hold them, and a model without them loads the rest
+    auxiliary: tuple[str, ...] = ()

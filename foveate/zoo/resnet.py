@@ -11,6 +11,7 @@ from torch import nn
 from foveate.config import replace
 from foveate.zoo.family import Family
 from foveate.zoo.resnet_blocks import BLOCKS, Block, ResNetConfig, Stage, input_norm
+from foveate.zoo.resnet_published import published
 
 __all__ = ["FAMILY", "VARIANTS", "ResNet", "ResNetConfig", "Stage"]
 
@@ -62,6 +63,9 @@ class ResNet(nn.Module):
             sites: list[nn.Module] = []
             for i, mid in enumerate(stage.mid):
                 first = stage.stride if i == 0 else 1
+                if stage.before_last != "none" and i == len(stage.mid) - 1:
+                    own = replace(stage.layers or layers, attn=stage.before_last)
+                    sites.append(own.make_attn(width, width))
                 sites.append(make_block(config, stage, c_in=width, mid=mid, stride=first, drop_path=next(rates)))
                 width = stage.width
             stride *= stage.stride
@@ -183,6 +187,15 @@ def wide(depth: int, k: int) -> ResNetConfig:
     return preact(cifar((depth - 4) // 6, (16 * k, 32 * k, 64 * k)))
 
 
+def nonlocal_net(config: ResNetConfig) -> ResNetConfig:
+    """A net for small pictures with one scaled non-local block, in front of the last block of its second stage.
+
+    As the authors' script for WRN; the position code is their default. arXiv:2207.13423.
+    """
+    first, second, *others = config.stages
+    return replace(config, stages=(first, replace(second, before_last="nonlocal_scaled(position=True)"), *others))
+
+
 X4D, X8D = (128, 256, 512, 1024), (256, 512, 1024, 2048)  # inner widths: cardinality x base width of each stage
 RESNEXT = {
     "resnext50_32x4d": imagenet(50, X4D, groups=32),
@@ -221,6 +234,9 @@ VARIANTS: dict[str, ResNetConfig] = {
     "resnext29_16x64d_cifar": cifar_bottleneck(3, (1024, 2048, 4096), groups=16, stem=64),
     **{f"seresnet{d}_cifar": squeezed(cifar(BASIC_CIFAR[d])) for d in (20, 56, 110)},
     "seresnet164_cifar": squeezed(cifar_bottleneck(18)),
+    **{f"preresnet{d}_nl_cifar": nonlocal_net(preact(cifar(BASIC_CIFAR[d]))) for d in (56, 110)},
+    **{f"wrn{d}_{k}_nl_cifar": nonlocal_net(wide(d, k)) for d, k in ((16, 8), (28, 10))},
+    "wrn16_8_nl_tiny": replace(nonlocal_net(wide(16, 8)), num_classes=200, resolution=64),  # Tiny-ImageNet
 }
 
 TIMM = (  # of timm's resnetv2 and legacy SENet; its other ResNets have the keys of this file
@@ -242,4 +258,4 @@ def from_timm(key: str) -> str:
     return key
 
 
-FAMILY = Family(ResNetConfig, ResNet, VARIANTS, head=("fc.",), renames={"timm": from_timm})
+FAMILY = Family(ResNetConfig, ResNet, VARIANTS, ("fc.",), {"timm": from_timm}, published(VARIANTS))

@@ -24,6 +24,7 @@ class Stage:
     mid: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1024)]  # inner channels, one number a block
     stride: Stride = 2  # of the first block
     groups: Count = 1  # of the 3x3 convolution of a bottleneck
+    before_last: str = "none"  # a layer of the slot attn in front of the last block: non-local nets
     layers: Layers | None = None  # overrides the net's layers in this stage
 
     def __post_init__(self) -> None:

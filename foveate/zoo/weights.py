@@ -167,8 +167,9 @@ def fitting(
     head = family.head if family is not None else ()
     given = _renamed(model.state_dict(), tensors, head, family.renames if family is not None else {}, ordered)
     own, skip = model.state_dict(), head if except_head else ()
+    spare = family.auxiliary if family is not None else ()
     own = {name: t for name, t in own.items() if not name.startswith(skip)}
-    given = {name: t for name, t in given.items() if not name.startswith(skip)}
+    given = {n: t for n, t in given.items() if not n.startswith(skip) and (n in own or not n.startswith(spare))}
     faults = {n: f"missing {n} {tuple(t.shape)}" for n, t in own.items() if n not in given and not n.endswith(COUNTER)}
     faults |= {n: f"unexpected {n} {tuple(t.shape)}" for n, t in given.items() if n not in own}
     for name in own.keys() & given.keys():

@@ -1,0 +1,94 @@
+"""Scaled weight standardisation: convolutions that keep the variance of the signal. arXiv:2101.08692, 2102.06171."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from foveate.errors import ConfigError
+from foveate.layers.conv import Pair, conv2d
+
+
+class WSConv2d(nn.Conv2d):
+    """A convolution whose kernels have, before their gains, mean 0 and variance 1 / fan-in: noise keeps its variance.
+
+    kernel = gamma * gain * (weight - mean) / sqrt(max(fan_in * var, eps)), mean and var over the fan-in of one output
+    channel, var without Bessel's correction, anew in every forward pass.
+    x: (N, c_in, H, W) -> (N, c_out, H', W').  weight: (c_out, c_in / groups, k, k), from N(0, 1 / fan_in) at the start.
+    gain: (c_out, 1, 1, 1), learned, 1 at the start.  gamma: a constant, for an activation in front (act.GAMMA).
+    eps stands inside a maximum, as in DeepMind's code; add_eps: sqrt(fan_in * (var + eps)), as in timm. The two differ
+    where var is small: with eps 1e-5 by 1 % for a fan-in of 2048.
+    MACs: those of the plain convolution, and a few operations a weight that are not counted.
+    """
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: Pair,
+        *,
+        stride: int = 1,
+        padding: Pair = 0,
+        groups: int = 1,
+        bias: bool = True,
+        gamma: float = 1.0,
+        eps: float = 1e-4,
+        add_eps: bool = False,
+    ):
+        if not (0 < gamma < math.inf and 0 < eps < math.inf):
+            raise ConfigError(f"ws_conv(gamma={gamma}, eps={eps}): both must be positive and finite")
+        super().__init__(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
+        self.gain = nn.Parameter(torch.ones(c_out, 1, 1, 1))
+        self.gamma, self.eps, self.add_eps = gamma, eps, add_eps
+
+    def reset_parameters(self) -> None:
+        """The weights of the official code; nn.Conv2d calls this before there is a gain."""
+        if not self.weight.is_meta:  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
+            nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def kernel(self) -> torch.Tensor:  # (c_out, c_in / groups, k, k)
+        """The standardised weight: centred, then divided by its norm, which is sqrt(fan_in * var)."""
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        square = centred.square().sum((1, 2, 3), keepdim=True)  # (c_out, 1, 1, 1)
+        square = square + self.weight[0].numel() * self.eps if self.add_eps else square.clamp(min=self.eps)
+        return centred * (self.gamma * self.gain * square.rsqrt())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(x, self.kernel(), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, gamma={self.gamma:g}, eps={self.eps:g}, add_eps={self.add_eps}"
+
+
+def ws_conv(
+    c_in: int,
+    c_out: int,
+    kernel: Pair,
+    *,
+    stride: int = 1,
+    padding: Pair = 0,
+    groups: int = 1,
+    bias: bool = False,
+    gamma: float = 1.0,
+    eps: float = 1e-4,
+    add_eps: bool = False,
+) -> nn.Module:
+    """WSConv2d; a kernel of a single weight, which less its mean would be zero, stays a plain convolution."""
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if c_in // groups * height * width == 1:
+        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
+    return WSConv2d(
+        c_in,
+        c_out,
+        kernel,
+        stride=stride,
+        padding=padding,
+        groups=groups,
+        bias=bias,
+        gamma=gamma,
+        eps=eps,
+        add_eps=add_eps,
+    )

@@ -1,0 +1,247 @@
+"""ShuffleNet v1, arXiv:1707.01083: grouped 1x1 convolutions, and a shuffle of channels that lets the groups talk.
+
+The order of channels is pytorchcv's, whose weights load: the paper's shuffle in front of the depthwise convolution, and
+the branch first where it is joined to the input. The authors' code shuffles behind that convolution, by the inverse
+permutation, and joins the input first: the same cost, but its weights do not fit here. Keys are our own, and a table
+maps pytorchcv's.
+"""
+
+import itertools
+import re
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from foveate.config import Count, Pixels, Stride, Width, record, replace
+from foveate.errors import ConfigError
+from foveate.layers import Layers
+from foveate.zoo.family import Family, Published
+
+MAX_BLOCKS = 1024  # units in all stages together; the paper's nets have 16
+
+
+@record
+class Stage:
+    """Units of one resolution. The depth is len(mid). The first unit joins its pooled input, the others add theirs."""
+
+    width: Width  # output channels of every unit
+    mid: Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_BLOCKS)]  # inner channels, one number a unit
+    stride: Stride = 2  # of the first unit
+    layers: Layers | None = None  # in place of the net's layers in this stage
+
+
+@record
+class ShuffleNetConfig:
+    """A ShuffleNet. Widths are absolute."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
+    family: Literal["shufflenet"] = "shufflenet"
+    groups: Count = 3  # of the 1x1 convolutions; the very first of them has one group
+    stem: Width = 24
+    bias: bool = True  # of the classifier; the authors' code has none
+    layers: Layers = Layers()
+    num_classes: Width = 1000
+    in_chans: Count = 3
+    resolution: Pixels = 224
+
+    def __post_init__(self) -> None:
+        if (units := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
+            raise ConfigError(f"ShuffleNetConfig.stages have {units:,} units: at most {MAX_BLOCKS:,}")
+        widths = [self.stem, *(s.width for s in self.stages)]
+        if any(a >= b for a, b in itertools.pairwise(widths)):
+            raise ConfigError(
+                f"ShuffleNetConfig.stages: widths {widths}, stem first, must rise: a stage only adds channels"
+            )
+        if odd := [c for c in (*widths, *(m for s in self.stages for m in s.mid)) if c % self.groups]:
+            raise ConfigError(
+                f"ShuffleNetConfig: stem, width and mid must be multiples of groups = {self.groups}; {odd[0]} is not"
+            )
+
+
+class Shuffle(nn.Module):
+    """Channel b of group a goes to place b * groups + a, so that each group of the next layer reads from all groups."""
+
+    def __init__(self, groups: int):
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)  # (N, g, C/g, H, W) -> (N, C/g, g, H, W)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}"
+
+
+class Unit(nn.Module):
+    """Grouped 1x1, shuffle, 3x3 depthwise without activation, grouped 1x1. Paper, figure 2.
+
+    join False (b): act(x + branch).  True (c): act of the branch and the 3x3 average pool of x, one behind the other.
+    A gate stands before the last activation, on the branch or on the joined channels. Nothing public says where the SE
+    form has it; placed so, 2x with 3 groups costs 526.9 million MACs (on the branch alone 526.5), reported are 527.
+    """
+
+    def __init__(
+        self, c_in: int, mid: int, width: int, *, stride: int, groups: int, first: bool, join: bool, layers: Layers
+    ):
+        super().__init__()
+        c_out = width - c_in if join else width
+        self.conv1 = layers.make_conv(c_in, mid, 1, groups=1 if first else groups)
+        self.bn1 = layers.make_norm(mid)
+        self.act1 = layers.make_act(mid)
+        self.shuffle = Shuffle(groups) if groups > 1 else nn.Identity()
+        self.conv2 = layers.make_conv(mid, mid, 3, stride=stride, groups=mid)
+        self.bn2 = layers.make_norm(mid)
+        self.conv3 = layers.make_conv(mid, c_out, 1, groups=groups)
+        self.bn3 = layers.make_norm(c_out)
+        self.pool = nn.AvgPool2d(3, stride, padding=1) if join else None
+        self.se = layers.make_attn(width, width)
+        self.act2 = layers.make_act(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H / stride, W / stride)
+        y = self.shuffle(self.act1(self.bn1(self.conv1(x))))
+        y = self.bn2(self.conv2(y))
+        y = self.bn3(self.conv3(y))
+        if self.pool is None:
+            return self.act2(x + self.se(y))
+        return self.act2(self.se(torch.cat((y, self.pool(x)), 1)))
+
+
+class ShuffleNet(nn.Module):
+    """Stem 3x3, pool, stages, mean over positions, classifier. x: (N, in_chans, H, W) -> (N, num_classes)."""
+
+    def __init__(self, config: ShuffleNetConfig):
+        super().__init__()
+        width = config.stem
+        self.conv1 = config.layers.make_conv(config.in_chans, width, 3, stride=2)
+        self.bn1 = config.layers.make_norm(width)
+        self.act1 = config.layers.make_act(width)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.stages = nn.Sequential()
+        for number, stage in enumerate(config.stages):
+            units: list[nn.Module] = []
+            for i, mid in enumerate(stage.mid):
+                unit = Unit(
+                    width,
+                    mid,
+                    stage.width,
+                    stride=stage.stride if i == 0 else 1,
+                    groups=config.groups,
+                    first=number == i == 0,
+                    join=i == 0,
+                    layers=stage.layers or config.layers,
+                )
+                units.append(unit)
+                width = stage.width
+            self.stages.append(nn.Sequential(*units))
+        # the map before a stage with a stride is the last of its resolution, and so is the last stage's
+        self.last_of_resolution = (*(s.stride > 1 for s in config.stages), True)
+        self.fc = nn.Linear(width, config.num_classes, bias=config.bias)
+        self.num_features = width
+        init_weights(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
+        return self.stages(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
+        return self.fc(features.mean((2, 3)))
+
+    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The last map of every stride, finest first: stem, pooled stem, stages. The last is forward_features(x)."""
+        stem = self.act1(self.bn1(self.conv1(x)))
+        x = self.maxpool(stem)
+        maps = [stem, x] if self.last_of_resolution[0] else [stem]
+        for stage, last in zip(self.stages, self.last_of_resolution[1:], strict=True):
+            x = stage(x)
+            if last:
+                maps.append(x)
+        return maps
+
+
+def init_weights(model: ShuffleNet) -> None:
+    """The authors' start: normal, std 0.01 in stem and classifier, 1 / (inputs of a group) in other convolutions."""
+    for m in model.modules():
+        if any(p.is_meta for p in m.parameters(recurse=False)):
+            continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
+        if type(m) is nn.Conv2d:
+            nn.init.normal_(m.weight, std=0.01 if m is model.conv1 else 1 / m.weight.shape[1])
+        elif type(m) is nn.Linear:
+            nn.init.normal_(m.weight, std=0.01)
+        elif type(m) is nn.BatchNorm2d:
+            nn.init.constant_(m.bias, 1e-4)
+        if type(m) in (nn.Conv2d, nn.Linear) and isinstance(m.bias, nn.Parameter):
+            nn.init.zeros_(m.bias)
+
+
+WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # groups -> output channels of the first stage; paper, table 1
+
+
+def shufflenet(groups: int, scale: float = 1.0, stem: int = 24) -> ShuffleNetConfig:
+    """4, 8 and 4 units; widths double from stage to stage, inner widths are a quarter. scale multiplies the widths."""
+    widths = [int(WIDTHS[groups] * factor * scale) for factor in (1, 2, 4)]
+    rows = zip(widths, (4, 8, 4), strict=True)
+    return ShuffleNetConfig(tuple(Stage(w, (w // 4,) * depth) for w, depth in rows), groups=groups, stem=stem)
+
+
+def squeezed(config: ShuffleNetConfig) -> ShuffleNetConfig:
+    """The same net with squeeze-and-excitation in every unit."""
+    return replace(config, layers=replace(config.layers, attn="se"))
+
+
+# Stems at 0.5x, 1.5x and 2x are the authors' (pytorchcv's rule gives 36 at 1.5x), at 0.25x pytorchcv's. Scales that are
+# missing have inner widths that their groups do not divide, or a stem that nobody published.
+VARIANTS = {
+    **{f"shufflenet_g{g}_1x": shufflenet(g) for g in WIDTHS},
+    "shufflenet_g1_025x": shufflenet(1, 0.25, stem=6),
+    "shufflenet_g3_025x": shufflenet(3, 0.25, stem=6),
+    "shufflenet_g1_05x": shufflenet(1, 0.5, stem=12),
+    "shufflenet_g3_05x": shufflenet(3, 0.5, stem=12),
+    "shufflenet_g8_05x": shufflenet(8, 0.5, stem=16),
+    "shufflenet_g3_15x": shufflenet(3, 1.5),
+    "shufflenet_g8_15x": shufflenet(8, 1.5),
+    "shufflenet_g3_2x": shufflenet(3, 2.0, stem=48),
+    "shufflenet_g8_2x": shufflenet(8, 2.0, stem=48),
+    "se_shufflenet_g3_1x": squeezed(shufflenet(3)),
+    "se_shufflenet_g3_2x": squeezed(shufflenet(3, 2.0, stem=48)),
+}
+
+
+def from_pytorchcv(key: str) -> str:
+    """pytorchcv's key (shufflenet_g*_w*) -> ours; a key that is not of that form comes back as it is."""
+    key = re.sub(r"^features\.init_block\.(conv|bn)\.", r"\g<1>1.", key)
+    key = re.sub(r"^features\.stage(\d+)\.unit(\d+)\.", lambda m: f"stages.{int(m[1]) - 1}.{int(m[2]) - 1}.", key)
+    return re.sub(r"^output\.", "fc.", re.sub(r"\.(?:compress|dw|expand)_", ".", key))
+
+
+_PAPER = Published("ShuffleNet: An Extremely Efficient Convolutional Neural Network for Mobile Devices", "1707.01083")
+_AUTHORS = {  # 100 - error of the README of megvii-model/ShuffleNet-Series
+    "g3_05x": 57.3,
+    "g8_05x": 58.8,
+    "g3_1x": 67.8,
+    "g8_1x": 68.0,
+    "g3_15x": 71.6,
+    "g8_15x": 71.0,
+    "g3_2x": 74.1,
+    "g8_2x": 72.9,
+}
+_PYTORCHCV = {"1x": "w1", "05x": "wd2", "025x": "wd4"}  # its names of the scales that it has weights of
+
+
+def published(name: str) -> Published:
+    """What is known of a variant."""
+    groups, scale = name.split("_")[-2:]
+    found = _PAPER
+    if name.startswith("shufflenet") and f"{groups}_{scale}" in _AUTHORS:
+        found = replace(found, top1=_AUTHORS[f"{groups}_{scale}"], source="authors' repository")
+    if name.startswith("shufflenet") and scale in _PYTORCHCV and name != "shufflenet_g8_05x":
+        found = replace(found, weights=f"pytorchcv shufflenet_{groups}_{_PYTORCHCV[scale]}")
+    return found
+
+
+PUBLISHED = {name: published(name) for name in VARIANTS}
+
+FAMILY = Family(ShuffleNetConfig, ShuffleNet, VARIANTS, ("fc.",), {"pytorchcv": from_pytorchcv}, PUBLISHED)

@@ -1,0 +1,206 @@
+"""VGG, arXiv:1409.1556: stages of 3x3 convolutions with a 2x2 maximum after each; plain, with batch norm, for CIFAR.
+
+Keys are torchvision's (features.N, classifier.0, 3, 6): a norm takes a number of its own where there is one. Gates,
+which torchvision lacks, take none (features.se1).
+"""
+
+from collections import OrderedDict
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from foveate.config import Count, Pixels, Probability, Width, record, replace
+from foveate.errors import ConfigError
+from foveate.layers import Layers
+from foveate.zoo.family import Family, Published
+
+MAX_CONVS = 1024  # in all stages together; VGG-19 has 16
+
+Grid = Annotated[int, Field(ge=1, le=32)]
+
+
+@record
+class Stage:
+    """3x3 convolutions of one resolution. The depth is len(widths)."""
+
+    widths: Annotated[tuple[Width, ...], Field(min_length=1, max_length=1024)]  # output channels of each convolution
+    layers: Layers | None = None  # in place of the net's layers in this stage
+
+
+@record
+class VGGConfig:
+    """A VGG. Defaults: the paper's, without norms and with a bias everywhere. layers.norm = "batch_norm" adds norms and
+    keeps the biases, as torchvision does; conv = "conv2d" drops them.
+    """
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=12)]
+    family: Literal["vgg"] = "vgg"
+    last_pool: bool = True  # a maximum after the last stage too
+    grid: Grid = 7  # the last map is averaged to grid x grid positions in front of the linear layers
+    hidden: Annotated[tuple[Width, ...], Field(max_length=2)] = (4096, 4096)  # hidden linear layers
+    dropout: Probability = 0.5  # behind each hidden linear layer
+    layers: Layers = Layers(norm="none", conv="conv2d_bias")
+    num_classes: Width = 1000
+    in_chans: Count = 3
+    resolution: Pixels = 224
+
+    def __post_init__(self) -> None:
+        if (convs := sum(len(s.widths) for s in self.stages)) > MAX_CONVS:
+            raise ConfigError(f"VGGConfig.stages have {convs:,} convolutions: at most {MAX_CONVS:,}")
+
+
+class VGG(nn.Module):
+    """Stages of conv-norm-act-gate with 2x2 maxima between, then linear layers on grid x grid positions."""
+
+    def __init__(self, config: VGGConfig):
+        super().__init__()
+        self.features = make_features(config)
+        self.num_features = config.stages[-1].widths[-1]
+        self.avgpool = nn.AdaptiveAvgPool2d(config.grid)
+        self.classifier = make_classifier(config, self.num_features * config.grid**2)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """As in torchvision: Kaiming normal by fan-out for convolutions, deviation 0.01 for linear layers, biases 0.
+
+        The paper trained its 11 layers first and began the deeper nets with them; with this start that is not needed.
+        """
+        for part in (*self.features, *self.classifier):
+            if any(p.is_meta for p in part.parameters()):
+                continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
+            if type(part) is nn.Conv2d:
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            elif type(part) is nn.Linear:
+                nn.init.normal_(part.weight, std=0.01)
+            else:
+                continue
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
+        return self.features(x)
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
+        return self.classifier(self.avgpool(features).flatten(1))
+
+    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The last map of every stride, finest first: 64, 128, 256, 512, 512, 512 channels at strides 1 to 32.
+
+        The last one is forward_features(x), behind the last maximum where there is one.
+        """
+        maps = []
+        for part in self.features:
+            if isinstance(part, nn.MaxPool2d):
+                maps.append(x)
+            x = part(x)
+        return [*maps, x]
+
+
+def make_features(config: VGGConfig) -> nn.Sequential:
+    """The convolutional part under torchvision's numbers."""
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    c_in, n = config.in_chans, 0  # n: torchvision's number of the next part
+    for i, stage in enumerate(config.stages, start=1):
+        layers = stage.layers or config.layers
+        for width in stage.widths:
+            parts[f"{n}"] = layers.make_conv(c_in, width, 3)
+            norm = layers.make_norm(width)
+            if not isinstance(norm, nn.Identity):
+                n += 1
+                parts[f"{n}"] = norm
+            parts[f"{n + 1}"] = layers.make_act(width)
+            parts[f"se{n + 1}"] = layers.make_attn(width, width)
+            c_in, n = width, n + 2
+        if i < len(config.stages) or config.last_pool:
+            parts[f"{n}"] = nn.MaxPool2d(2, 2)
+            n += 1
+    return nn.Sequential(parts)
+
+
+def make_classifier(config: VGGConfig, c_in: int) -> nn.Sequential:
+    """Linear, activation, dropout for each hidden width; the last linear layer is number 6, as in torchvision, however
+    many stand before it.
+    """
+    parts: OrderedDict[str, nn.Module] = OrderedDict()
+    for i, width in enumerate(config.hidden):
+        parts[f"{3 * i}"] = nn.Linear(c_in, width)
+        parts[f"{3 * i + 1}"] = config.layers.make_act(width)
+        parts[f"{3 * i + 2}"] = nn.Dropout(config.dropout)
+        c_in = width
+    parts["6"] = nn.Linear(c_in, config.num_classes)
+    return nn.Sequential(parts)
+
+
+DEPTHS = {  # convolutions of each stage: configurations A, B, D, E of table 1
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+def imagenet(depth: int) -> VGGConfig:
+    """Five stages and three linear layers for 224 pixels."""
+    return VGGConfig(tuple(Stage((width,) * n) for width, n in zip(WIDTHS, DEPTHS[depth], strict=True)))
+
+
+def normed(config: VGGConfig) -> VGGConfig:
+    """The same net with a batch norm behind every convolution."""
+    return replace(config, layers=replace(config.layers, norm="batch_norm"))
+
+
+def cifar(depth: int) -> VGGConfig:
+    """For 32 pixels, as pruned in "Network Slimming" (arXiv:1708.06519): batch norms, no convolution biases, no maximum
+    after the last stage but the mean over its positions, one linear layer. Other papers keep the last maximum (same
+    counts) or add a hidden layer of 512: hidden=(512,).
+    """
+    small = replace(imagenet(depth), last_pool=False, grid=1, hidden=(), dropout=0.0, layers=Layers())
+    return replace(small, num_classes=10, resolution=32)
+
+
+VARIANTS: dict[str, VGGConfig] = {
+    **{f"vgg{d}": imagenet(d) for d in DEPTHS},
+    **{f"vgg{d}_bn": normed(imagenet(d)) for d in DEPTHS},
+    **{f"vgg{d}_bn_cifar": cifar(d) for d in DEPTHS},
+}
+
+
+def from_timm(key: str) -> str:
+    """A key of a timm checkpoint as ours. timm stores two linear layers as convolutions: pre_logits.fc1.weight is
+    (4096, 512, 7, 7), pre_logits.fc2.weight (4096, 4096, 1, 1); flatten(1) of each is ours.
+    """
+    for theirs, ours in (("pre_logits.fc1.", "classifier.0."), ("pre_logits.fc2.", "classifier.3.")):
+        key = key.replace(theirs, ours)
+    return key.replace("head.fc.", "classifier.6.")
+
+
+PAPER = Published("Very Deep Convolutional Networks for Large-Scale Image Recognition", "1409.1556")
+TORCHVISION = {  # name -> (class of its weights, top-1 of IMAGENET1K_V1)
+    "vgg11": ("VGG11", 69.020),
+    "vgg13": ("VGG13", 69.928),
+    "vgg16": ("VGG16", 71.592),
+    "vgg19": ("VGG19", 72.376),
+    "vgg11_bn": ("VGG11_BN", 70.370),
+    "vgg13_bn": ("VGG13_BN", 71.586),
+    "vgg16_bn": ("VGG16_BN", 73.360),
+    "vgg19_bn": ("VGG19_BN", 74.218),
+}
+SMALL = replace(PAPER, resize=32, resolution=32)
+PUBLISHED: dict[str, Published] = {
+    **{
+        name: replace(
+            PAPER, top1=top1, source="torchvision IMAGENET1K_V1", weights=f"torchvision {w}_Weights.IMAGENET1K_V1"
+        )
+        for name, (w, top1) in TORCHVISION.items()
+    },
+    **{f"vgg{d}_bn_cifar": SMALL for d in DEPTHS},
+    "vgg19_bn_cifar": replace(SMALL, top1=93.77, source="authors' repository network-slimming, baseline"),
+}
+
+FAMILY = Family(VGGConfig, VGG, VARIANTS, ("classifier.6.",), {"timm": from_timm}, PUBLISHED)
