@@ -36,7 +36,7 @@ from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 RACE_SHARE = 0.25  # of the time, at most
-END_S = 25.0  # testing, export, parity, latency, report
+END_S = 30.0  # testing, export, parity, latency, report
 TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
 SPEED = 0.9  # of the time is left for steps; evaluation and checkpoints take the rest
 TIMED = 3  # training steps that are timed to choose the number of epochs

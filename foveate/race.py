@@ -31,7 +31,7 @@ from foveate.zoo import build
 from foveate.zoo.weights import load_weights
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see entrants
-TUNE_COST, TUNE_EPOCHS, TUNE_MOST = 3.3, 5.0, 3
+TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
 
@@ -57,14 +57,18 @@ def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_sh
     """Who takes part, given the time for everything and the share of it that the race may take.
 
     From scratch: those that can see the training split LEAST_EPOCHS times in the first round. With published weights:
-    the TUNE_MOST with the most multiply-adds among those that can be fine-tuned for TUNE_EPOCHS epochs after the race
-    (larger published networks are better ones). In both cases at least the quickest. A training step takes about
-    STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the measured inference on the same device.
+    every network at its largest resolution that leaves time for TUNE_LONG epochs after the race, else at its smallest
+    (epochs are worth more than pixels); of these the TUNE_MOST with the most multiply-adds that can be fine-tuned for
+    TUNE_EPOCHS epochs (larger published networks are better ones). In both cases at least the quickest. A training step
+    takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the measured inference on the same device.
     """
     quickest_first = sorted(fitting, key=lambda m: m.latency.median_ms)
     if fitting[0].candidate.weights is not None:
-        epoch_ms = TUNE_COST * pictures * TUNE_EPOCHS
-        able = [m for m in fitting if m.latency.median_ms * epoch_ms <= 1000 * seconds * (1 - race_share)]
+        at: dict[str, Measured] = {}
+        for m in sorted(fitting, key=lambda m: m.macs):
+            if m.candidate.model not in at or epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_LONG:
+                at[m.candidate.model] = m
+        able = [m for m in at.values() if epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_EPOCHS]
         return sorted(able, key=lambda m: m.macs)[-TUNE_MOST:] or quickest_first[:1]
     seconds *= race_share
     for n in range(len(quickest_first), 1, -1):
@@ -72,6 +76,11 @@ def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_sh
         if LEAST_EPOCHS * epoch_s <= seconds / rounds_for(n):
             return quickest_first[:n]
     return quickest_first[:1]
+
+
+def epochs_left(m: Measured, pictures: int, seconds: float) -> float:
+    """How often fine-tuning could see the training split, by the quick tenth of the latencies: load of others passes."""
+    return 1000 * seconds / (TUNE_COST * pictures * m.latency.p10_ms)
 
 
 def rounds_for(entries: int) -> int:

@@ -150,14 +150,14 @@ def test_a_run_that_is_killed_goes_on_through_the_command_line(tmp_path):
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3]
 
 
-def measured(ms, size=1, macs=1, weights=None):
+def measured(ms, size=1, macs=1, weights=None, model="resnet20_cifar"):
     from foveate.candidates import Candidate, Measured
 
     class Fake:
-        median_ms = ms
+        median_ms = p10_ms = ms
 
     config = fv.variant("resnet20_cifar")
-    return Measured(Candidate("resnet20_cifar", config, Preprocess(), weights), Fake(), size, macs, 1)
+    return Measured(Candidate(model, config, Preprocess(), weights), Fake(), size, macs, 1)
 
 
 def test_every_limit_of_a_budget_holds_by_itself():
@@ -177,9 +177,16 @@ def test_short_races_take_fewer_and_quicker_candidates():
 
 
 def test_fine_tuning_races_the_three_largest_that_have_the_time():
-    field = [measured(ms, macs=round(100 * ms), weights="lite") for ms in (1.0, 2.0, 4.0, 8.0, 80.0)]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 400.0, 0.25)] == [2.0, 4.0, 8.0]
+    times = (1.0, 2.0, 4.0, 8.0, 80.0)
+    field = [measured(ms, macs=round(100 * ms), weights="lite", model=f"net{ms}") for ms in times]
+    assert [m.latency.median_ms for m in entrants(field, 1000, 200.0, 0.25)] == [2.0, 4.0, 8.0]
     assert [m.latency.median_ms for m in entrants(field, 1000, 1.0, 0.25)] == [1.0]
+
+
+def test_fine_tuning_takes_the_largest_resolution_that_leaves_epochs_enough():
+    field = [measured(ms, macs=round(100 * ms), weights="lite", model="net") for ms in (1.0, 2.0, 4.0)]
+    for seconds, chosen in ((200.0, 4.0), (100.0, 2.0), (20.0, 1.0), (1.0, 1.0)):  # 11, 11, 4.5, 0.2 epochs
+        assert [m.latency.median_ms for m in entrants(field, 1000, seconds, 0.25)] == [chosen]
 
 
 def test_halving_needs_log2_rounds():

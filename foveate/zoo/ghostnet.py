@@ -62,7 +62,7 @@ class GhostNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of each resolution, finest first: at width 1 16, 24, 40, 112, 160 channels at strides 2 to 32."""
+        """The last map of each resolution, finest first. Width 1: 16, 24, 40, 112, 160 channels at strides 2 to 32."""
         x = self.act1(self.bn1(self.conv_stem(x)))
         maps = [x] if self.last_of_resolution[0] else []
         for stage, last in zip(self.blocks, self.last_of_resolution[1:], strict=True):

@@ -3,6 +3,7 @@
 Keys are generic (stages.2.1.branches.0.units.0.conv); those of torchvision, timm and facenet-pytorch are renamed.
 """
 
+import bisect
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -25,6 +26,7 @@ from foveate.zoo.inception_blocks import (
     Unit,
     make_block,
     stride_of,
+    suffices,
     width_of,
 )
 
@@ -57,6 +59,11 @@ class InceptionConfig:
             raise ConfigError(f"InceptionConfig.stages have {units:,} units: at most {MAX_UNITS:,}")
         if self.aux and len(self.stages) < 2:
             raise ConfigError("InceptionConfig.aux = True needs two stages or more: it stands before the last one")
+        if not suffices(self.stages, self.resolution):
+            least = bisect.bisect_left(range(4096), True, key=lambda side: suffices(self.stages, side))
+            raise ConfigError(
+                f"InceptionConfig.resolution = {self.resolution}: too small for these stages; {least} or more"
+            )
 
 
 class Inception(nn.Module):
@@ -268,12 +275,13 @@ def _unit(module: str, rest: str) -> str:
         return f"up.{rest.removeprefix('conv2d.')}"
     if rest.startswith(("conv.conv.", "conv.bn.")):  # beside a pool, in the stem of v4
         return f"branches.{1 if module == 'features.3' else 0}.units.0.{rest.removeprefix('conv.')}"
-    if found := re.match(r"branch(_pool|\dx\d(?:x\d|dbl)?)(?:_(\d)([ab]?))?\.", rest):  # v3: units count from 1
-        number = (_V3_BRANCHES.get(module) or _V3_BRANCHES[module[:-1]]).index(found[1])
-        index = int(found[2] or 1) - 1
-    elif found := re.match(r"branch(\d)(?:[._](\d)([ab]?))?\.", rest):  # the others: from 0
+    names = _V3_BRANCHES.get(module) or _V3_BRANCHES.get(module[:-1], ())
+    found = re.match(r"branch(_pool|\w+?)(?:[._](\d)([ab]?))?\.(?=conv|bn)", rest)
+    if found and found[1] in names:  # v3: units count from 1
+        number, index = names.index(found[1]), int(found[2] or 1) - 1
+    elif found and found[1] in "0123":  # the others: from 0; the fourth branch has a pool before its only unit
         number = int(found[1])
-        index = 0 if number == 3 else int(found[2] or 0)  # the fourth branch has a pool in front of its only unit
+        index = 0 if number == 3 else int(found[2] or 0)
     else:
         return f"branches.0.units.0.{rest}"
     end = f"fork.{'ab'.index(found[3])}" if found[3] else f"units.{index}"
@@ -302,7 +310,7 @@ def from_facenet(key: str) -> str:
 
 RETHINKING = "Rethinking the Inception Architecture for Computer Vision"
 INCEPTION_V4 = "Inception-v4, Inception-ResNet and the Impact of Residual Connections on Learning"
-CSV = "timm results csv"
+CSV, FACENET = "timm results csv", "facenet-pytorch 20180402-114759-vggface2"
 # torchvision's weights want mean and std 0.5 too: its net changes pictures of ImageNet's mean and std back to these
 TORCHVISION = ("torchvision IMAGENET1K_V1", "torchvision Inception_V3_Weights.IMAGENET1K_V1")
 
@@ -311,7 +319,9 @@ PUBLISHED = {
     "inception_v4": Published(
         INCEPTION_V4, "1602.07261", 80.144, CSV, "timm inception_v4.tf_in1k", 341, 299, "bicubic", HALF, HALF
     ),
-    "inception_resnet_v1": Published(INCEPTION_V4, "1602.07261", resize=341, resolution=299, mean=HALF, std=HALF),
+    "inception_resnet_v1": Published(  # public weights only for faces, cut out of their pictures
+        INCEPTION_V4, "1602.07261", None, "", f"{FACENET}: 8631 people", 160, 160, mean=HALF, std=HALF
+    ),
     "inception_resnet_v2": Published(
         INCEPTION_V4, "1602.07261", 80.434, CSV, "timm inception_resnet_v2.tf_in1k", 333, 299, "bicubic", HALF, HALF
     ),

@@ -4,6 +4,7 @@ The blocks of Inception v3, v4 and both Inception-ResNets differ only in these r
 """
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import torch
@@ -76,24 +77,30 @@ def sides(kernel: int | tuple[int, int]) -> tuple[int, int]:
     return (kernel, kernel) if isinstance(kernel, int) else kernel
 
 
-def outputs(branch: Branch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """(heights, widths) of the map, or of each map of the fork, for inputs of the PROBES."""
+def outputs(branch: Branch, inputs: Iterable[int] = PROBES) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(heights, widths) of the map, or of each map of the fork, for maps of these sides."""
 
     def after(unit: Unit, size: int, axis: int) -> int:
-        kernel = sides(unit.kernel)[axis]
-        return (size - (kernel if unit.valid else 1)) // unit.stride + 1
+        return (size - (sides(unit.kernel)[axis] if unit.valid else 1)) // unit.stride + 1
+
+    def along(axis: int, way: tuple[Unit, ...]) -> tuple[int, ...]:
+        sizes = [(size - 3) // 2 + 1 if branch.pool == "max" else size for size in inputs]
+        for unit in way:
+            sizes = [after(unit, size, axis) for size in sizes]
+        return tuple(sizes)
 
     ways = [(*branch.units, end) for end in branch.fork] or [branch.units]
-    ends = []
-    for way in ways:
-        axes = []
-        for axis in (0, 1):
-            sizes = [(size - 3) // 2 + 1 if branch.pool == "max" else size for size in PROBES]
-            for unit in way:
-                sizes = [after(unit, size, axis) for size in sizes]
-            axes.append(tuple(sizes))
-        ends.append((axes[0], axes[1]))
-    return ends
+    return [(along(0, way), along(1, way)) for way in ways]
+
+
+def suffices(stages: tuple[Stage, ...], side: int) -> bool:
+    """Whether pictures of this side leave a map of one pixel or more behind every block."""
+    height = width = side
+    for block in (block for stage in stages for block in stage.blocks):
+        height, width = outputs(block.branches[0], (height,))[0][0][0], outputs(block.branches[0], (width,))[0][1][0]
+        if min(height, width) < 1:
+            return False
+    return True
 
 
 def stride_of(block: Mixed) -> int:

@@ -61,8 +61,9 @@ class Genotype:
 
     def __post_init__(self) -> None:
         for i, block in enumerate(self.blocks):
-            if max(block.left, block.right) >= i + 2:
-                raise ConfigError(f"Genotype.blocks.{i} reads state {max(block.left, block.right)}: at most {i + 1}")
+            for side, state in (("left", block.left), ("right", block.right)):
+                if state >= i + 2:
+                    raise ConfigError(f"Genotype.blocks.{i}.{side} = {state}: at most {i + 1}, a state before it")
         if list(self.outputs) != sorted(set(self.outputs)) or max(self.outputs, default=0) >= len(self.blocks) + 2:
             limit = len(self.blocks) + 1
             raise ConfigError(f"Genotype.outputs = {self.outputs}: expected rising states, each at most {limit}")

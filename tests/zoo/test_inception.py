@@ -1,5 +1,6 @@
 """The Inception family against published counts, torchvision, timm and pytorchcv."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -46,6 +47,12 @@ TINY = InceptionConfig(
 def on_meta(config):
     with torch.device("meta"):
         return Inception(config).eval()
+
+
+@functools.cache
+def shapes(name):
+    """The keys of a variant with an auxiliary head, and their shapes."""
+    return {key: t.shape for key, t in on_meta(replace(VARIANTS[name], aux=True)).state_dict().items()}
 
 
 def empty(make):
@@ -97,9 +104,9 @@ def test_outputs_equal_torchvision_and_timm_after_the_rename(name, make, size):
 
 
 def test_inception_resnet_v1_gives_the_outputs_of_pytorchcv():
-    from pytorchcv.model_provider import get_model
+    from pytorchcv.models.inceptionresnetv1 import inceptionresnetv1
 
-    theirs, ours = empty(lambda: get_model("inceptionresnetv1")), empty(lambda: Inception(R1))
+    theirs, ours = empty(inceptionresnetv1), empty(lambda: Inception(R1))
     theirs.features.final_pool = nn.AdaptiveAvgPool2d(1)  # theirs is fixed to the 8x8 map of 299 pixels
     assert difference(ours, theirs, size=(91, 76)) <= 1e-10
 
@@ -115,20 +122,19 @@ def test_the_auxiliary_head_gives_the_outputs_of_torchvision():
 
 
 @pytest.mark.parametrize(
-    ("config", "make"),
+    ("name", "make", "has_aux"),
     [
-        (replace(V3, aux=True), lambda: torchvision_v3(aux=True)),
-        (V3, lambda: timm_net("inception_v3")),
-        (V4, lambda: timm_net("inception_v4")),
-        (R2, lambda: timm_net("inception_resnet_v2")),
+        ("inception_v3", lambda: torchvision_v3(aux=True), True),
+        ("inception_v3", lambda: timm_net("inception_v3"), False),
+        ("inception_v4", lambda: timm_net("inception_v4"), False),
+        ("inception_resnet_v2", lambda: timm_net("inception_resnet_v2"), False),
     ],
-    ids=["torchvision-v3", "timm-v3", "timm-v4", "timm-resnet-v2"],
 )
-def test_keys_of_torchvision_and_timm_map_to_ours_with_their_shapes(config, make):
+def test_keys_of_torchvision_and_timm_map_to_ours_with_their_shapes(name, make, has_aux):
     with torch.device("meta"):
         theirs = make().state_dict()
-    ours = {k: v.shape for k, v in on_meta(config).state_dict().items()}
-    assert {from_timm(k): v.shape for k, v in theirs.items()} == ours
+    ours = {key: shape for key, shape in shapes(name).items() if has_aux or not key.startswith("aux.")}
+    assert {from_timm(key): t.shape for key, t in theirs.items()} == ours
     assert len(theirs) == len(ours)
 
 
@@ -166,12 +172,18 @@ def test_a_checkpoint_without_an_auxiliary_head_does_not_load_into_a_model_with_
 )
 def test_keys_of_facenet_map_to_ours(key, ours):
     assert from_facenet(key) == ours
-    assert ours in on_meta(R1).state_dict()
+    assert ours in shapes("inception_resnet_v1")
+
+
+@pytest.mark.parametrize("key", ["conv2d_1a.branch1x1.conv.weight", "Mixed_6a.branch_pool.bn.bias", "block8.conv", "x"])
+def test_unknown_keys_stay_unknown(key):
+    ours = {name for variant in VARIANTS for name in shapes(variant)}
+    assert not {from_timm(key), from_facenet(key)} & ours
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_renames_leave_our_keys_alone(name):
-    for key in on_meta(replace(VARIANTS[name], aux=True)).state_dict():
+    for key in shapes(name):
         assert from_timm(key) == key == from_facenet(key)
 
 
@@ -193,8 +205,11 @@ def test_feature_maps_are_one_a_stride_with_the_sides_of_the_papers(name, widths
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_pictures_of_75_pixels_are_enough(name):
-    assert on_meta(VARIANTS[name]).forward_features(torch.empty(1, 3, 75, 75, device="meta")).shape[2:] == (1, 1)
+def test_pictures_of_75_pixels_are_enough_and_smaller_ones_are_refused(name):
+    model = on_meta(replace(VARIANTS[name], resolution=75))
+    assert model.forward_features(torch.empty(1, 3, 75, 75, device="meta")).shape[2:] == (1, 1)
+    with pytest.raises(ConfigError, match=r"resolution = 74: too small.*75 or more"):
+        replace(VARIANTS[name], resolution=74)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -321,10 +336,10 @@ def test_convolutions_start_with_variance_two_over_fan_in():
     [
         (lambda: Unit(8, 4), r"Unit\.kernel = 4.*odd"),
         (lambda: Unit(8, (1, 2)), r"Unit\.kernel = \(1, 2\).*odd"),
-        (lambda: Unit(0), r"Unit\.width = 0"),
+        (lambda: Unit(width=0), r"Unit\.width = 0"),
         (lambda: Branch(), "Branch is empty"),
         (lambda: Branch(pool="min"), r"Branch\.pool"),
-        (lambda: Mixed(()), r"Mixed\.branches"),
+        (lambda: Mixed(branches=()), r"Mixed\.branches"),
         (lambda: Mixed((Branch((Unit(8),)), Branch(pool="max"))), r"Mixed\.branches.*sizes"),
         (lambda: Mixed((Branch((Unit(8, 3),)), Branch((Unit(8, 3, valid=True),)))), r"Mixed\.branches.*sizes"),
         (lambda: Mixed((Branch(fork=(Unit(8), Unit(8, (1, 3), valid=True))),)), r"Mixed\.branches.*sizes"),

@@ -314,7 +314,7 @@ def test_states_that_nobody_reads_are_the_output_unless_others_are_named():
 @pytest.mark.parametrize(
     ("blocks", "outputs", "message"),
     [
-        ((Block(0, "identity", 2, "identity"),), (), "blocks.0 reads state 2: at most 1"),
+        ((Block(0, "identity", 2, "identity"),), (), "blocks.0.right = 2: at most 1"),
         ((Block(0, "identity", 1, "identity"),), (3,), "outputs"),
         ((Block(0, "identity", 1, "identity"),), (2, 1), "rising"),
         ((Block(0, "identity", 0, "identity"),), (2,), "nothing reads state 1"),
