@@ -79,7 +79,7 @@ def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_sh
 
 
 def epochs_left(m: Measured, pictures: int, seconds: float) -> float:
-    """How often fine-tuning could see the training split, by the quick tenth of the latencies: load of others passes."""
+    """How often fine-tuning could see the training split, by the quick tenth of the latencies: load passes."""
     return 1000 * seconds / (TUNE_COST * pictures * m.latency.p10_ms)
 
 
