@@ -1,5 +1,6 @@
 """Selective kernel: paths of growing reach, weighed in each channel by a softmax over the paths. arXiv:1903.06586."""
 
+import functools
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,8 +95,8 @@ class SelectiveKernel(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inputs = x.split(self.share, 1) if self.split else (x,) * len(self.paths)
         outputs = [path(part) for path, part in zip(self.paths, inputs, strict=True)]
-        shares = self.attn(torch.stack(outputs).sum(0))
-        return torch.stack([shares[:, m] * y for m, y in enumerate(outputs)]).sum(0)
+        shares = self.attn(functools.reduce(torch.add, outputs))
+        return functools.reduce(torch.add, [shares[:, m] * y for m, y in enumerate(outputs)])
 
 
 def sk(

@@ -10,7 +10,7 @@ from torch import nn
 from foveate.config import from_dict, near, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import attention, efficientnet, googlenet, mgic, resnet
+from foveate.zoo import attention, efficientnet, googlenet, inception, mgic, resnet
 from foveate.zoo.family import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -18,6 +18,7 @@ FAMILIES: Mapping[str, Family] = {
     "efficientnet": efficientnet.FAMILY,
     "attention": attention.FAMILY,
     "googlenet": googlenet.FAMILY,
+    "inception": inception.FAMILY,
     "mgic": mgic.FAMILY,
 }
 

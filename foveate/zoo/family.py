@@ -63,3 +63,5 @@ class Family:
     published: Mapping[str, Published] = field(default_factory=dict)  # name -> what is known of it
     # key prefixes of auxiliary classifiers: public checkpoints hold them, and a model without them loads the rest
     auxiliary: tuple[str, ...] = ()
+    # every norm stands right behind the convolution registered before it, so that it can be folded (zoo/fold.py)
+    folds: bool = False

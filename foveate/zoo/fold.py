@@ -12,13 +12,16 @@ from torch import nn
 
 from foveate.config import replace
 from foveate.errors import ConfigError
-from foveate.zoo import build
+from foveate.zoo import FAMILIES, build
 
 
 def can_fold(config: Any) -> bool:
     """Whether every norm of this network is a batch norm right behind a plain convolution."""
     plain = config.layers.norm.startswith("batch_norm") and config.layers.conv == "conv2d"
-    return plain and getattr(config, "order", "post") == "post" and all(s.layers is None for s in config.stages)
+    plain = plain and config.layers.attn.partition("(")[0] in ("none", "se", "eca")  # a gate may hold norms of its own
+    stages = getattr(config, "stages", ())
+    own = any(getattr(s, "layers", None) is not None or getattr(s, "before_last", "none") != "none" for s in stages)
+    return FAMILIES[config.family].folds and plain and getattr(config, "order", "post") == "post" and not own
 
 
 def folded(config: Any) -> Any:
@@ -39,12 +42,13 @@ def fold(model: nn.Module) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = {n: t for n, t in model.state_dict().items() if n in wanted}
     last = ""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear):
             last = name
         elif isinstance(module, nn.BatchNorm2d):
             assert module.running_var is not None and module.running_mean is not None
             scale = module.weight * torch.rsqrt(module.running_var + module.eps)
-            state[f"{last}.weight"] = state[f"{last}.weight"] * scale.view(-1, 1, 1, 1)
+            weight = state[f"{last}.weight"]
+            state[f"{last}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
             state[f"{last}.bias"] = module.bias - module.running_mean * scale
     return check(state, wanted)
 

@@ -209,4 +209,5 @@ FAMILY = Family(
     ("fc.", "aux1.fc2.", "aux2.fc2."),
     published=PUBLISHED,
     auxiliary=("aux1.", "aux2."),
+    folds=True,
 )

@@ -335,4 +335,5 @@ FAMILY = Family(
     {"timm": from_timm, "facenet": from_facenet},
     PUBLISHED,
     auxiliary=("aux.",),
+    folds=True,
 )

@@ -110,6 +110,13 @@ class MobileNetConfig:
         if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:
             raise ConfigError(f"MobileNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
 
+    @property
+    def foldable(self) -> bool:
+        """Whether every norm stands right behind a convolution: not in attention, nor in gates with norms of their own."""
+        gates = {None, "none", "se", "eca"}
+        blocks = [block for stage in self.stages for block in stage.blocks]
+        return all(isinstance(b, Block) and (b.attn and b.attn.partition("(")[0]) in gates for b in blocks)
+
 
 class LayerScale(nn.Module):
     """gamma * x, one gain a channel. arXiv:2103.17239."""

@@ -58,9 +58,8 @@ class NFNet(nn.Module):
         for module in self.modules():
             if any(p.is_meta for p in module.parameters(recurse=False)):
                 continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            if type(module) is nn.Conv2d or type(module) is nn.Linear:
-                fc = type(module) is nn.Linear
-                nn.init.normal_(module.weight, std=0.01 if fc else module.weight[0].numel() ** -0.5)
+            if type(module) is nn.Conv2d or module is self.fc:
+                nn.init.normal_(module.weight, std=0.01 if module is self.fc else module.weight[0].numel() ** -0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
             if isinstance(module, Block) and isinstance(module.conv3, WSConv2d) and not config.skip_init:
@@ -151,18 +150,17 @@ VARIANTS: dict[str, NFNetConfig] = {  # the F-nets are trained at 192, 224, 256,
 }
 
 
+_F = "High-Performance Large-Scale Image Recognition Without Normalization"
+_NF = "Characterizing Signal Propagation to Close the Performance Gap in Unnormalized ResNets"
+
+
 def _f(n: int, top1: float | None = None, source: str = "official README") -> Published:
     """The official evaluation squashes a picture to 32 pixels more than the crop."""
-    title, size = (
-        "High-Performance Large-Scale Image Recognition Without Normalization",
-        VARIANTS[f"nfnet_f{n}"].resolution,
-    )
+    size = VARIANTS[f"nfnet_f{n}"].resolution
     if top1 is None:
-        return Published(title, "2102.06171", None, "", "", size + 32, size, "bicubic")
-    return Published(title, "2102.06171", top1, source, f"timm dm_nfnet_f{n}.dm_in1k", size + 32, size, "bicubic")
+        return Published(_F, "2102.06171", None, "", "", size + 32, size, "bicubic")
+    return Published(_F, "2102.06171", top1, source, f"timm dm_nfnet_f{n}.dm_in1k", size + 32, size, "bicubic")
 
-
-_NF = "Characterizing Signal Propagation to Close the Performance Gap in Unnormalized ResNets"
 
 PUBLISHED = {
     "nfnet_f0": _f(0, 83.6),

@@ -203,13 +203,13 @@ def init_weights(model: nn.Module) -> None:
 
 
 def design(
-    depth: int, w0: int, wa: float, wm: float, group_width: int, *, gated: bool = False, at_least: float = 0.0
+    depth: int, w0: int, wa: float, wm: float, group_width: int, *, gated: bool = False, torchvision: bool = False
 ) -> RegNetConfig:
     """The design rule (section 3.3): `depth` widths w0 + wa * j, made powers of wm times w0, then multiples of 8.
 
-    Blocks of equal width are a stage. A width below group_width is its own group; every width becomes the nearest
-    multiple of its group, and where that falls below at_least * width, the next one (torchvision: 0.9, so that its
-    X-400MF, Y-800MF and Y-8GF are not the paper's). gated: RegNetY, a squeeze to a quarter of each block's input.
+    Blocks of equal width are a stage. A width below group_width is its own group; every other becomes the nearest
+    multiple of group_width. gated: RegNetY, a squeeze to a quarter of each block's input. torchvision: a width in the
+    middle of two multiples goes up, and none falls below 90 %; its X-400MF, Y-800MF and Y-8GF are not the paper's.
     """
     if not (depth >= 1 and w0 >= 8 and w0 % 8 == 0 and wa >= 0 and wm > 1 and group_width >= 1):
         given = f"depth={depth}, w0={w0}, wa={wa}, wm={wm}, group_width={group_width}"
@@ -218,8 +218,10 @@ def design(
     stages = []
     for exact, blocks in sorted(collections.Counter(round(w0 * wm**p / 8) * 8 for p in powers).items()):
         group = min(group_width, exact)
-        width = round(exact / group) * group
-        width += group if width < at_least * exact else 0
+        width = round(exact / group) * group  # from the middle to the even multiple, as NumPy does
+        if torchvision:
+            width = (exact + group // 2) // group * group
+            width += group if width < 0.9 * exact else 0
         stages.append(Stage(width, (width,) * blocks, group))
     return RegNetConfig(tuple(stages), layers=Layers(attn="se(ratio=0.25)" if gated else "none"))
 
@@ -314,12 +316,18 @@ Y = {
 VARIANTS: dict[str, RegNetConfig] = {
     **{f"regnetx_{n}": design(*row) for n, row in X.items()},
     **{f"regnety_{n}": design(*row, gated=True) for n, row in Y.items()},
-    "regnetx_004_tv": design(*X["004"], at_least=0.9),
-    "regnety_008_tv": design(*Y["008"], gated=True, at_least=0.9),
-    "regnety_080_tv": design(*Y["080"], gated=True, at_least=0.9),
+    "regnetx_004_tv": design(*X["004"], torchvision=True),
+    "regnety_008_tv": design(*Y["008"], gated=True, torchvision=True),
+    "regnety_080_tv": design(*Y["080"], gated=True, torchvision=True),
     **{f"g_ghost_regnetx_{n}": g_ghost(design(*row)) for n, row in X.items()},
 }
 
 FAMILY = Family(
-    RegNetConfig, RegNet, VARIANTS, ("fc.",), {"torchvision": from_torchvision, "timm": from_timm}, PUBLISHED
+    RegNetConfig,
+    RegNet,
+    VARIANTS,
+    ("fc.",),
+    {"torchvision": from_torchvision, "timm": from_timm},
+    PUBLISHED,
+    folds=True,
 )

@@ -258,4 +258,4 @@ def from_timm(key: str) -> str:
     return key
 
 
-FAMILY = Family(ResNetConfig, ResNet, VARIANTS, ("fc.",), {"timm": from_timm}, published(VARIANTS))
+FAMILY = Family(ResNetConfig, ResNet, VARIANTS, ("fc.",), {"timm": from_timm}, published(VARIANTS), folds=True)

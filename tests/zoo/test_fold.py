@@ -5,10 +5,20 @@ import torch
 
 from foveate.config import replace
 from foveate.errors import ConfigError
-from foveate.zoo import build, variant
+from foveate.zoo import FAMILIES, build, variant
 from foveate.zoo.fold import can_fold, fold, folded
 
-NAMES = ("resnet18", "resnet50d", "resnet20_cifar", "seresnet20_cifar", "efficientnet_lite0", "efficientnet_b0")
+NAMES = (
+    "resnet18",
+    "resnet50d",
+    "seresnet20_cifar",
+    "efficientnet_lite0",
+    "efficientnet_b0",
+    "googlenet",
+    "bn_inception",
+    "inception_v3",
+    "inception_resnet_v1",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -23,7 +33,7 @@ def test_a_folded_network_gives_the_same_outputs(name):
             module.bias.data.normal_(0, 0.2)
     small = build(folded(model.config)).double().eval()
     small.load_state_dict(fold(model))
-    x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    x = torch.randn(2, 3, 80, 80, dtype=torch.float64)
     with torch.no_grad():
         expected, got = model(x), small(x)
     assert (got - expected).abs().max() <= 1e-10 * max(1.0, expected.abs().max().item())
@@ -33,8 +43,15 @@ def test_a_folded_network_gives_the_same_outputs(name):
 def test_norms_before_convolutions_and_other_norms_do_not_fold():
     for config in (
         variant("resnetv2_50"),
+        variant("wrn16_8_nl_cifar"),
+        variant("attention56"),
         replace(variant("resnet18"), layers=replace(variant("resnet18").layers, norm="group_norm")),
     ):
         assert not can_fold(config)
         with pytest.raises(ConfigError, match="fold"):
             folded(config)
+
+
+def test_every_family_that_says_so_folds():
+    folding = {family for family, entry in FAMILIES.items() if entry.folds}
+    assert folding == {variant(name).family for name in NAMES}

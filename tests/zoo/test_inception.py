@@ -231,6 +231,13 @@ def test_without_an_auxiliary_head_there_are_only_the_logits():
     assert aux == []
 
 
+def test_gradients_reach_every_parameter_of_the_smallest_net():
+    torch.manual_seed(0)
+    model = Inception(replace(V3, num_classes=5)).train()
+    model(torch.randn(2, 3, 75, 75)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_both_losses_reach_every_parameter():
     torch.manual_seed(0)
     model = Inception(replace(TINY, aux=True, aux_widths=(4, 6), embedding=12)).train()

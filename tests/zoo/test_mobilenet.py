@@ -1,5 +1,6 @@
 """MobileNet v1 to v4 and FBNet-C against published counts, timm, torchvision and pytorchcv."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -314,7 +315,7 @@ def test_the_head_grows_and_never_shrinks():
 
 
 def test_batch_norms_fold_into_every_kind_of_block_but_attention(monkeypatch):
-    monkeypatch.setitem(FAMILIES, "mobilenet", FAMILY)
+    monkeypatch.setitem(FAMILIES, "mobilenet", dataclasses.replace(FAMILY, folds=True))
     blocks = tuple(b for b in KINDS if isinstance(b, Block))
     for head in HEADS.values():
         model = build(replace(TINY, stages=(Stage(blocks),), **head))
@@ -324,6 +325,9 @@ def test_batch_norms_fold_into_every_kind_of_block_but_attention(monkeypatch):
         x = torch.randn(2, 3, 45, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         with torch.inference_mode():
             assert torch.allclose(plain(x), model(x), rtol=1e-9, atol=1e-9)
+        assert model.config.foldable
+    assert not TINY.foldable
+    assert not set_path(model.config, "stages.0.blocks.4.attn", "nonlocal(ratio=0.5)").foldable
 
 
 def test_a_config_with_every_kind_of_block_survives_json():
