@@ -25,6 +25,7 @@ from foveate.zoo import (
     inception,
     list_models,
     mgic,
+    nfnet,
     resnet,
     variant,
 )
@@ -66,6 +67,9 @@ TINY = {
 
 
 TINY |= {
+    "nfnet": nfnet.NFNetConfig(
+        (nfnet.Stage(16, (8,), 1), nfnet.Stage(32, (8, 8), 2)), stem_widths=(4, 4, 8, 8), head=32
+    ),
     "attention": attention.AttentionConfig(
         stages=(attention.Stage(8, 4, 1, 2, stride=1), attention.Stage(16, 4, 1, 1), attention.Stage(16, 4)),
         stem="cifar",
@@ -122,6 +126,7 @@ TINY |= {
 
 # The variant that the real forwards take; a family without a line here is tested with its first one.
 SMALL = {
+    "nfnet": "nf_resnet26",
     "resnet": "resnet20_cifar",
     "efficientnet": "efficientnet_lite0",
     "attention": "attention56_cifar",

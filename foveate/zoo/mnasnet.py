@@ -319,4 +319,5 @@ FAMILY = Family(
     ("classifier.",),
     {"timm": from_timm, "torchvision": from_torchvision},
     PUBLISHED,
+    folds=True,
 )

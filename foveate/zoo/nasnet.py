@@ -296,7 +296,8 @@ def from_pytorchcv(key: str) -> str:
 
 
 VARIANTS = {
-    # TF-Slim's numbers. Its first cell has no previous input: state 1 is the stem's output, 96 channels, unchanged
+    # The CIFAR form is TF-Slim's, which nobody else has: a stem of 3 x 32 channels and no stem cells, eps 1e-5 and fast
+    # statistics, no dropout. Its first cell has no previous input: state 1 is the stem's output, 96 channels, unchanged
     "nasnet_cifar": NASNetConfig(
         stack(6, 768),
         stem="cifar",
@@ -336,4 +337,5 @@ FAMILY = Family(
     ("fc.", "aux_head.fc."),
     {"timm": from_timm, "pytorchcv": from_pytorchcv},
     PUBLISHED,
+    auxiliary=("aux_head.",),
 )

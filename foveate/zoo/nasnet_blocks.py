@@ -244,6 +244,7 @@ class Factored(nn.Module):
 class Pool(nn.Module):
     """k x k mean or maximum of what lies inside the picture: padding counts for nothing, as in TensorFlow.
 
+    timm's nasnetalarge counts the zeros that it pads for a strided mean; this is the only difference to it.
     x: (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)).  No parameters.
     """
 

