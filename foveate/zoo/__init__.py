@@ -10,7 +10,7 @@ from torch import nn
 from foveate.config import from_dict, near, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import attention, efficientnet, googlenet, inception, mgic, nfnet, resnet
+from foveate.zoo import alexnet, attention, densenet, efficientnet, googlenet, inception, mgic, nfnet, resnet, vgg
 from foveate.zoo.family import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -21,6 +21,9 @@ FAMILIES: Mapping[str, Family] = {
     "inception": inception.FAMILY,
     "mgic": mgic.FAMILY,
     "nfnet": nfnet.FAMILY,
+    "alexnet": alexnet.FAMILY,
+    "vgg": vgg.FAMILY,
+    "densenet": densenet.FAMILY,
 }
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million

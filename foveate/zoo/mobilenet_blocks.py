@@ -112,7 +112,7 @@ class MobileNetConfig:
 
     @property
     def foldable(self) -> bool:
-        """Whether every norm stands right behind a convolution: not in attention, nor in gates with norms of their own."""
+        """Whether every norm stands right behind a convolution: attention and some gates have others."""
         gates = {None, "none", "se", "eca"}
         blocks = [block for stage in self.stages for block in stage.blocks]
         return all(isinstance(b, Block) and (b.attn and b.attn.partition("(")[0]) in gates for b in blocks)

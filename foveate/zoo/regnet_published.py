@@ -54,22 +54,22 @@ G_GHOST = {  # the authors' readme
 
 PUBLISHED = {
     **{
-        name: Published(
-            TITLE, ARXIV, top1, "timm results csv", f"timm {name}.pycls_in1k", 256, 224, interpolation="bicubic"
-        )
+        name: Published(TITLE, ARXIV, top1, "timm results csv", f"timm {name}.pycls_in1k", 256, 224, "bicubic")
         for name, top1 in PYCLS.items()
     },
     **{
         name: Published(TITLE, ARXIV, top1, "torchvision IMAGENET1K_V1", f"torchvision {weights}_Weights.IMAGENET1K_V1")
         for name, (weights, top1) in TORCHVISION.items()
     },
-    "regnety_640": Published(TITLE, ARXIV, weights="timm regnety_640.seer_ft_in1k", resize=384, resolution=384),
+    "regnety_640": Published(
+        TITLE, ARXIV, 83.924, "timm results csv", "timm regnety_640.seer_ft_in1k (SEER licence)", 384, 384, "bicubic"
+    ),
     "regnety_1280": Published(
         TITLE,
         ARXIV,
         86.068,
         "torchvision IMAGENET1K_SWAG_LINEAR_V1",
-        "torchvision RegNet_Y_128GF_Weights.IMAGENET1K_SWAG_LINEAR_V1",
+        "torchvision RegNet_Y_128GF_Weights.IMAGENET1K_SWAG_LINEAR_V1 (CC BY-NC 4.0)",
         224,
         224,
         "bicubic",

@@ -182,4 +182,4 @@ PUBLISHED = {
     ),
 }
 
-FAMILY = Family(SENetConfig, SENet, VARIANTS, ("fc.",), {"timm": from_timm}, PUBLISHED)
+FAMILY = Family(SENetConfig, SENet, VARIANTS, ("fc.",), {"timm": from_timm}, PUBLISHED, folds=True)

@@ -244,4 +244,4 @@ def published(name: str) -> Published:
 
 PUBLISHED = {name: published(name) for name in VARIANTS}
 
-FAMILY = Family(ShuffleNetConfig, ShuffleNet, VARIANTS, ("fc.",), {"pytorchcv": from_pytorchcv}, PUBLISHED)
+FAMILY = Family(ShuffleNetConfig, ShuffleNet, VARIANTS, ("fc.",), {"pytorchcv": from_pytorchcv}, PUBLISHED, folds=True)

@@ -170,6 +170,9 @@ def fitting(
     spare = family.auxiliary if family is not None else ()
     own = {name: t for name, t in own.items() if not name.startswith(skip)}
     given = {n: t for n, t in given.items() if not n.startswith(skip) and (n in own or not n.startswith(spare))}
+    for name in own.keys() & given.keys():
+        if own[name].ndim == 2 and given[name].ndim == 4:  # a linear layer stored as a convolution over its whole input
+            given[name] = given[name].flatten(1)
     faults = {n: f"missing {n} {tuple(t.shape)}" for n, t in own.items() if n not in given and not n.endswith(COUNTER)}
     faults |= {n: f"unexpected {n} {tuple(t.shape)}" for n, t in given.items() if n not in own}
     for name in own.keys() & given.keys():

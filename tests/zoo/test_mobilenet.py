@@ -327,7 +327,7 @@ def test_batch_norms_fold_into_every_kind_of_block_but_attention(monkeypatch):
             assert torch.allclose(plain(x), model(x), rtol=1e-9, atol=1e-9)
         assert model.config.foldable
     assert not TINY.foldable
-    assert not set_path(model.config, "stages.0.blocks.4.attn", "nonlocal(ratio=0.5)").foldable
+    assert not set_path(model.config, "stages.0.blocks.4.attn", "nonlocal(heads=2)").foldable
 
 
 def test_a_config_with_every_kind_of_block_survives_json():

@@ -16,7 +16,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import build, create_model, variant
 from foveate.zoo.efficientnet import EfficientNetConfig, Stage
-from foveate.zoo.weights import load_weights, tensor_bytes, weights_info
+from foveate.zoo.weights import fitting, load_weights, tensor_bytes, weights_info
 
 TINY = EfficientNetConfig((Stage(1, 8, 1, 3, 1), Stage(2, 16, 4, 3, 2)), stem=8, head=32, num_classes=5, resolution=32)
 
@@ -334,3 +334,14 @@ def test_a_hub_name_that_can_not_be_is_refused_before_anything_is_asked(source, 
     fake_hub(monkeypatch, lambda *_, **__: pytest.fail("asked the hub"))
     with pytest.raises(ConfigError, match="expected hf-hub:ORG/NAME"):
         load_weights(tiny(2), source)
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("vgg11", "vgg11"), ("resnetv2_18", "resnetv2_18")])
+def test_linear_layers_that_timm_stores_as_convolutions_fit(name, theirs):
+    import timm
+
+    with torch.device("meta"):
+        model, state = build(variant(name)), timm.create_model(theirs).state_dict()
+    chosen = fitting(model, state, allow_nan=True)
+    assert {k: t.shape for k, t in chosen.items()} == {k: t.shape for k, t in model.state_dict().items() if k in chosen}
+    assert sum(t.ndim == 4 for t in state.values()) > sum(t.ndim == 4 for t in chosen.values())
