@@ -17,6 +17,7 @@ from foveate.config import make, record
 from foveate.layers.act import gelu, gelu_tanh, hard_swish, leaky_relu, prelu, relu, relu6, scaled, silu
 from foveate.layers.conv import Pair, conv2d, conv2d_bias
 from foveate.layers.eca import ECA
+from foveate.layers.ghost import ghost
 from foveate.layers.non_local import nonlocal_scaled, nonlocal_softmax
 from foveate.layers.norm import batch_norm, group_norm
 from foveate.layers.se import SqueezeExcite
@@ -50,7 +51,7 @@ ATTNS: Mapping[str, Maker] = {
     "nonlocal": nonlocal_softmax,
     "nonlocal_scaled": nonlocal_scaled,
 }
-CONVS: Mapping[str, Maker] = {"conv2d": conv2d, "conv2d_bias": conv2d_bias, "ws_conv": ws_conv}
+CONVS: Mapping[str, Maker] = {"conv2d": conv2d, "conv2d_bias": conv2d_bias, "ws_conv": ws_conv, "ghost": ghost}
 
 
 @record

@@ -10,7 +10,24 @@ from torch import nn
 from foveate.config import from_dict, near, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import alexnet, attention, densenet, efficientnet, googlenet, inception, mgic, nfnet, resnet, vgg
+from foveate.zoo import (
+    alexnet,
+    attention,
+    densenet,
+    efficientnet,
+    ghostnet,
+    googlenet,
+    inception,
+    mgic,
+    mixnet,
+    mnasnet,
+    mobilenet,
+    nasnet,
+    nfnet,
+    regnet,
+    resnet,
+    vgg,
+)
 from foveate.zoo.family import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -24,6 +41,12 @@ FAMILIES: Mapping[str, Family] = {
     "alexnet": alexnet.FAMILY,
     "vgg": vgg.FAMILY,
     "densenet": densenet.FAMILY,
+    "mobilenet": mobilenet.FAMILY,
+    "ghostnet": ghostnet.FAMILY,
+    "regnet": regnet.FAMILY,
+    "mnasnet": mnasnet.FAMILY,
+    "mixnet": mixnet.FAMILY,
+    "nasnet": nasnet.FAMILY,
 }
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million

@@ -18,8 +18,11 @@ from foveate.zoo import FAMILIES, build
 def can_fold(config: Any) -> bool:
     """Whether every norm of this network is a batch norm right behind a plain convolution."""
     plain = config.layers.norm.startswith("batch_norm") and config.layers.conv == "conv2d"
-    plain = plain and config.layers.attn.partition("(")[0] in ("none", "se", "eca")  # a gate may hold norms of its own
     stages = getattr(config, "stages", ())
+    gates = [config.layers.attn, *(getattr(s, "attn", None) or "none" for s in stages)]
+    plain = plain and all(g.partition("(")[0] in ("none", "se", "eca") for g in gates)  # others may hold norms
+    # a family may know better; training branches (GhostNetV3) are fused, not folded
+    plain = plain and getattr(config, "foldable", True) and getattr(config, "form", "plain") != "branches"
     own = any(getattr(s, "layers", None) is not None or getattr(s, "before_last", "none") != "none" for s in stages)
     return FAMILIES[config.family].folds and plain and getattr(config, "order", "post") == "post" and not own
 

@@ -171,4 +171,4 @@ VARIANTS: dict[str, GhostNetConfig] = {
     "ghostnetv3_160": scale(_V3, 1.6),
 }
 
-FAMILY = Family(GhostNetConfig, GhostNet, VARIANTS, ("classifier.",), {"timm": from_timm}, PUBLISHED)
+FAMILY = Family(GhostNetConfig, GhostNet, VARIANTS, ("classifier.",), {"timm": from_timm}, PUBLISHED, folds=True)

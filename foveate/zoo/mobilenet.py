@@ -125,4 +125,4 @@ RENAMES: dict[str, Rename] = {
     "torchvision_v3_small": functools.partial(from_torchvision, depths=(1, 2, 3, 2, 3, 1)),
 }
 
-FAMILY = Family(MobileNetConfig, MobileNet, VARIANTS, ("classifier.",), RENAMES, PUBLISHED)
+FAMILY = Family(MobileNetConfig, MobileNet, VARIANTS, ("classifier.",), RENAMES, PUBLISHED, folds=True)

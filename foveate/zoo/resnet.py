@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from foveate.config import replace
+from foveate.layers import Layers
 from foveate.zoo.family import Family
 from foveate.zoo.resnet_blocks import BLOCKS, Block, ResNetConfig, Stage, input_norm
 from foveate.zoo.resnet_published import published
@@ -236,6 +237,7 @@ VARIANTS: dict[str, ResNetConfig] = {
     "seresnet164_cifar": squeezed(cifar_bottleneck(18)),
     **{f"preresnet{d}_nl_cifar": nonlocal_net(preact(cifar(BASIC_CIFAR[d]))) for d in (56, 110)},
     **{f"wrn{d}_{k}_nl_cifar": nonlocal_net(wide(d, k)) for d, k in ((16, 8), (28, 10))},
+    "ghost_resnet56_cifar": replace(cifar(9), shortcut="pad", layers=Layers(conv="ghost")),  # arXiv:1911.11907
     "wrn16_8_nl_tiny": replace(nonlocal_net(wide(16, 8)), num_classes=200, resolution=64),  # Tiny-ImageNet
 }
 

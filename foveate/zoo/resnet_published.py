@@ -15,6 +15,7 @@ PREACT = Published("Identity Mappings in Deep Residual Networks", "1603.05027")
 RESNEXT = Published("Aggregated Residual Transformations for Deep Neural Networks", "1611.05431")
 WIDE = Published("Wide Residual Networks", "1605.07146")
 NONLOCAL = Published("Rethinking Efficacy of Softmax for Lightweight Non-Local Neural Networks", "2207.13423")
+GHOST = Published("GhostNet: More Features from Cheap Operations", "1911.11907", resize=32, resolution=32)
 SENET = Published("Squeeze-and-Excitation Networks", "1709.01507")
 
 TORCHVISION = {  # name -> (class of its weights, top-1 of IMAGENET1K_V1)
@@ -41,6 +42,7 @@ TIMM = {  # name -> (tag of its weights, top-1, resize, resolution)
     "resnet34d": ("ra2_in1k", None, 256, 224),
 }
 AUTHORS = {  # CIFAR-10 test accuracy, and the file that says so
+    "ghost_resnet56_cifar": (92.7, "paper, table of CIFAR-10"),
     "resnet20_cifar": (91.25, "paper, table 6"),
     "resnet32_cifar": (92.49, "paper, table 6"),
     "resnet44_cifar": (92.83, "paper, table 6"),
@@ -60,6 +62,8 @@ AUTHORS = {  # CIFAR-10 test accuracy, and the file that says so
 
 def paper_of(name: str) -> Published:
     """The paper that proposed a variant."""
+    if name.startswith("ghost_"):
+        return GHOST
     if "_nl_" in name:
         return NONLOCAL
     if name.startswith(("legacy_", "se")):

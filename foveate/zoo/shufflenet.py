@@ -1,9 +1,8 @@
 """ShuffleNet v1, arXiv:1707.01083: grouped 1x1 convolutions, and a shuffle of channels that lets the groups talk.
 
-The order of channels is pytorchcv's, whose weights load: the paper's shuffle in front of the depthwise convolution, and
-the branch first where it is joined to the input. The authors' code shuffles behind that convolution, by the inverse
-permutation, and joins the input first: the same cost, but its weights do not fit here. Keys are our own, and a table
-maps pytorchcv's.
+Public weights come from three codes that put the channels in other orders; a field names the code. By default it is
+pytorchcv, which shuffles where the paper does. Keys are our own: a table maps pytorchcv's, those of the other two stand
+in the same order.
 """
 
 import itertools
@@ -40,6 +39,10 @@ class ShuffleNetConfig:
     family: Literal["shufflenet"] = "shufflenet"
     groups: Count = 3  # of the 1x1 convolutions; the very first of them has one group
     stem: Width = 24
+    # Whose weights mean the same here: the cost is equal, the order of the channels is not. pytorchcv: shuffle in front
+    # of the depthwise convolution, where branch and input are joined the branch first. mmpretrain: shuffle behind it,
+    # the input first. megvii (the authors): as mmpretrain, but shuffled by the inverse permutation.
+    order: Literal["pytorchcv", "mmpretrain", "megvii"] = "pytorchcv"
     bias: bool = True  # of the classifier; the authors' code has none
     layers: Layers = Layers()
     num_classes: Width = 1000
@@ -77,20 +80,22 @@ class Shuffle(nn.Module):
 class Unit(nn.Module):
     """Grouped 1x1, shuffle, 3x3 depthwise without activation, grouped 1x1. Paper, figure 2.
 
-    join False (b): act(x + branch).  True (c): act of the branch and the 3x3 average pool of x, one behind the other.
+    The first unit of a stage (c): act of the branch and the 3x3 average pool of x, joined. Others (b): act(x + branch).
     A gate stands before the last activation, on the branch or on the joined channels. Nothing public says where the SE
     form has it; placed so, 2x with 3 groups costs 526.9 million MACs (on the branch alone 526.5), reported are 527.
     """
 
-    def __init__(
-        self, c_in: int, mid: int, width: int, *, stride: int, groups: int, first: bool, join: bool, layers: Layers
-    ):
+    def __init__(self, config: ShuffleNetConfig, stage: Stage, i: int, *, c_in: int, first: bool):
         super().__init__()
+        layers, groups, mid, width = stage.layers or config.layers, config.groups, stage.mid[i], stage.width
+        join, stride = i == 0, stage.stride if i == 0 else 1
         c_out = width - c_in if join else width
         self.conv1 = layers.make_conv(c_in, mid, 1, groups=1 if first else groups)
         self.bn1 = layers.make_norm(mid)
         self.act1 = layers.make_act(mid)
-        self.shuffle = Shuffle(groups) if groups > 1 else nn.Identity()
+        shuffle = Shuffle(mid // groups if config.order == "megvii" else groups) if groups > 1 else nn.Identity()
+        self.branch_first = config.order == "pytorchcv"
+        self.shuffle, self.shuffle_late = (shuffle, nn.Identity()) if self.branch_first else (nn.Identity(), shuffle)
         self.conv2 = layers.make_conv(mid, mid, 3, stride=stride, groups=mid)
         self.bn2 = layers.make_norm(mid)
         self.conv3 = layers.make_conv(mid, c_out, 1, groups=groups)
@@ -101,11 +106,12 @@ class Unit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H / stride, W / stride)
         y = self.shuffle(self.act1(self.bn1(self.conv1(x))))
-        y = self.bn2(self.conv2(y))
+        y = self.shuffle_late(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
         if self.pool is None:
             return self.act2(x + self.se(y))
-        return self.act2(self.se(torch.cat((y, self.pool(x)), 1)))
+        parts = (y, self.pool(x)) if self.branch_first else (self.pool(x), y)
+        return self.act2(self.se(torch.cat(parts, 1)))
 
 
 class ShuffleNet(nn.Module):
@@ -121,18 +127,8 @@ class ShuffleNet(nn.Module):
         self.stages = nn.Sequential()
         for number, stage in enumerate(config.stages):
             units: list[nn.Module] = []
-            for i, mid in enumerate(stage.mid):
-                unit = Unit(
-                    width,
-                    mid,
-                    stage.width,
-                    stride=stage.stride if i == 0 else 1,
-                    groups=config.groups,
-                    first=number == i == 0,
-                    join=i == 0,
-                    layers=stage.layers or config.layers,
-                )
-                units.append(unit)
+            for i in range(len(stage.mid)):
+                units.append(Unit(config, stage, i, c_in=width, first=number == i == 0))
                 width = stage.width
             self.stages.append(nn.Sequential(*units))
         # the map before a stage with a stride is the last of its resolution, and so is the last stage's
@@ -237,6 +233,7 @@ def published(name: str) -> Published:
     found = _PAPER
     if name.startswith("shufflenet") and f"{groups}_{scale}" in _AUTHORS:
         found = replace(found, top1=_AUTHORS[f"{groups}_{scale}"], source="authors' repository")
+        found = replace(found, weights='megvii-model/ShuffleNet-Series, with order = "megvii" and bias = False')
     if name.startswith("shufflenet") and scale in _PYTORCHCV and name != "shufflenet_g8_05x":
         found = replace(found, weights=f"pytorchcv shufflenet_{groups}_{_PYTORCHCV[scale]}")
     return found

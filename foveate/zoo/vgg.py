@@ -168,6 +168,7 @@ VARIANTS: dict[str, VGGConfig] = {
     **{f"vgg{d}": imagenet(d) for d in DEPTHS},
     **{f"vgg{d}_bn": normed(imagenet(d)) for d in DEPTHS},
     **{f"vgg{d}_bn_cifar": cifar(d) for d in DEPTHS},
+    "ghost_vgg16_cifar": replace(cifar(16), hidden=(512,), layers=Layers(conv="ghost")),  # arXiv:1911.11907
 }
 
 
@@ -200,6 +201,14 @@ PUBLISHED: dict[str, Published] = {
         for name, (w, top1) in TORCHVISION.items()
     },
     **{f"vgg{d}_bn_cifar": SMALL for d in DEPTHS},
+    "ghost_vgg16_cifar": Published(
+        "GhostNet: More Features from Cheap Operations",
+        "1911.11907",
+        93.7,
+        "paper, table of CIFAR-10",
+        resize=32,
+        resolution=32,
+    ),
     "vgg19_bn_cifar": replace(SMALL, top1=93.77, source="authors' repository network-slimming, baseline"),
 }
 

@@ -170,9 +170,7 @@ def fitting(
     spare = family.auxiliary if family is not None else ()
     own = {name: t for name, t in own.items() if not name.startswith(skip)}
     given = {n: t for n, t in given.items() if not n.startswith(skip) and (n in own or not n.startswith(spare))}
-    for name in own.keys() & given.keys():
-        if own[name].ndim == 2 and given[name].ndim == 4:  # a linear layer stored as a convolution over its whole input
-            given[name] = given[name].flatten(1)
+    given = {n: _shaped(t, own.get(n)) for n, t in given.items()}
     faults = {n: f"missing {n} {tuple(t.shape)}" for n, t in own.items() if n not in given and not n.endswith(COUNTER)}
     faults |= {n: f"unexpected {n} {tuple(t.shape)}" for n, t in given.items() if n not in own}
     for name in own.keys() & given.keys():
@@ -194,6 +192,14 @@ def fitting(
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise WeightsError(f"{what}: {name} holds NaN or infinity; such weights predict nothing")
     return chosen
+
+
+def _shaped(tensor: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:
+    """A linear layer stored as a convolution over its whole input as the model has it, or the other way round."""
+    if wanted is None or {tensor.ndim, wanted.ndim} != {2, 4}:
+        return tensor
+    same = tensor.flatten(1).shape == wanted.flatten(1).shape
+    return tensor.reshape(wanted.shape) if same else tensor
 
 
 def copy_into(model: nn.Module, chosen: Tensors) -> None:

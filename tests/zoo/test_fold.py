@@ -18,6 +18,13 @@ NAMES = (
     "bn_inception",
     "inception_v3",
     "inception_resnet_v1",
+    "mobilenetv2_035",
+    "mnasnet_small",
+    "regnety_002",
+    "g_ghost_regnetx_002",
+    "ghostnet_050",
+    "ghostnetv2_100",
+    "mobilenetv3_small_050",
 )
 
 
@@ -45,6 +52,7 @@ def test_norms_before_convolutions_and_other_norms_do_not_fold():
         variant("resnetv2_50"),
         variant("wrn16_8_nl_cifar"),
         variant("attention56"),
+        variant("mobilenetv4_hybrid_medium"),
         replace(variant("resnet18"), layers=replace(variant("resnet18").layers, norm="group_norm")),
     ):
         assert not can_fold(config)

@@ -17,7 +17,6 @@ from foveate.zoo.shufflenet import (
     ShuffleNet,
     ShuffleNetConfig,
     Stage,
-    Unit,
     from_pytorchcv,
     shufflenet,
 )
@@ -91,7 +90,8 @@ def test_shuffling_back_is_a_shuffle_with_as_many_groups_as_a_group_had_channels
 def test_only_with_the_shuffle_does_every_output_see_every_input(shuffled):
     torch.manual_seed(0)
     layers = Layers(norm="none", act="none")
-    unit = Unit(32, 16, 32, stride=1, groups=4, first=False, join=False, layers=layers).double()
+    config = ShuffleNetConfig((Stage(32, (16, 16)),), groups=4, stem=8, layers=layers)
+    unit = ShuffleNet(config).double().stages[0][1]
     if not shuffled:
         unit.shuffle = nn.Identity()
     x = torch.zeros(1, 32, 1, 1, dtype=torch.float64)
@@ -107,6 +107,27 @@ def test_a_joining_unit_puts_the_pooled_input_behind_the_branch():
     y = unit(x)
     assert y.shape == (2, 16, 5, 4)
     assert torch.equal(y[:, 8:], nn.functional.avg_pool2d(x, 3, 2, padding=1))  # zeros of the padding are counted
+
+
+@pytest.mark.parametrize("order", ["mmpretrain", "megvii"])
+def test_the_other_orders_shuffle_behind_the_depthwise_convolution_and_join_the_input_first(order):
+    """The two kinds of unit written out; place o of the shuffled channels takes channel source[o]."""
+    torch.manual_seed(0)
+    layers = Layers(norm="none")
+    stages = ShuffleNet(replace(TINY, groups=4, order=order, layers=layers, stages=(Stage(16, (8, 24)),))).stages
+    x = torch.rand(2, 8, 6, 6)
+    for unit in stages[0]:
+        mid = unit.conv2.out_channels
+        if order == "megvii":  # channel i goes to group i % 4
+            source = [i for group in range(4) for i in range(mid) if i % 4 == group]
+        else:  # the paper's: one channel of each group in turn
+            source = [group * (mid // 4) + i for i in range(mid // 4) for group in range(4)]
+        y = unit.conv2(unit.conv1(x).relu())
+        y = unit.conv3(y[:, source])
+        pooled = nn.functional.avg_pool2d(x, 3, 2, padding=1)
+        expected = torch.cat((pooled, y), 1).relu() if unit is stages[0][0] else (x + y).relu()
+        assert torch.allclose(unit(x), expected, atol=1e-6)
+        x = expected
 
 
 def test_only_the_very_first_grouped_convolution_has_one_group():
@@ -200,6 +221,7 @@ def test_uneven_inner_widths_of_a_pruned_net_build_and_run():
     ("path", "value", "word"),
     [
         ("stages.0.mid", (4, 6), "multiples of groups = 4; 6 is not"),
+        ("order", "caffe", "order"),
         ("stem", 10, "multiples of groups = 4; 10 is not"),
         ("stem", 16, "must rise"),
         ("stages.1.width", 12, "must rise"),

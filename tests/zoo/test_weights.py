@@ -345,3 +345,13 @@ def test_linear_layers_that_timm_stores_as_convolutions_fit(name, theirs):
     chosen = fitting(model, state, allow_nan=True)
     assert {k: t.shape for k, t in chosen.items()} == {k: t.shape for k, t in model.state_dict().items() if k in chosen}
     assert sum(t.ndim == 4 for t in state.values()) > sum(t.ndim == 4 for t in chosen.values())
+
+
+def test_a_convolution_that_torchvision_stores_as_a_linear_layer_fits():
+    from torchvision.models import mobilenet_v3_small
+
+    with torch.device("meta"):
+        model, state = build(variant("mobilenet_v3_small")), mobilenet_v3_small().state_dict()
+    assert sum(t.ndim == 4 for t in fitting(model, state, allow_nan=True).values()) > sum(
+        t.ndim == 4 for t in state.values()
+    )
