@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.config import replace
 from foveate.data.index import Dataset
@@ -14,9 +14,12 @@ from foveate.pictures import at_resolution, default_preprocess, is_small, sample
 from foveate.run import Budget
 from foveate.train.engine import Listener
 from foveate.zoo import build, list_models, variant
+from foveate.zoo.catalogue import entry
 
 if TYPE_CHECKING:
     from foveate.cost.latency import Latency
+
+T = TypeVar("T")
 
 SMALL = ("resnet20_cifar", "resnet32_cifar", "resnet44_cifar", "resnet56_cifar", "preresnet20_cifar", "wrn16_4_cifar")
 PHOTOS = (  # (name, resolution): from phones to desktops, trained from scratch
@@ -90,7 +93,10 @@ def candidates(dataset: Dataset, weights: str | None, pattern: str | None) -> li
     """The field: by pattern, or by what the weights are for, or by the size of the pictures."""
     if pattern is not None:
         small = small_size(dataset) if is_small(dataset) else None
-        pairs = [(name, small or variant(name).resolution) for name in list_models(pattern)]
+        names = [(name, small or variant(name).resolution) for name in list_models(pattern)]
+        pairs = [(name, size) for name, size in names if takes(name, size)]
+        if not pairs:
+            raise ConfigError(f'--models "{pattern}": none of these networks takes pictures of {small} pixels')
     elif weights in PUBLISHED:
         pairs = list(PUBLISHED[weights])
     elif weights is not None:
@@ -100,6 +106,15 @@ def candidates(dataset: Dataset, weights: str | None, pattern: str | None) -> li
     else:
         pairs = list(PHOTOS)
     return [make(dataset, name, size, weights) for name, size in pairs]
+
+
+def takes(name: str, size: int) -> bool:
+    """Whether a variant can be made at this resolution: nets without padding need a least size."""
+    try:
+        replace(variant(name), resolution=size)
+    except ConfigError:
+        return False
+    return True
 
 
 def make(dataset: Dataset, name: str, size: int, weights: str | None) -> Candidate:
@@ -140,13 +155,14 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
 
+    if len(field) > 4 * MOST:  # counting a network takes most of a second
+        field = thinned(sorted(field, key=rough_macs), 4 * MOST)
     counted = sorted(
         ((c, cost(c.config, resolution=c.preprocess.resolution)) for c in field), key=lambda pair: pair[1].macs
     )
     affordable = [pair for pair in counted if budget.max_macs is None or pair[1].macs <= budget.max_macs]
     affordable = affordable or counted[:1]  # so that the error can name the nearest
-    if len(affordable) > MOST:
-        affordable = [affordable[round(i * (len(affordable) - 1) / (MOST - 1))] for i in range(MOST)]
+    affordable = thinned(affordable, MOST)
     listener("stage", {"text": f"measuring {len(affordable)} candidates"})
     found = []
     for candidate, counts in affordable:
@@ -155,6 +171,17 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
         found.append(Measured(candidate, latency, len(onnx), counts.macs, counts.params))
         listener("candidate", found[-1].row(found[-1].within(budget)))
     return found
+
+
+def thinned(items: Sequence[T], most: int) -> list[T]:
+    """At most so many, evenly spread, the first and the last among them."""
+    return list(items) if len(items) <= most else [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
+
+
+def rough_macs(candidate: Candidate) -> float:
+    """Multiply-adds of the published variant, scaled by the number of pixels."""
+    published = entry(candidate.model)
+    return published.macs * (candidate.preprocess.resolution / published.resolution) ** 2
 
 
 def affordable(found: Sequence[Measured], budget: Budget) -> list[Measured]:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import foveate as fv
-from foveate.candidates import affordable, candidates
+from foveate.candidates import affordable, candidates, rough_macs, thinned
 from foveate.data.index import open_data
 from foveate.data.preprocess import Preprocess
 from foveate.pictures import at_resolution, with_change
@@ -167,6 +167,17 @@ def test_every_limit_of_a_budget_holds_by_itself():
     assert affordable(field, Budget(max_macs=60, max_latency_ms=2.0)) == field[1:]
     with pytest.raises(fv.BudgetError):
         affordable(field, Budget(max_latency_ms=1.5, max_size_bytes=7))
+
+
+def test_a_wide_pattern_leaves_out_what_can_not_take_the_pictures():
+    field = candidates(open_data("digits"), None, "*")
+    names = {c.model for c in field}
+    assert "resnet18" in names and "inception_v3" not in names  # 75 pixels or more
+    with pytest.raises(fv.ConfigError, match="16 pixels"):
+        candidates(open_data("digits"), None, "inception_v?")
+    costs = [rough_macs(c) for c in sorted(field, key=rough_macs)]
+    kept = thinned(costs, 48)
+    assert len(kept) == 48 and kept[0] == costs[0] and kept[-1] == costs[-1]
 
 
 def test_short_races_take_fewer_and_quicker_candidates():

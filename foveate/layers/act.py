@@ -1,5 +1,7 @@
 """Activations. Each maker takes the number of channels; most ignore it."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -14,6 +16,8 @@ GAMMA = {
     "silu": 1.7881293296813965,
     "gelu": 1.7015043497085571,
     "gelu_tanh": 1.7015043497085571,
+    "elu": 1.2716004848480225,
+    "selu": 1.0008515119552612,
 }
 
 
@@ -37,6 +41,18 @@ def prelu(channels: int) -> nn.Module:
     return nn.PReLU(channels)
 
 
+def elu(_: int, alpha: float = 1.0) -> nn.Module:
+    """x where positive, alpha * (exp(x) - 1) elsewhere; smooth at 0 for alpha = 1 only. arXiv:1511.07289."""
+    if not 0 < alpha < math.inf:
+        raise ConfigError(f"elu(alpha={alpha}): must be positive and finite")
+    return nn.ELU(alpha, inplace=True)
+
+
+def selu(_: int) -> nn.Module:
+    """1.0507 * elu(x, alpha=1.6733): keeps mean 0 and variance 1 of a Gaussian. arXiv:1706.02515."""
+    return nn.SELU(inplace=True)
+
+
 def silu(_: int) -> nn.Module:
     """x * sigmoid(x), also called swish. arXiv:1710.05941."""
     return nn.SiLU(inplace=True)
@@ -55,6 +71,11 @@ def gelu_tanh(_: int) -> nn.Module:
 def hard_swish(_: int) -> nn.Module:
     """x * relu6(x + 3) / 6. arXiv:1905.02244."""
     return nn.Hardswish(inplace=True)
+
+
+def hard_sigmoid(_: int) -> nn.Module:
+    """relu6(x + 3) / 6, from 0 to 1: rather a gate than an activation. arXiv:1905.02244."""
+    return nn.Hardsigmoid(inplace=True)
 
 
 class Scaled(nn.Module):
@@ -81,6 +102,8 @@ def scaled(channels: int, act: str = "relu") -> nn.Module:
         "silu": silu,
         "gelu": gelu,
         "gelu_tanh": gelu_tanh,
+        "elu": elu,
+        "selu": selu,
     }
     if act not in makers:
         raise ConfigError(f'scaled(act="{act}"): act is one of {", ".join(makers)}')

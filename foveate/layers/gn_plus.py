@@ -89,7 +89,7 @@ class GNPlus(nn.Module):
 
 def standardise(x: torch.Tensor, axes: tuple[int, ...], eps: float) -> torch.Tensor:
     """(x - mean) / (std + eps), std with Bessel's correction; where there is no deviation the gradient is finite."""
-    count = math.prod(x.shape[axis] for axis in axes)
-    x = x - x.mean(axes, keepdim=True)
+    mean = x.mean(axes, keepdim=True)
+    x, count = x - mean, x.numel() // mean.numel()
     var = x.square().sum(axes, keepdim=True) / max(count - 1, 1)
     return x / (var.clamp(min=torch.finfo(x.dtype).tiny).sqrt() + eps)

@@ -13,7 +13,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair
-from foveate.layers.iter_norm import inverse_root, moments, transform
+from foveate.layers.iter_norm import MOST_STEPS, inverse_root, moments, transform
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, processes
 
 
@@ -224,7 +224,7 @@ def invariant_conv(
 
 def check_whitening(name: str, block: int, steps: int, sample: int) -> None:
     """ConfigError for a whitening that can not be."""
-    if block < 1 or not 1 <= steps <= 100 or sample < 1:
+    if block < 1 or not 1 <= steps <= MOST_STEPS or sample < 1:
         raise ConfigError(
-            f"{name}(block={block}, steps={steps}, sample={sample}): block and sample at least 1, steps 1 to 100"
+            f"{name}(block={block}, steps={steps}, sample={sample}): block and sample at least 1, steps 1 to 20"
         )

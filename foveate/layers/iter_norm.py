@@ -10,6 +10,8 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, over_processes, processes
 
+MOST_STEPS = 20
+
 
 def moments(x: torch.Tensor, size: int, sync: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and covariance of each group of `size` channels, over all other axes: (C,) and (C / size, size, size).
@@ -33,7 +35,8 @@ def inverse_root(matrix: torch.Tensor, size: torch.Tensor, steps: int) -> torch.
     size is a norm that no eigenvalue exceeds. An eigenvalue l of matrix / size is answered by p_T(l) / sqrt(size),
     p_0 = 1, p <- 1.5 p - 0.5 p^3 l; it rises towards l^(-1/2) and never passes 1.5^steps.
     The papers write P <- 1.5 P - 0.5 P^3 S. This is the coupled form, which has the same P and as many products: in
-    theirs rounding errors grow from step to step (float32: useless after 9 steps), in this one they do not.
+    theirs rounding errors grow from step to step (float32: useless after 9 steps), in this one they do not, up to the
+    20 steps that MOST_STEPS allows. Later an eigenvalue that rounding made negative would grow without bounds.
     """
     root, identity = matrix / size, torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     inverse = middle = 1.5 * identity - 0.5 * root  # the first step, from I
@@ -87,8 +90,8 @@ class IterNorm(nn.Module):
         sync: bool = False,
     ):
         super().__init__()
-        if group_size < 1 or not 1 <= steps <= 100:
-            raise ConfigError(f"iter_norm(group_size={group_size}, steps={steps}): group_size from 1, steps 1 to 100")
+        if group_size < 1 or not 1 <= steps <= MOST_STEPS:
+            raise ConfigError(f"iter_norm(group_size={group_size}, steps={steps}): group_size from 1, steps 1 to 20")
         check("iter_norm", eps, momentum)
         self.size = math.gcd(group_size, channels)
         self.steps, self.eps, self.momentum, self.sync = steps, eps, momentum, sync

@@ -77,6 +77,13 @@ class Shuffle(nn.Module):
         return f"groups={self.groups}"
 
 
+def make_shuffle(config: ShuffleNetConfig, mid: int) -> nn.Module:
+    """None for one group. The inverse of a shuffle is the shuffle with as many groups as a group had channels."""
+    if config.groups == 1:
+        return nn.Identity()
+    return Shuffle(mid // config.groups if config.order == "megvii" else config.groups)
+
+
 class Unit(nn.Module):
     """Grouped 1x1, shuffle, 3x3 depthwise without activation, grouped 1x1. Paper, figure 2.
 
@@ -93,11 +100,11 @@ class Unit(nn.Module):
         self.conv1 = layers.make_conv(c_in, mid, 1, groups=1 if first else groups)
         self.bn1 = layers.make_norm(mid)
         self.act1 = layers.make_act(mid)
-        shuffle = Shuffle(mid // groups if config.order == "megvii" else groups) if groups > 1 else nn.Identity()
-        self.branch_first = config.order == "pytorchcv"
-        self.shuffle, self.shuffle_late = (shuffle, nn.Identity()) if self.branch_first else (nn.Identity(), shuffle)
+        early = self.branch_first = config.order == "pytorchcv"
+        self.shuffle = make_shuffle(config, mid) if early else nn.Identity()
         self.conv2 = layers.make_conv(mid, mid, 3, stride=stride, groups=mid)
         self.bn2 = layers.make_norm(mid)
+        self.late_shuffle = nn.Identity() if early else make_shuffle(config, mid)
         self.conv3 = layers.make_conv(mid, c_out, 1, groups=groups)
         self.bn3 = layers.make_norm(c_out)
         self.pool = nn.AvgPool2d(3, stride, padding=1) if join else None
@@ -106,7 +113,7 @@ class Unit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H / stride, W / stride)
         y = self.shuffle(self.act1(self.bn1(self.conv1(x))))
-        y = self.shuffle_late(self.bn2(self.conv2(y)))
+        y = self.late_shuffle(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
         if self.pool is None:
             return self.act2(x + self.se(y))

@@ -56,7 +56,7 @@ def test_outputs_have_the_deviation_of_the_scale(net):
 
 
 def test_the_audit_of_the_learning_rates(net):
-    """The authors' three groups: each trainable parameter once, the input's shift not at all, a ratio that stays 100."""
+    """The authors' three groups: each trainable parameter once, the input's shift not at all, the ratio stays 100."""
     factors = learning_rate_factors(net)
     trained = {name: p for name, p in net.named_parameters() if p.requires_grad}
     assert "0.bias" not in trained and "0.bias" in dict(net.named_parameters())

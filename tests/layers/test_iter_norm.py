@@ -112,14 +112,14 @@ def test_the_coupled_form_is_the_published_one(steps):
 
 
 @pytest.mark.parametrize("low", [1e-1, 1e-2, 1e-4, 1e-6])
-@pytest.mark.parametrize("steps", [9, 12, 15, 20, 40])
+@pytest.mark.parametrize("steps", [9, 12, 15, 20])
 def test_many_steps_stay_stable_in_float32(low, steps):
     """The published form has lost all digits after 12 steps with condition number 100."""
     s = spectrum(low)
     root = inverse_root(s, trace(s), steps)
     values = torch.linalg.eigvalsh(root.double() @ s.double() @ root.double())
-    assert values.min() > 0 and values.max() < (1.006 if steps < 40 else 1.02)
-    if steps == 40 and low >= 1e-2:
+    assert values.min() > 0 and values.max() < 1.006
+    if steps == 20 and low >= 1e-4:
         assert values.min() > 0.99
 
 
@@ -311,7 +311,7 @@ def test_it_exports_and_compiles_with_equal_outputs():
 
 @pytest.mark.parametrize(
     "options",
-    [{"group_size": 0}, {"steps": 0}, {"steps": 101}, {"eps": -1.0}, {"momentum": 2.0}, {"eps": math.nan}],
+    [{"group_size": 0}, {"steps": 0}, {"steps": 21}, {"eps": -1.0}, {"momentum": 2.0}, {"eps": math.nan}],
     ids=str,
 )
 def test_options_that_can_not_be_are_refused(options):
