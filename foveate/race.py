@@ -124,12 +124,20 @@ def said(entry: Entry) -> dict[str, object]:
 
 
 def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:
-    """Best first. Accuracies within one standard error of their difference count as equal to the best; among equals the
-    lower loss wins.
+    """Best first. Accuracies within one standard error of their difference count as equal to the best.
+
+    Among equals from scratch the lower loss wins. With published weights the larger network does: a linear classifier
+    says little of what fine-tuning makes of a network, and larger published ones end better (docs/benchmarks.md).
     """
     best = max(e.val_accuracy for e in entries)
     error = math.sqrt(2 * best * (1 - best) / n)
-    return sorted(entries, key=lambda e: (0, e.val_loss) if e.val_accuracy >= best - error else (1, 1 - e.val_accuracy))
+
+    def place(e: Entry) -> tuple[int, float]:
+        if e.val_accuracy < best - error:
+            return 1, -e.val_accuracy
+        return 0, -e.measured.macs if e.measured.candidate.weights is not None else e.val_loss
+
+    return sorted(entries, key=place)
 
 
 class Squares:

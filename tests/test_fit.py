@@ -207,6 +207,8 @@ def test_halving_needs_log2_rounds():
 def test_accuracies_within_a_standard_error_are_ranked_by_loss():
     close, best, far = (Entry(measured(1.0), None, a, loss) for a, loss in ((0.90, 0.2), (0.91, 0.3), (0.5, 0.1)))
     assert ranking([best, far, close], 100) == [close, best, far]
+    small, large = (Entry(measured(1.0, macs=m, weights="lite"), None, 0.9, 1.0 / m) for m in (5, 9))
+    assert ranking([small, large], 100) == [large, small]  # fine-tuning: the larger of equals
 
 
 def test_another_resolution_keeps_the_share_that_a_crop_sees():

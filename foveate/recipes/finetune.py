@@ -8,7 +8,7 @@ end (arXiv:2109.01903). What it reached: docs/benchmarks.md.
 from foveate.train.recipe import Augment, Optim, Recipe, Schedule
 
 RECIPE = Recipe(
-    epochs=10,
+    epochs=20,  # fit takes fewer where the time is short
     batch=32,
     optim=Optim(name="adamw", lr=2e-4, weight_decay=0.02, backbone=0.5, clip_norm=5.0),
     schedule=Schedule(warmup=0.2),

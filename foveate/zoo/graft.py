@@ -42,7 +42,20 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 TIMM_ACTIVATIONS = "timm.layers.activations"  # its own classes stand here and in ..._me
 GATES = {"Sigmoid", "Hardsigmoid", "HardSigmoid", "HardSigmoidMe"}  # what squeeze and excitation multiplies by
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
-FUNCTIONS = {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "celu", "selu", "silu", "gelu", "hardswish", "mish"}
+FUNCTIONS = {
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "prelu",
+    "rrelu",
+    "elu",
+    "celu",
+    "selu",
+    "silu",
+    "gelu",
+    "hardswish",
+    "mish",
+}
 NOUNS = {"norm": "norms", "act": "activations", "conv": "convolutions"}
 
 

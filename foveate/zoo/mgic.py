@@ -153,7 +153,7 @@ class MGICNet(nn.Module):
         self.stages = nn.Sequential(*stages)
         first = stride * (2 if config.stem == "imagenet" else 1)
         self.strides = tuple(itertools.accumulate((s.stride for s in config.stages), operator.mul, initial=first))[1:]
-        self.head = nn.Identity()
+        self.head: nn.Module = nn.Identity()
         if config.head:
             conv, norm = layers.make_conv(width, config.head, 1), layers.make_norm(config.head)
             self.head = nn.Sequential(conv, norm, layers.make_act(config.head))

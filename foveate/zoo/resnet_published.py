@@ -83,10 +83,10 @@ def published(names: Iterable[str]) -> Mapping[str, Published]:
     for name in names:
         entry = paper_of(name)
         if name in TORCHVISION:
-            weights, top1 = TORCHVISION[name]
+            weights, accuracy = TORCHVISION[name]
             entry = replace(
                 entry,
-                top1=top1,
+                top1=accuracy,
                 source="torchvision IMAGENET1K_V1",
                 weights=f"torchvision {weights}_Weights.IMAGENET1K_V1",
             )

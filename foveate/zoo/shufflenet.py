@@ -42,7 +42,7 @@ class ShuffleNetConfig:
     # Whose weights mean the same here: the cost is equal, the order of the channels is not. pytorchcv: shuffle in front
     # of the depthwise convolution, where branch and input are joined the branch first. mmpretrain: shuffle behind it,
     # the input first. megvii (the authors): as mmpretrain, but shuffled by the inverse permutation.
-    order: Literal["pytorchcv", "mmpretrain", "megvii"] = "pytorchcv"
+    layout: Literal["pytorchcv", "mmpretrain", "megvii"] = "pytorchcv"
     bias: bool = True  # of the classifier; the authors' code has none
     layers: Layers = Layers()
     num_classes: Width = 1000
@@ -81,7 +81,7 @@ def make_shuffle(config: ShuffleNetConfig, mid: int) -> nn.Module:
     """None for one group. The inverse of a shuffle is the shuffle with as many groups as a group had channels."""
     if config.groups == 1:
         return nn.Identity()
-    return Shuffle(mid // config.groups if config.order == "megvii" else config.groups)
+    return Shuffle(mid // config.groups if config.layout == "megvii" else config.groups)
 
 
 class Unit(nn.Module):
@@ -100,7 +100,7 @@ class Unit(nn.Module):
         self.conv1 = layers.make_conv(c_in, mid, 1, groups=1 if first else groups)
         self.bn1 = layers.make_norm(mid)
         self.act1 = layers.make_act(mid)
-        early = self.branch_first = config.order == "pytorchcv"
+        early = self.branch_first = config.layout == "pytorchcv"
         self.shuffle = make_shuffle(config, mid) if early else nn.Identity()
         self.conv2 = layers.make_conv(mid, mid, 3, stride=stride, groups=mid)
         self.bn2 = layers.make_norm(mid)
@@ -240,7 +240,7 @@ def published(name: str) -> Published:
     found = _PAPER
     if name.startswith("shufflenet") and f"{groups}_{scale}" in _AUTHORS:
         found = replace(found, top1=_AUTHORS[f"{groups}_{scale}"], source="authors' repository")
-        found = replace(found, weights='megvii-model/ShuffleNet-Series, with order = "megvii" and bias = False')
+        found = replace(found, weights='megvii-model/ShuffleNet-Series, with layout = "megvii" and bias = False')
     if name.startswith("shufflenet") and scale in _PYTORCHCV and name != "shufflenet_g8_05x":
         found = replace(found, weights=f"pytorchcv shufflenet_{groups}_{_PYTORCHCV[scale]}")
     return found

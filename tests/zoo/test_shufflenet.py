@@ -109,16 +109,16 @@ def test_a_joining_unit_puts_the_pooled_input_behind_the_branch():
     assert torch.equal(y[:, 8:], nn.functional.avg_pool2d(x, 3, 2, padding=1))  # zeros of the padding are counted
 
 
-@pytest.mark.parametrize("order", ["mmpretrain", "megvii"])
-def test_the_other_orders_shuffle_behind_the_depthwise_convolution_and_join_the_input_first(order):
+@pytest.mark.parametrize("layout", ["mmpretrain", "megvii"])
+def test_the_other_layouts_shuffle_behind_the_depthwise_convolution_and_join_the_input_first(layout):
     """The two kinds of unit written out; place o of the shuffled channels takes channel source[o]."""
     torch.manual_seed(0)
     layers = Layers(norm="none")
-    stages = ShuffleNet(replace(TINY, groups=4, order=order, layers=layers, stages=(Stage(16, (8, 24)),))).stages
+    stages = ShuffleNet(replace(TINY, groups=4, layout=layout, layers=layers, stages=(Stage(16, (8, 24)),))).stages
     x = torch.rand(2, 8, 6, 6)
     for unit in stages[0]:
         mid = unit.conv2.out_channels
-        if order == "megvii":  # channel i goes to group i % 4
+        if layout == "megvii":  # channel i goes to group i % 4
             source = [i for group in range(4) for i in range(mid) if i % 4 == group]
         else:  # the paper's: one channel of each group in turn
             source = [group * (mid // 4) + i for i in range(mid // 4) for group in range(4)]
@@ -221,7 +221,7 @@ def test_uneven_inner_widths_of_a_pruned_net_build_and_run():
     ("path", "value", "word"),
     [
         ("stages.0.mid", (4, 6), "multiples of groups = 4; 6 is not"),
-        ("order", "caffe", "order"),
+        ("layout", "caffe", "layout"),
         ("stem", 10, "multiples of groups = 4; 10 is not"),
         ("stem", 16, "must rise"),
         ("stages.1.width", 12, "must rise"),
