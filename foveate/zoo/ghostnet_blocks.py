@@ -92,7 +92,7 @@ class Branches(nn.Module):
         super().__init__()
         groups = c_in if depthwise else 1
 
-        def branch(k: int) -> nn.Module:
+        def branch(k: int) -> nn.Sequential:
             conv = layers.make_conv(c_in, c_out, k, stride=stride, groups=groups)
             return nn.Sequential(conv, layers.make_norm(c_out))
 
@@ -113,10 +113,11 @@ class Branches(nn.Module):
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of the one convolution that all branches are, with their norms' running statistics."""
-        parts = [fold(conv[0].weight, conv[1]) for conv in self.convs]
+        pairs = [tuple(branch.children()) for branch in self.convs]
+        parts = [fold(conv.get_parameter("weight"), norm) for conv, norm in pairs]
         like = parts[0][0]  # (c_out, c_in / groups, k, k)
         if self.scale is not None:
-            parts.append(fold(centred(self.scale[0].weight, like), self.scale[1]))
+            parts.append(fold(centred(self.scale[0].get_parameter("weight"), like), self.scale[1]))
         if self.skip is not None:
             parts.append(fold(centred(torch.ones_like(like[:, :, :1, :1]), like), self.skip))
         return sum((w for w, _ in parts[1:]), like), sum((b for _, b in parts[1:]), parts[0][1])
