@@ -35,6 +35,9 @@ from foveate.zoo import (
     nfnet,
     regnet,
     resnet,
+    senet,
+    shufflenet,
+    sknet,
     variant,
     vgg,
 )
@@ -76,6 +79,15 @@ TINY = {
 
 
 TINY |= {
+    "shufflenet": shufflenet.ShuffleNetConfig(
+        (shufflenet.Stage(16, (4, 8)), shufflenet.Stage(32, (8, 8))), groups=4, stem=8
+    ),
+    "sknet": sknet.SKNetConfig(
+        (sknet.Stage(16, (8,), (4,), 1, groups=2), sknet.Stage(32, (8, 16), (4, 8), groups=4)), stem=8
+    ),
+    "senet": senet.SENetConfig(
+        (senet.Stage(16, (8,), (16,), 1, 1, groups=4), senet.Stage(32, (8, 16), (16, 32), groups=8)), stem=(4, 4, 8)
+    ),
     "nasnet": nasnet.NASNetConfig(
         (nasnet.Stage((nasnet.CellWidths(4),)), nasnet.Stage((nasnet.CellWidths(4), nasnet.CellWidths(8)))),
         stem="cifar",
@@ -194,6 +206,9 @@ TINY |= {
 
 # The variant that the real forwards take; a family without a line here is tested with its first one.
 SMALL = {
+    "shufflenet": "shufflenet_g1_025x",
+    "sknet": "skresnet18",
+    "senet": "senet154",
     "nasnet": "nasnet_mobile",
     "mixnet": "mixnet_s",
     "mnasnet": "mnasnet_small",
@@ -220,8 +235,11 @@ def side(family, wanted):
     return max(wanted, LEAST.get(family, 0))
 
 
+HEAVY = {"senet"}  # 115 million parameters in the smallest published one: the tiny host stands for it
+
+
 def small_config(family: str):
-    return variant(SMALL.get(family, next(iter(FAMILIES[family].variants))))
+    return TINY[family] if family in HEAVY else variant(SMALL.get(family, next(iter(FAMILIES[family].variants))))
 
 
 def on_meta(config):

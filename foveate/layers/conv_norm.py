@@ -1,4 +1,4 @@
-"""ConvNorm: a convolution whose every output channel is an isometry, made so in the Fourier domain. arXiv:2103.00673."""
+"""ConvNorm: a convolution each of whose outputs is an isometry, made so in the Fourier domain. arXiv:2103.00673."""
 
 import math
 
@@ -83,8 +83,8 @@ class ConvNorm(nn.Conv2d):
     def spectrum(self, height: int, width: int) -> torch.Tensor:
         """What each frequency of a height x width map is multiplied by: (c_out, height, width // 2 + 1).
 
-        P from the products of every two taps, summed over the inputs, so that no filter is transformed on its own: those
-        would be c_out * c_in maps.
+        P from the products of every two taps, summed over the inputs, so that no filter is transformed on its own:
+        those would be c_out * c_in maps.
         """
         taps = at_least_float32(self.weight).flatten(2)  # (c_out, c_in / groups, k^2)
         gram = taps.mT @ taps  # (c_out, k^2, k^2)
@@ -106,7 +106,7 @@ class ConvNorm(nn.Conv2d):
 
 
 def waves(size: int, count: int, taps: int, dilation: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """cos and sin of 2 pi u d (a - b) / size for the first count frequencies u and all taps a, b: (count, taps, taps)."""
+    """cos and sin of 2 pi u dilation (a - b) / size, u < count, for all taps a and b: (count, taps, taps) each."""
     place = torch.arange(taps, device=like.device)
     turns = torch.arange(count, device=like.device).view(-1, 1, 1) * ((place[:, None] - place) * dilation)
     angle = (turns % size).to(like.dtype) * (2 * math.pi / size)  # whole turns are taken away exactly

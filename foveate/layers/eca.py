@@ -10,10 +10,10 @@ from foveate.layers.act import Scaled
 
 
 class ECA(nn.Module):
-    """gain * x * sigmoid(conv1d_k(mean(x))), no bias, k odd and near |log2(C)/2 + 1/2| (paper, equation 12, gamma 2, b 1).
+    """gain * x * sigmoid(conv1d_k(mean(x))), no bias.
 
-    x: (N, C, H, W) -> same shape.  gain 2 is for networks without norms, since the gate starts near 1/2.
-    k parameters; base is not used.
+    x: (N, C, H, W) -> same shape.  k odd and near |log2(C)/2 + 1/2| (paper, equation 12, gamma 2, b 1).  gain 2 is
+    for networks without norms, since the gate starts near 1/2.  k parameters; base is not used.
     """
 
     def __init__(self, channels: int, base: int, gain: float = 1.0):

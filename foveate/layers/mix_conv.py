@@ -1,13 +1,13 @@
 """MixConv: a convolution whose channels are split into parts, each with a kernel of its own. arXiv:1907.09595."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import conv2d
+from foveate.layers.conv import Pair, conv2d
 from foveate.layers.same import Padding, padding_for
 
 Split = Literal["equal", "exponential"]
@@ -90,3 +90,40 @@ def dilate(conv: nn.Module, dilation: int) -> nn.Module:
             raise ConfigError(f"dilation {dilation}: {type(conv).__name__} can not be dilated; use conv2d")
         conv.dilation = (dilation, dilation)
     return conv
+
+
+def mix_conv(
+    c_in: int,
+    c_out: int,
+    kernel: Pair,
+    *,
+    stride: int = 1,
+    padding: Pair = 0,
+    groups: int = 1,
+    bias: bool = False,
+    parts: int = 4,
+    split: Split = "equal",
+) -> nn.Module:
+    """For the conv slot: a depthwise k x k becomes a MixConv of k, k + 2, ... (section 3.2), others stay plain.
+
+    Each kernel lies in the middle of where the host's would, whatever its padding, so that sizes stay. 4 parts as the
+    paper has in MobileNets, or as many as there are channels. Plain stay 1x1, even and oblong kernels, and whatever is
+    not depthwise: the paper mixes kernels where a channel costs k^2 weights, not c_in k^2.
+    """
+    if type(parts) is not int or not 1 <= parts <= 8 or split not in get_args(Split):
+        raise ConfigError(f'mix_conv(parts={parts}, split="{split}"): parts from 1 to 8; split equal or exponential')
+    k_y, k_x = (kernel, kernel) if isinstance(kernel, int) else kernel
+    p_y, p_x = (padding, padding) if isinstance(padding, int) else padding
+    if k_y != k_x or k_y == 1 or k_y % 2 == 0 or not groups == c_in == c_out:
+        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
+
+    count, biased = min(parts, c_in), bias
+    while split == "exponential" and 2 ** (count - 1) > c_in:  # a part would be empty
+        count -= 1
+
+    def part(c: int, c_part: int, taps: int, *, stride: int, padding: int, groups: int, bias: bool) -> nn.Module:
+        more = (taps - k_y) // 2
+        return conv2d(c, c_part, taps, stride=stride, padding=(p_y + more, p_x + more), groups=groups, bias=biased)
+
+    kernels = [k_y + 2 * i for i in range(count)]
+    return MixConv(c_in, c_out, kernels, stride=stride, padding="symmetric", split=split, make_conv=part)

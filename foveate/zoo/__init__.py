@@ -26,6 +26,9 @@ from foveate.zoo import (
     nfnet,
     regnet,
     resnet,
+    senet,
+    shufflenet,
+    sknet,
     vgg,
 )
 from foveate.zoo.family import Family
@@ -47,6 +50,9 @@ FAMILIES: Mapping[str, Family] = {
     "mnasnet": mnasnet.FAMILY,
     "mixnet": mixnet.FAMILY,
     "nasnet": nasnet.FAMILY,
+    "senet": senet.FAMILY,
+    "sknet": sknet.FAMILY,
+    "shufflenet": shufflenet.FAMILY,
 }
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million

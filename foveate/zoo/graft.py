@@ -42,20 +42,7 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 TIMM_ACTIVATIONS = "timm.layers.activations"  # its own classes stand here and in ..._me
 GATES = {"Sigmoid", "Hardsigmoid", "HardSigmoid", "HardSigmoidMe"}  # what squeeze and excitation multiplies by
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
-FUNCTIONS = {
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "prelu",
-    "rrelu",
-    "elu",
-    "celu",
-    "selu",
-    "silu",
-    "gelu",
-    "hardswish",
-    "mish",
-}
+FUNCTIONS = set("relu relu6 leaky_relu prelu rrelu elu celu selu silu gelu hardswish mish".split())
 NOUNS = {"norm": "norms", "act": "activations", "conv": "convolutions"}
 
 
@@ -149,7 +136,7 @@ def graft(
         if parent is None:
             grafted = new
         else:
-            parent._modules[key] = new  # setattr would do, but for the numbers of Sequential
+            setattr(parent, key, new)
     for slot in rules:
         if not any(change.slot == slot for change in replaced):
             reasons = [f"{n} is {why}" for n, why in left.items() if _slot(model.get_submodule(n)) == slot]
@@ -170,14 +157,9 @@ def _refuse_ours(model: nn.Module, rules: Mapping[str, str]) -> None:
             old = f"model.{name}.config" if name else "model.config"
             slots = ", ".join(f'{slot}="{call}"' for slot, call in rules.items())
             raise ConfigError(
-                f"graft is for models that are not of the zoo; this {family_name(config)} is: "
+                f"graft is for models that are not of the zoo; this {config.family} is: "
                 f"build(replace({old}, layers=replace({old}.layers, {slots})))"
             )
-
-
-def family_name(config: Any) -> str:
-    """The word that the config of a network of the zoo goes by."""
-    return str(config.family)
 
 
 def _layers(rules: Mapping[str, str]) -> Layers:
@@ -218,7 +200,7 @@ def _slot(module: nn.Module) -> str:
     kind = type(module)
     if isinstance(module, _ConvNd):
         return "conv"
-    if isinstance(module, NORMS) or ("Norm" in kind.__name__ and any(True for _ in module.buffers(recurse=False))):
+    if isinstance(module, NORMS) or ("Norm" in kind.__name__ and (module._parameters or module._buffers)):
         return "norm"
     theirs = kind.__module__.startswith(TIMM_ACTIVATIONS)
     return "act" if theirs or kind.__name__ in GATES or isinstance(module, ACTIVATIONS) else ""
@@ -328,7 +310,7 @@ class _Calls(TorchFunctionMode):
 
 
 def _watch(model: nn.Module, example: torch.Tensor) -> tuple[dict[str, set[int]], tuple[str, ...]]:
-    """Widths met by each activation, under each of its names (0: neither vectors nor maps); activations as functions."""
+    """Widths met by each activation, under each of its names (0: neither vectors nor maps); calls of functions."""
     twin = copy.deepcopy(model).eval()
     calls = _Calls()
     widths: dict[int, set[int]] = {}

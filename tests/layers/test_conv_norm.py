@@ -50,7 +50,7 @@ def test_golden_values(kernel, stride, shape, first, squares, training):
     assert y.square().sum().item() == pytest.approx(squares, rel=1e-6)
 
 
-@pytest.mark.parametrize(("kernel", "size"), [(3, (9, 6)), ((1, 5), (7, 7)), (2, (5, 4)), (7, (6, 5))])
+@pytest.mark.parametrize(("kernel", "size"), [(3, (9, 6)), ((1, 5), (7, 7)), (2, (5, 4)), (7, (8, 7))])
 @pytest.mark.parametrize("groups", [1, 2])
 def test_power_is_one_at_every_frequency(kernel, size, groups):
     unit = layer(4, 6, kernel, groups=groups, eps=0.0)
@@ -72,7 +72,7 @@ def test_a_channel_is_an_isometry_and_all_of_them_are_near_one(c_in, c_out):
     assert values.max() <= c_out**0.5 + 1e-9
     assert torch.allclose(values.square().sum(-1), torch.tensor(float(c_out), dtype=torch.float64))
     if c_in > c_out:
-        assert 0.4 < values.min() and values.max() < 1.7  # the sheet, for 64 and 16: 0.49 to 1.52
+        assert values.min() > 0.4 and values.max() < 1.7  # the sheet, for 64 and 16: 0.49 to 1.52
 
 
 def test_the_layer_is_that_operator():

@@ -8,7 +8,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.conv import conv2d
-from foveate.layers.mix_conv import MixConv, dilate, split_channels
+from foveate.layers.mix_conv import MixConv, dilate, mix_conv, split_channels
 
 SIZES = [(8, 8), (9, 12), (5, 7)]
 
@@ -151,3 +151,43 @@ def test_only_plain_convolutions_can_be_dilated():
     assert dilate(conv2d(2, 2, 3, padding=2), 2)(torch.zeros(1, 2, 6, 6)).shape == (1, 2, 6, 6)
     with pytest.raises(ConfigError, match="Linear can not be dilated"):
         dilate(nn.Linear(2, 2), 2)
+
+
+def widened(unit, kernel):
+    """The weights of all parts as one depthwise kernel of the largest size."""
+    most = unit.convs[-1].kernel_size[0]
+    return torch.cat([F.pad(c.weight, 4 * [(most - c.kernel_size[0]) // 2]) for c in unit.convs]), (most - kernel) // 2
+
+
+@pytest.mark.parametrize("split", ["equal", "exponential"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 0), (5, 2, 2), (5, 1, (0, 2))])
+def test_in_the_conv_slot_every_kernel_lies_where_the_hosts_would(kernel, stride, padding, size, split):
+    unit = filled(mix_conv(9, 9, kernel, stride=stride, padding=padding, groups=9, bias=True, split=split), 0.5)
+    assert [c.kernel_size[0] for c in unit.convs] == [kernel + 2 * i for i in range(4)]
+    x = picture(2, 9, *size)
+    weight, more = widened(unit, kernel)
+    p_y, p_x = (padding, padding) if isinstance(padding, int) else padding
+    bias = torch.cat([c.bias for c in unit.convs])
+    assert torch.allclose(unit(x), F.conv2d(x, weight, bias, stride, (p_y + more, p_x + more), groups=9), atol=1e-12)
+    assert unit(x).shape == nn.Conv2d(9, 9, kernel, stride, padding, groups=9).double()(x).shape
+
+
+def test_in_the_conv_slot_there_are_no_more_parts_than_channels():
+    assert mix_conv(2, 2, 3, padding=1, groups=2).widths == [1, 1]
+    assert mix_conv(6, 6, 3, padding=1, groups=6, parts=5, split="exponential").widths == [3, 2, 1]
+    assert mix_conv(6, 6, (3, 3), padding=(1, 1), groups=6, parts=1).widths == [6]
+
+
+@pytest.mark.parametrize(
+    ("c_out", "kernel", "groups"), [(8, 3, 1), (8, 3, 4), (16, 3, 8), (8, 1, 8), (8, 2, 8), (8, (1, 3), 8)]
+)
+def test_in_the_conv_slot_only_odd_square_depthwise_kernels_are_mixed(c_out, kernel, groups):
+    unit = mix_conv(8, c_out, kernel, groups=groups)
+    assert type(unit) is nn.Conv2d and unit.groups == groups
+
+
+@pytest.mark.parametrize("options", [{"parts": 0}, {"parts": 9}, {"parts": 2.0}, {"split": "halves"}])
+def test_in_the_conv_slot_wrong_options_are_refused(options):
+    with pytest.raises(ConfigError, match="mix_conv"):
+        mix_conv(8, 8, 3, groups=8, **options)

@@ -7,6 +7,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.zoo import FAMILIES, build, variant
 from foveate.zoo.fold import can_fold, fold, folded
+from foveate.zoo.senet import SENetConfig, Stage
 
 NAMES = (
     "resnet18",
@@ -19,6 +20,7 @@ NAMES = (
     "inception_v3",
     "inception_resnet_v1",
     "mobilenetv2_035",
+    "shufflenet_g3_1x",
     "mnasnet_small",
     "regnety_002",
     "g_ghost_regnetx_002",
@@ -26,12 +28,16 @@ NAMES = (
     "ghostnetv2_100",
     "mobilenetv3_small_050",
 )
+TINY_SENET = SENetConfig(
+    (Stage(16, (8,), (16,), 1, 1, groups=4), Stage(32, (8, 16), (16, 32), groups=8)), stem=(4, 4, 8)
+)
+CONFIGS = {**{name: variant(name) for name in NAMES}, "senet": TINY_SENET}  # the published one is large
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_folded_network_gives_the_same_outputs(name):
     torch.manual_seed(0)
-    model = build(replace(variant(name), num_classes=7)).double().eval()
+    model = build(replace(CONFIGS[name], num_classes=7)).double().eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -62,4 +68,4 @@ def test_norms_before_convolutions_and_other_norms_do_not_fold():
 
 def test_every_family_that_says_so_folds():
     folding = {family for family, entry in FAMILIES.items() if entry.folds}
-    assert folding == {variant(name).family for name in NAMES}
+    assert folding == {config.family for config in CONFIGS.values()}
