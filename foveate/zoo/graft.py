@@ -42,7 +42,7 @@ ACTIVATIONS: tuple[type[nn.Module], ...] = (
 TIMM_ACTIVATIONS = "timm.layers.activations"  # its own classes stand here and in ..._me
 GATES = {"Sigmoid", "Hardsigmoid", "HardSigmoid", "HardSigmoidMe"}  # what squeeze and excitation multiplies by
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.LocalResponseNorm)
-FUNCTIONS = set("relu relu6 leaky_relu prelu rrelu elu celu selu silu gelu hardswish mish".split())
+FUNCTIONS = {"relu", "relu6", "leaky_relu", "prelu", "elu", "celu", "selu", "silu", "gelu", "hardswish", "mish"}
 NOUNS = {"norm": "norms", "act": "activations", "conv": "convolutions"}
 
 
@@ -269,10 +269,13 @@ def _act(layers: Layers, old: nn.Module, widths: set[int]) -> nn.Module:
 
 def _taken_over(slot: str, old: nn.Module, new: nn.Module) -> tuple[nn.Module, Change]:
     """new with the tensors of old that fit, and what became of them; the rest of a BatchNormAct2d behind it."""
-    has = dict(old.named_parameters(recurse=False)) | dict(old.named_buffers(recurse=False))
-    wants = dict(new.named_parameters(recurse=False))
-    if isinstance(new, nn.BatchNorm2d):
-        wants |= dict(new.named_buffers(recurse=False))
+    has: dict[str, torch.Tensor] = {
+        **dict(old.named_parameters(recurse=False)),
+        **dict(old.named_buffers(recurse=False)),
+    }
+    wants: dict[str, torch.Tensor] = dict(new.named_parameters(recurse=False))
+    if isinstance(new, nn.BatchNorm2d):  # other norms may give the same names to other statistics
+        wants.update(new.named_buffers(recurse=False))
     kept = tuple(n for n, tensor in has.items() if n in wants and wants[n].shape == tensor.shape)
     for n in kept:
         setattr(new, n, has[n])
