@@ -98,7 +98,7 @@ def graft(
     act: the activations of torch.nn and timm; not the sigmoids of gates. conv: nn.Conv2d itself, with one stride for
     both axes, no dilation, and zeros alike on both sides. Subclasses have rules of their own and are left alone.
 
-    Parameters of equal name and shape are taken over, the same objects: ties and requires_grad stay. That holds for
+    Parameters of equal name and shape are taken over as objects, so ties and requires_grad stay. That holds for
     gains too: zero-initialised ones stay zero, and a start that the new layer has (bn_small_init) is overruled. Running
     statistics go from batch norm to batch norm only. eps and momentum are those of the rule, not of the old module.
     What is taken over need not mean the same: ws_conv standardises the weight. Train the result.
@@ -325,7 +325,7 @@ def _watch(model: nn.Module, example: torch.Tensor) -> tuple[dict[str, set[int]]
             widths.setdefault(id(module), set()).add(met)
 
     for name, module in twin.named_modules():
-        module.register_forward_pre_hook(lambda m, args, name=name: enter(name, m, args))  # type: ignore[misc]
+        module.register_forward_pre_hook(lambda m, args, name=name: enter(name, m, args))
         module.register_forward_hook(lambda m, args, y: calls.inside.pop() and None)
     with torch.no_grad(), calls:
         twin(example)
