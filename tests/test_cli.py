@@ -186,7 +186,7 @@ def test_an_unexpected_error_is_one_line_that_names_debug(run, monkeypatch):
     def broken(pattern):
         raise KeyError("a\nb")
 
-    monkeypatch.setattr("foveate.zoo.list_models", broken)
+    monkeypatch.setattr("foveate.zoo.catalogue.list_models", broken)
     code, out, err = run("models")
     assert (code, out) == (1, "")
     assert "internal error: KeyError" in one_line(err)
@@ -198,7 +198,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(arguments, run, monkeypatc
     def broken(pattern):
         raise DataError("two\nlines")
 
-    monkeypatch.setattr("foveate.zoo.list_models", broken)
+    monkeypatch.setattr("foveate.zoo.catalogue.list_models", broken)
     code, _, err = run(*arguments)
     assert code == 3
     assert "Traceback" in err
@@ -218,7 +218,7 @@ def test_what_ends_a_command_has_its_code(error, code, line, run, monkeypatch):
     def ends(pattern):
         raise error
 
-    monkeypatch.setattr("foveate.zoo.list_models", ends)
+    monkeypatch.setattr("foveate.zoo.catalogue.list_models", ends)
     assert run("models") == (code, "", line + "\n")
 
 

@@ -14,12 +14,31 @@ from collections.abc import Callable, Mapping
 from torch import nn
 
 from foveate.config import make, record
-from foveate.layers.act import gelu, gelu_tanh, hard_swish, leaky_relu, prelu, relu, relu6, scaled, silu
+from foveate.layers.act import (
+    elu,
+    gelu,
+    gelu_tanh,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    prelu,
+    relu,
+    relu6,
+    scaled,
+    selu,
+    silu,
+)
+from foveate.layers.bn_small_init import bn_small_init
+from foveate.layers.cbam import CBAM
 from foveate.layers.conv import Pair, conv2d, conv2d_bias
+from foveate.layers.coord import CoordAttention
 from foveate.layers.eca import ECA
 from foveate.layers.ghost import ghost
+from foveate.layers.gn_plus import GNPlus
+from foveate.layers.invariant_norm import InvariantNorm, invariant_conv
+from foveate.layers.iter_norm import IterNorm
 from foveate.layers.non_local import nonlocal_scaled, nonlocal_softmax
-from foveate.layers.norm import batch_norm, group_norm
+from foveate.layers.norm import batch_norm, group_norm, instance_norm, layer_norm
 from foveate.layers.se import SqueezeExcite
 from foveate.layers.ws_conv import ws_conv
 
@@ -31,7 +50,17 @@ def identity(*_: int) -> nn.Module:
     return nn.Identity()
 
 
-NORMS: Mapping[str, Maker] = {"batch_norm": batch_norm, "group_norm": group_norm, "none": identity}
+NORMS: Mapping[str, Maker] = {
+    "batch_norm": batch_norm,
+    "group_norm": group_norm,
+    "layer_norm": layer_norm,
+    "instance_norm": instance_norm,
+    "iter_norm": IterNorm,
+    "gn_plus": GNPlus,
+    "bn_small_init": bn_small_init,
+    "invariant_norm": InvariantNorm,
+    "none": identity,
+}
 ACTS: Mapping[str, Maker] = {
     "relu": relu,
     "relu6": relu6,
@@ -41,6 +70,9 @@ ACTS: Mapping[str, Maker] = {
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
     "hard_swish": hard_swish,
+    "hard_sigmoid": hard_sigmoid,
+    "elu": elu,
+    "selu": selu,
     "scaled": scaled,
     "none": identity,
 }
@@ -48,10 +80,18 @@ ATTNS: Mapping[str, Maker] = {
     "none": identity,
     "se": SqueezeExcite,
     "eca": ECA,
+    "cbam": CBAM,
+    "coord": CoordAttention,
     "nonlocal": nonlocal_softmax,
     "nonlocal_scaled": nonlocal_scaled,
 }
-CONVS: Mapping[str, Maker] = {"conv2d": conv2d, "conv2d_bias": conv2d_bias, "ws_conv": ws_conv, "ghost": ghost}
+CONVS: Mapping[str, Maker] = {
+    "conv2d": conv2d,
+    "conv2d_bias": conv2d_bias,
+    "ws_conv": ws_conv,
+    "ghost": ghost,
+    "invariant_conv": invariant_conv,
+}
 
 
 @record

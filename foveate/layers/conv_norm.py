@@ -67,8 +67,8 @@ class ConvNorm(nn.Conv2d):
 
     def area(self, x: torch.Tensor) -> torch.Tensor:
         """The general case, by DFT."""
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        pads = [max(r, int(p)) for r, p in zip(reach, self.padding, strict=True)]
+        (k_y, k_x), (d_y, d_x), (p_y, p_x) = self.kernel_size, self.dilation, (int(p) for p in self.padding)
+        pads = max(d_y * (k_y - 1), p_y), max(d_x * (k_x - 1), p_x)
         z = F.conv2d(x, self.weight, None, 1, pads, self.dilation, self.groups)
         height, width = z.shape[-2:]
         with no_autocast(x):
@@ -76,7 +76,7 @@ class ConvNorm(nn.Conv2d):
             maps = torch.view_as_real(torch.fft.rfft2(at_least_float32(z)))
             maps = torch.view_as_complex(maps * scale.to(maps.dtype).unsqueeze(-1))
             y = torch.fft.irfft2(maps, s=(height, width)).to(z.dtype)
-        top, left = (pad - int(p) for pad, p in zip(pads, self.padding, strict=True))
+        top, left = pads[0] - p_y, pads[1] - p_x
         return y[..., top : height - top : self.stride[0], left : width - left : self.stride[1]]
 
     @torch.no_grad()
@@ -117,8 +117,8 @@ class Depthwise(nn.Conv2d):
     """One filter a channel, a centred 1 at the start, and a bias of 0: the identity. x: (N, C, H, W) -> same."""
 
     def __init__(self, channels: int, kernel: tuple[int, ...]):
-        odd = tuple(k - 1 + k % 2 for k in kernel)
-        super().__init__(channels, channels, odd, padding=tuple(k // 2 for k in odd), groups=channels)
+        k_y, k_x = (k - 1 + k % 2 for k in kernel)
+        super().__init__(channels, channels, (k_y, k_x), padding=(k_y // 2, k_x // 2), groups=channels)
 
     def reset_parameters(self) -> None:
         nn.init.dirac_(self.weight, groups=self.groups)

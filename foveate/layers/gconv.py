@@ -25,7 +25,7 @@ class Candidates(nn.Conv2d):
         if not self.weight.is_meta:  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
             nn.init.normal_(self.weight, std=math.sqrt(2 * self.candidates / self.weight[0].numel()))
 
-    def forward(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    def mixed(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """x: (N, c_in, H, W), shares: (N, candidates) -> (N, c_out, H', W'), by the mixture of each picture.
 
         As a matrix product of patches, not as a grouped convolution with N * groups groups: its batch may be of any
@@ -84,7 +84,7 @@ class GConv(nn.Module):
         self.top = top
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H', W')
-        y = self.kernels(x, self.shares(x))
+        y = self.kernels.mixed(x, self.shares(x))
         return y if self.bias is None else y + self.bias
 
     def shares(self, x: torch.Tensor) -> torch.Tensor:
