@@ -31,15 +31,21 @@ from foveate.layers.act import (
 from foveate.layers.bn_small_init import bn_small_init
 from foveate.layers.cbam import CBAM
 from foveate.layers.conv import Pair, conv2d, conv2d_bias
+from foveate.layers.conv_norm import conv_norm
 from foveate.layers.coord import CoordAttention
 from foveate.layers.eca import ECA
+from foveate.layers.gconv import gconv
 from foveate.layers.ghost import ghost
 from foveate.layers.gn_plus import GNPlus
+from foveate.layers.group_shuffle import group_shuffle
 from foveate.layers.invariant_norm import InvariantNorm, invariant_conv
 from foveate.layers.iter_norm import IterNorm
+from foveate.layers.low_rank import low_rank
+from foveate.layers.mix_conv import mix_conv
 from foveate.layers.non_local import nonlocal_scaled, nonlocal_softmax
 from foveate.layers.norm import batch_norm, group_norm, instance_norm, layer_norm
 from foveate.layers.se import SqueezeExcite
+from foveate.layers.sk import sk
 from foveate.layers.ws_conv import ws_conv
 
 Maker = Callable[..., nn.Module]
@@ -91,6 +97,12 @@ CONVS: Mapping[str, Maker] = {
     "ws_conv": ws_conv,
     "ghost": ghost,
     "invariant_conv": invariant_conv,
+    "conv_norm": conv_norm,
+    "gconv": gconv,
+    "group_shuffle": group_shuffle,
+    "low_rank": low_rank,
+    "mix_conv": mix_conv,
+    "sk": sk,
 }
 
 
