@@ -51,10 +51,15 @@ class WSConv2d(nn.Conv2d):
 
     def kernel(self) -> torch.Tensor:  # (c_out, c_in / groups, k, k)
         """The standardised weight: centred, then divided by its norm, which is sqrt(fan_in * var)."""
+        fan_in = self.weight[0].numel()
+        if self.add_eps:  # what a batch norm does to a batch of one with the filters as channels: one quick kernel
+            scale = (self.gamma * fan_in**-0.5 * self.gain).flatten()
+            flat = self.weight.reshape(1, len(self.weight), -1)
+            hat = F.batch_norm(flat, None, None, weight=scale, training=True, momentum=0.0, eps=self.eps)
+            return hat.reshape_as(self.weight)
         centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        square = centred.square().sum((1, 2, 3), keepdim=True)  # (c_out, 1, 1, 1)
-        square = square + self.weight[0].numel() * self.eps if self.add_eps else square.clamp(min=self.eps)
-        return centred * (self.gamma * self.gain * square.rsqrt())
+        norm = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)  # (c_out, 1, 1, 1)
+        return centred * (self.gamma * self.gain / norm.clamp(min=self.eps**0.5))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.conv2d(x, self.kernel(), self.bias, self.stride, self.padding, self.dilation, self.groups)
