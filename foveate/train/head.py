@@ -1,6 +1,6 @@
 """A start for the classifier: logistic regression on the frozen features, then fine-tuning. "LP-FT", arXiv:2202.10054.
 
-For networks whose head is the mean over positions and one linear layer (every family here so far).
+For networks whose head is the mean over positions and one linear layer; others (AlexNet, VGG) start without it.
 """
 
 from dataclasses import dataclass

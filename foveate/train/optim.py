@@ -103,4 +103,4 @@ def freeze(model: nn.Module, share: float) -> list[nn.Module]:
 
 def has_statistics(module: nn.Module) -> bool:
     """Whether a module keeps running statistics."""
-    return isinstance(module, nn.modules.batchnorm._BatchNorm)
+    return isinstance(getattr(module, "running_mean", None), torch.Tensor)

@@ -21,9 +21,10 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.drop import set_progress
 from foveate.layers.same import Padding
 from foveate.zoo.family import HALF, Family, Published
-from foveate.zoo.nasnet_blocks import Block, Cell, CellWidths, Genotype, Place, ScheduledDropPath
+from foveate.zoo.nasnet_blocks import Block, Cell, CellWidths, Genotype, Place
 
 MAX_OPS = 4096  # operations in all cells together; 6@4032 has 220
 
@@ -188,11 +189,7 @@ class NASNet(nn.Module):
 
     def set_progress(self, progress: float) -> None:
         """How much of the training is over, 0 to 1: ScheduledDropPath grows with it. The paper: every step."""
-        if not 0.0 <= progress <= 1.0:
-            raise ConfigError(f"set_progress: {progress}; must be from 0 to 1")
-        for module in self.modules():
-            if isinstance(module, ScheduledDropPath):
-                module.progress.fill_(progress)
+        set_progress(self, progress)
 
     def cells(self) -> list[Cell]:
         """All cells in order."""

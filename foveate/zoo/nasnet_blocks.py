@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.drop import ScheduledDropPath
 from foveate.layers.mix_conv import dilate
 from foveate.layers.same import Padding, padding_for, same_pads
 
@@ -127,31 +128,6 @@ def fresh_act(layers: Layers, channels: int) -> nn.Module:
         if getattr(module, "inplace", False):
             module.inplace = False
     return act
-
-
-class ScheduledDropPath(nn.Module):
-    """In training each picture's x becomes 0 with probability rate * progress; survivors are divided by the rest.
-
-    x: (N, C, H, W) -> same shape.  progress, from 0 to 1, is how much of the training is over (NASNet.set_progress); it
-    stands at 1 until somebody sets it. A buffer, so that a new value does not compile the network again.
-    """
-
-    progress: torch.Tensor
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-        self.register_buffer("progress", torch.ones(()), persistent=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C, H, W)
-        if not self.training:
-            return x
-        keep = 1.0 - self.rate * self.progress
-        kept = torch.rand(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device) < keep  # one draw a picture
-        return x * kept / keep
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"
 
 
 class SidedPad(nn.Module):

@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import from_dict, get_path, replace, set_path, to_dict
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.drop import ScheduledDropPath
 from foveate.layers.same import same_pads
 from foveate.zoo.nasnet import (
     NORMAL_A,
@@ -37,7 +38,6 @@ from foveate.zoo.nasnet_blocks import (
     Op,
     Place,
     Pool,
-    ScheduledDropPath,
     make_op,
 )
 
