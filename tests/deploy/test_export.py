@@ -13,7 +13,7 @@ from torch import nn
 
 import foveate
 from foveate.config import from_json, replace
-from foveate.data.preprocess import Preprocess, crop_box, prepare, resized_size
+from foveate.data.preprocess import Preprocess, crop_box, normalise, prepare, resized_size
 from foveate.deploy.export import export_for_timing, export_onnx
 from foveate.deploy.graph import PIXELS, preprocess_graph
 from foveate.deploy.measure import measure_latency
@@ -281,3 +281,18 @@ def test_prepare_and_the_graph_agree_on_ordinary_pictures():
     p = Preprocess(resolution=32, resize=37)
     for pixels in (picture(120, 160), picture(90, 60)):
         assert np.abs(as_bytes(run_graph(p, pixels), p) - prepare(pixels, p).astype(int)).max() <= 2
+
+
+def test_timing_falls_back_to_the_other_exporter(monkeypatch):
+    def gone(*_):
+        raise RuntimeError("the older exporter is gone")
+
+    monkeypatch.setattr("foveate.deploy.export._by_script", gone)
+    torch.manual_seed(0)
+    model = build(replace(variant("resnet20_cifar"), num_classes=3)).eval()
+    p = Preprocess(resolution=16, resize=16, fit="squash")
+    pixels = picture(16, 16)[None]
+    answer = open_session(export_for_timing(model, p)).run(pixels)
+    with torch.inference_mode():
+        expected = model(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), p)).numpy()
+    assert np.abs(answer - expected).max() <= 1e-4
