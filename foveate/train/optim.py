@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from foveate.layers.bn_small_init import learning_rate_factors
 from foveate.train.recipe import Optim, Schedule
 
 
@@ -24,18 +25,22 @@ def learning_rate(schedule: Schedule, peak: float, step: int, steps: int, steps_
 
 
 def parameter_groups(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> list[dict[str, object]]:
-    """Four groups: {backbone, head} x {decayed, not decayed}. Norm gains, biases and other vectors are not decayed."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Groups by {backbone, head} x {decayed, not decayed}, and by the factors that layers ask for (bn_small_init).
+
+    Norm gains, biases and other vectors are not decayed.
+    """
+    asked = learning_rate_factors(model)
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            groups.setdefault((name.startswith(head), p.ndim > 1), []).append(p)
+            groups.setdefault((name.startswith(head), p.ndim > 1, asked.get(name, 1.0)), []).append(p)
     return [
         {
             "params": params,
             "weight_decay": optim.weight_decay if decayed else 0.0,
-            "factor": 1.0 if in_head else optim.backbone,
+            "factor": (1.0 if in_head else optim.backbone) * factor,
         }
-        for (in_head, decayed), params in sorted(groups.items())
+        for (in_head, decayed, factor), params in sorted(groups.items(), key=lambda group: group[0])
     ]
 
 

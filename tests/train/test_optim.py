@@ -43,6 +43,15 @@ def test_the_head_learns_faster_than_the_backbone():
     assert rates[id(model.conv1.weight)] == pytest.approx(0.2)
 
 
+def test_a_layer_may_ask_for_a_rate_of_its_own():
+    model = create_model("resnet20_cifar", layers={"norm": "bn_small_init"})
+    optimizer = make_optimizer(model, Optim(backbone=0.5), ("fc.",))
+    set_lr(optimizer, 0.8)
+    rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert rates[id(model.bn1.weight)] == pytest.approx(0.8 * 0.5 * 0.01)  # arXiv:2110.13989
+    assert rates[id(model.bn1.bias)] == rates[id(model.conv1.weight)] == pytest.approx(0.4)
+
+
 def test_the_average_follows_its_closed_form():
     model, shadow = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(0.0)
