@@ -1,0 +1,62 @@
+"""Squeeze-and-excitation against golden values, counts of public checkpoints, and what defines a gate."""
+
+import pytest
+import torch
+
+from foveate.errors import ConfigError
+from foveate.layers.se import SqueezeExcite, squeeze_width
+
+
+def fill(shape, scale=None):
+    """The deterministic fills of the golden values: inputs without scale, weights with."""
+    i = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    values = (0.37 * i).sin() + 0.3 * (1.7 * i).cos() if scale is None else scale * (0.1 * (i + 1)).sin()
+    return values.reshape(shape)
+
+
+def test_golden_values():
+    gate = SqueezeExcite(8, 8, ratio=0.25).double()
+    for p in gate.parameters():
+        p.data = fill(p.shape, 0.5) if p.ndim > 1 else torch.zeros_like(p)
+    x = fill((4, 8, 6, 6)) + 0.25 * torch.arange(8, dtype=torch.float64).view(-1, 1, 1)
+    y = gate(x)
+    assert y.flatten()[:3].tolist() == pytest.approx((0.18196249, 0.19588995, 0.23306269), rel=1e-6)
+    assert y.square().sum().item() == pytest.approx(1476.75038770, rel=1e-9)
+    gates = (0.606542, 0.719960, 0.805038, 0.862400, 0.898392, 0.919584, 0.930655, 0.934217)
+    assert (y / x)[0, :, 0, 0].tolist() == pytest.approx(gates, abs=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "params"), [(256, 8_464), (512, 33_312), (1024, 132_160), (2048, 526_464)])
+def test_parameters_follow_the_closed_form(channels, params):
+    with torch.device("meta"):
+        assert sum(p.numel() for p in SqueezeExcite(channels, channels).parameters()) == params
+
+
+def test_a_silent_second_layer_halves_and_a_large_bias_lets_pass():
+    gate, x = SqueezeExcite(16, 16), torch.randn(2, 16, 3, 4)
+    torch.nn.init.zeros_(gate.fc2.weight)
+    torch.nn.init.zeros_(gate.fc2.bias)
+    assert torch.allclose(gate(x), x / 2)
+    torch.nn.init.constant_(gate.fc2.bias, 50.0)
+    assert torch.equal(gate(x), x)
+
+
+def test_gates_are_the_same_at_every_pixel():
+    gate, x = SqueezeExcite(8, 8, ratio=0.5).double(), torch.randn(2, 8, 4, 5, dtype=torch.float64)
+    shares = (gate(x) / x).flatten(2)
+    assert (shares - shares[:, :, :1]).abs().max() < 1e-9
+    assert shares.min() > 0 and shares.max() < 1
+    order = torch.randperm(20)
+    moved = gate(x.flatten(2)[:, :, order].reshape(x.shape)).flatten(2)
+    assert torch.allclose(moved, gate(x).flatten(2)[:, :, order])
+
+
+def test_squeeze_widths_are_those_of_the_libraries():
+    assert [squeeze_width(c, 0.25, 8) for c in (16, 72, 120, 672)] == [8, 24, 32, 168]  # MobileNetV3
+    assert squeeze_width(24, 0.25, 0) == 6  # EfficientNet: no rounding
+
+
+@pytest.mark.parametrize("options", [{"ratio": 0.0}, {"act": "tanh"}, {"gate": "relu"}, {"divisor": -1}, {"gain": 0.0}])
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ConfigError, match="se:"):
+        SqueezeExcite(8, 8, **options)
