@@ -54,7 +54,7 @@ def test_the_slope_of_elu_is_continuous_for_alpha_one_only(alpha, smooth):
 
 
 def test_elu_of_a_gaussian_is_nearer_to_mean_zero_than_relu():
-    """In closed form, mean 1/sqrt(2 pi) + sqrt(e) Phi(-1) - 1/2; the sheet's 0.1603 and 0.3988 were sampled."""
+    """In closed form, mean 1/sqrt(2 pi) + sqrt(e) Phi(-1) - 1/2."""
     assert moments(elu(8)) == pytest.approx((0.16052057, 0.61917856), abs=1e-7)
     assert moments(relu(8)) == pytest.approx((0.39894228, 0.34084506), abs=1e-7)
 
