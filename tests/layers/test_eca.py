@@ -2,16 +2,10 @@
 
 import pytest
 import torch
+from fills import fill
 
 from foveate.errors import ConfigError
 from foveate.layers.eca import ECA
-
-
-def fill(shape, scale=None):
-    """The deterministic fills of the golden values: inputs without scale, weights with."""
-    i = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
-    values = (0.37 * i).sin() + 0.3 * (1.7 * i).cos() if scale is None else scale * (0.1 * (i + 1)).sin()
-    return values.reshape(shape)
 
 
 def filled(gain=1.0):
