@@ -19,6 +19,7 @@ from foveate.config import to_dict
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.graph import OPSET, PIXELS, preprocess_graph
 from foveate.errors import ConfigError, FoveateError
+from foveate.zoo.fold import fuse_whitening
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
@@ -33,13 +34,15 @@ def export_onnx(
 ) -> bytes:
     """The bytes of an ONNX file: "image" uint8 (N, H, W, 3), any N, H and W -> "logits" float32 (N, K).
 
-    The model is exported in eval mode and float32 from a copy. Metadata keys of the file: "classes", "preprocess" and
-    "architecture" (JSON), "foveate_version", and those given. Takes seconds: most of it is torch.export.
+    The model is exported in eval mode and float32 from a copy, in which IterNorms are part of convolutions where they
+    can be. Metadata keys of the file: "classes", "preprocess" and "architecture" (JSON), "foveate_version", and those
+    given. Takes seconds: most of it is torch.export.
     ConfigError where classes and outputs differ in number; FoveateError where the model can not be exported.
     """
     frozen, facts = _frozen(model), dict(metadata or {})
     if (outputs := _outputs(frozen, preprocess)) != len(classes):
         raise ConfigError(f"{len(classes):,} classes, but the model has {outputs:,} outputs; give one name an output")
+    fuse_whitening(frozen, _pixels(preprocess))
     facts |= {
         "classes": json.dumps(list(classes)),  # ASCII: any name survives, even one that is not UTF-8
         "preprocess": json.dumps(to_dict(preprocess)),
@@ -56,6 +59,7 @@ def export_for_timing(model: nn.Module, preprocess: Preprocess, batch: int = 1) 
     """
     frozen = _frozen(model)
     classes = [str(i) for i in range(_outputs(frozen, preprocess))]
+    fuse_whitening(frozen, _pixels(preprocess))
     try:
         net = _by_script(frozen, preprocess, batch)
     except Exception:
@@ -78,7 +82,7 @@ def _frozen(model: nn.Module) -> nn.Module:
 
 def _by_dynamo(model: nn.Module, preprocess: Preprocess) -> "GraphProto":
     """The network alone, any batch size."""
-    pixels = torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
+    pixels = _pixels(preprocess)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -125,12 +129,16 @@ def _by_script(model: nn.Module, preprocess: Preprocess, batch: int) -> "GraphPr
         return onnx.load(options.optimized_model_filepath).graph
 
 
+def _pixels(preprocess: Preprocess) -> torch.Tensor:
+    return torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
+
+
 def _outputs(model: nn.Module, preprocess: Preprocess) -> int:
     """Logits a picture, by running it; FoveateError for a network that does not give one row of numbers a picture."""
     size = preprocess.resolution
     try:
         with torch.no_grad():
-            out = model(torch.zeros(2, 3, size, size))
+            out = model(_pixels(preprocess))
     except Exception as error:
         raise FoveateError(f"{type(model).__name__} does not run on 3 x {size} x {size}: {_reason(error)}") from error
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2:

@@ -41,6 +41,8 @@ from foveate.layers.group_shuffle import group_shuffle
 from foveate.layers.invariant_norm import InvariantNorm, invariant_conv
 from foveate.layers.iter_norm import IterNorm
 from foveate.layers.low_rank import low_rank
+from foveate.layers.mask import residual_mask
+from foveate.layers.mgic import mgic
 from foveate.layers.mix_conv import mix_conv
 from foveate.layers.non_local import nonlocal_scaled, nonlocal_softmax
 from foveate.layers.norm import batch_norm, group_norm, instance_norm, layer_norm
@@ -90,6 +92,7 @@ ATTNS: Mapping[str, Maker] = {
     "coord": CoordAttention,
     "nonlocal": nonlocal_softmax,
     "nonlocal_scaled": nonlocal_scaled,
+    "residual_mask": residual_mask,
 }
 CONVS: Mapping[str, Maker] = {
     "conv2d": conv2d,
@@ -101,6 +104,7 @@ CONVS: Mapping[str, Maker] = {
     "gconv": gconv,
     "group_shuffle": group_shuffle,
     "low_rank": low_rank,
+    "mgic": mgic,
     "mix_conv": mix_conv,
     "sk": sk,
 }

@@ -40,7 +40,8 @@ def bn_small_init(
     """SmallInitNorm with the authors' start, scale 0.1, and rate, a hundredth. Weight decay does not belong on either.
 
     scale from above 0 to 1 (the official code turns 0 and less into 1 unasked). A host that starts the last gains of
-    its branches at 0 (zero_gamma) does so here too: use one of the two. Parameters and cost: batch norm's.
+    its branches at 0 (zero_gamma) does so here too: use one of the two. Where several processes train, each has batch
+    statistics of its own. Parameters and cost: batch norm's.
     """
     if not (0 < scale <= 1 and 1 <= lr_divisor <= 1e6):
         raise ConfigError(f"bn_small_init(scale={scale}, lr_divisor={lr_divisor}): scale in (0, 1], divisor 1 to 1e6")

@@ -26,7 +26,8 @@ class GNPlus(nn.Module):
 
     Widths that groups does not divide take the greatest common divisor. With one channel a group (groups >= C) on a
     1x1 map gn is 0; gn_first then gives beta. One value a channel (a batch of one on a 1x1 map): bn uses its running
-    averages as in evaluation, and they stay; faithful, every batch of one has bn = 0.
+    averages as in evaluation, and they stay; faithful, every batch of one has bn = 0. Where several processes train,
+    each has batch statistics of its own.
     Parameters 2 C + 1. The cost is that of two norms.
     """
 

@@ -206,8 +206,12 @@ def invariant_conv(
     block: int = 64,
     steps: int = 5,
     sample: int = 3,
+    sync: bool = False,
 ) -> nn.Module:
-    """For the conv slot: InvariantConv2d, always with a bias, for it stands in place of a norm."""
+    """For the conv slot: InvariantConv2d, always with a bias, for it stands in place of a norm.
+
+    sync: statistics over the pictures of all processes.
+    """
     return InvariantConv2d(
         c_in,
         c_out,
@@ -219,6 +223,7 @@ def invariant_conv(
         block=block,
         steps=steps,
         sample=sample,
+        sync=sync,
     )
 
 

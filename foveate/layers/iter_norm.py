@@ -11,6 +11,7 @@ from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, over_processes, processes
 
 MOST_STEPS = 20
+LARGEST_SHIFT = 100.0  # in deviations: what fuse may take from a padded picture
 
 
 def moments(x: torch.Tensor, size: int, sync: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,7 +144,8 @@ def fuse(norm: IterNorm, conv: nn.Conv2d) -> nn.Module:
     Exact, but for rounding, and free for 1x1 and unpadded kernels, and for padding that repeats the picture: bias
     b' = b + W (beta - diag(gamma) W_norm mean). Zero padding is exact too, for one subtraction more: the zeros were
     added behind the norm, so the shift that it maps to 0, mean - W_norm^-1 (beta / gamma), is taken from x before x is
-    padded. That shift exists if no gain is 0 beside a bias that is not.
+    padded. That shift exists if no gain is 0 beside a bias that is not; a gain below a hundredth of its bias would make
+    it so large that the subtraction loses digits, and is refused too.
     A grouped convolution must have whole groups of the norm in each of its own.
     """
     per = conv.in_channels // conv.groups
@@ -162,15 +164,47 @@ def fuse(norm: IterNorm, conv: nn.Conv2d) -> nn.Module:
     shift = beta - (matrix @ mean.view(-1, norm.size, 1)).flatten()
     made = copy.deepcopy(conv)
     fused = torch.einsum("gobdkl,gbde->gobekl", kernel, blocks).reshape(conv.weight.shape)
-    made.weight = nn.Parameter(fused.to(conv.weight.dtype))
+    made.weight.copy_(fused)  # keeps the strides: einsum's own can make a 1x1 convolution slower by a quarter
     bias = kernel.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.double()
     padded = conv.padding_mode == "zeros" and conv.padding not in ("valid", (0, 0)) and bool(shift.any())
     if padded:
-        if bool(((gain == 0) & (beta != 0)).any()):
-            raise ConfigError(f"{norm}: a gain of 0 beside a bias: nothing is mapped to 0, so {conv} can not be fused")
+        if bool((beta.abs() > LARGEST_SHIFT * gain.abs()).any()):
+            raise ConfigError(
+                f"{norm}: a gain of 0, or below a hundredth of its bias: nothing, or something too far away, is mapped "
+                f"to 0, so {conv} can not be fused"
+            )
         ratio = torch.where(gain == 0, zeros, beta / gain).double().view(-1, norm.size, 1)
         value = mean - torch.linalg.solve(norm.running_whitening.double(), ratio).flatten()
     else:
         bias = bias + torch.einsum("gobdkl,gbd->go", kernel, shift.reshape(blocks.shape[:3])).flatten()
     made.bias = nn.Parameter(bias.to(conv.weight.dtype))
     return nn.Sequential(Shift(value.to(norm.running_mean.dtype)), made) if padded else made
+
+
+@torch.no_grad()
+def fuse_behind(conv: nn.Conv2d, norm: IterNorm) -> nn.Conv2d:
+    """norm(conv(x)) of evaluation as one convolution, M = diag(gamma) W_norm: kernel M W, bias beta + M (b - mean).
+
+    Exact, but for rounding, whatever the padding, and free. The parts stay as they are.
+    A grouped convolution must have whole groups of the norm among the outputs of each of its own.
+    """
+    if not takes_in(conv, norm):
+        raise ConfigError(
+            f"{conv} can not take in {norm}: a plain convolution to as many channels is needed, the outputs of whose "
+            "groups are whole groups of the norm"
+        )
+    matrix = norm.scaled(norm.running_whitening).double()  # (G, D, D)
+    rows = conv.weight.double().reshape(len(matrix), norm.size, -1)  # outputs of a norm group, D; inputs and taps
+    shift = -norm.running_mean.double() if conv.bias is None else conv.bias.double() - norm.running_mean.double()
+    bias = (matrix @ shift.view(-1, norm.size, 1)).flatten()
+    made = copy.deepcopy(conv)
+    made.weight.copy_((matrix @ rows).reshape(conv.weight.shape))
+    made.bias = nn.Parameter((bias if norm.bias is None else bias + norm.bias).to(conv.weight.dtype))
+    return made
+
+
+def takes_in(conv: nn.Module, norm: IterNorm) -> bool:
+    """Whether conv can be one convolution with the norm behind it."""
+    if type(conv) is not nn.Conv2d or conv.out_channels != len(norm.running_mean):
+        return False
+    return conv.out_channels // conv.groups % norm.size == 0

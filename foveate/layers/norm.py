@@ -69,11 +69,16 @@ class GroupNorm(nn.GroupNorm):
 
 
 class LayerNorm(nn.LayerNorm):
-    """nn.LayerNorm of the channels of maps."""
+    """nn.LayerNorm of the channels of maps, in at least float32.
+
+    In bfloat16 torch sums the gradients of gain and bias over all positions in bfloat16 on a CPU: of 16 maps of 56 x 56
+    a tenth is left.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> same
-        x = x.permute(0, 2, 3, 1)  # (N, H, W, C)
-        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        y = at_least_float32(x).permute(0, 2, 3, 1)  # (N, H, W, C)
+        y = F.layer_norm(y, self.normalized_shape, self.weight.to(y.dtype), self.bias.to(y.dtype), self.eps)
+        return y.permute(0, 3, 1, 2).to(x.dtype)
 
 
 class SyncBatchNorm(nn.BatchNorm2d):
@@ -104,6 +109,19 @@ def check(name: str, eps: float, momentum: float = 0.0) -> None:
     """ConfigError for constants that no norm can have."""
     if not (0 <= eps < math.inf and 0 <= momentum <= 1):
         raise ConfigError(f"{name}(eps={eps}, momentum={momentum}): eps finite, at least 0; momentum from 0 to 1")
+
+
+def for_pooled(norm: nn.Module) -> nn.Module:
+    """The norm, if it may stand behind a mean over all positions; ConfigError for one that leaves nothing of 1x1 maps.
+
+    With a channel a group every value is its own mean: the output would be the bias whatever the input.
+    """
+    if isinstance(norm, nn.GroupNorm) and norm.num_groups == norm.num_channels:
+        raise ConfigError(
+            f"norm with {norm.num_groups} groups of one channel: behind a mean over positions only its bias is left; "
+            "use a norm with more channels a group"
+        )
+    return norm
 
 
 def lone(x: torch.Tensor) -> bool:

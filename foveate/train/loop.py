@@ -18,6 +18,7 @@ from foveate.data.load import Pictures
 from foveate.data.preprocess import Preprocess, normalise_unit
 from foveate.data.random import generator, uniforms
 from foveate.errors import FoveateError
+from foveate.layers.drop import set_progress
 from foveate.train.optim import Average, freeze, has_statistics, learning_rate, make_optimizer, set_lr
 from foveate.train.recipe import Recipe
 
@@ -68,6 +69,7 @@ def train(
             model.train()  # the caller may have evaluated since
             for norm in state.quiet_norms:
                 norm.eval()
+            set_progress(model, state.step / total)  # drop rates that grow during training
             torch.manual_seed(recipe.seed * 1_000_003 + state.step)  # dropout and drop path
             lr = learning_rate(recipe.schedule, recipe.optim.lr, state.step, total, per_epoch)
             set_lr(state.optimizer, lr)

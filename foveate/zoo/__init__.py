@@ -89,10 +89,25 @@ def build(config: Any) -> nn.Module:
     params = sum(p.numel() for p in meta.parameters())
     if params > MAX_PARAMS:
         raise ConfigError(f"{config.family}: this config has {params:,} parameters; at most {MAX_PARAMS:,} are built")
+    _refuse_idle_conv(config, meta)
     asked_for_meta = torch.empty(0).device.type == "meta"
     model = meta if asked_for_meta else family.module(config)
     model.config = config
     return model
+
+
+def _refuse_idle_conv(config: Any, meta: nn.Module) -> None:
+    """ConfigError where the unit of the slot conv leaves every convolution of this network plain: it would do nothing.
+
+    Units stay plain where they mean nothing (MixConv: not depthwise); that all do is seen from the kinds of modules.
+    """
+    unit = config.layers.conv
+    if unit.partition("(")[0] in ("conv2d", "conv2d_bias"):
+        return
+    with torch.device("meta"):
+        plain = FAMILIES[config.family].module(replace(config, layers=replace(config.layers, conv="conv2d")))
+    if [type(m) for m in plain.modules()] == [type(m) for m in meta.modules()]:
+        raise ConfigError(f'conv "{unit}" changes no convolution of this network; use conv2d')
 
 
 def create_model(

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
 from foveate.config import Count, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.mask import Hourglass, squash
 from foveate.zoo.attention_published import PUBLISHED
 from foveate.zoo.family import Family
 from foveate.zoo.resnet import make_pool
@@ -123,55 +123,16 @@ class InceptionUnit(nn.Module):
 Units = Callable[[int], nn.Sequential]  # how many units of the stage's width
 
 
-def resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Bilinear, corners on corners as in the authors' Caffe."""
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=True)
-
-
-class Mask(nn.Module):
-    """The soft mask branch, figure 2 and section 3.2: down, up with skips, two 1x1, a squashing. (N, C, H, W) -> same.
-
-    Lowest level 2r units, every other level r on the way down, a skip of one unit and r on the way up. Nothing but the
-    resize happens at full resolution. With no pooling at all: 2r units.
-    """
+class Mask(Hourglass):
+    """The soft mask branch, section 3.2. (N, C, H, W) -> same."""
 
     def __init__(self, config: AttentionConfig, layers: Layers, width: int, pools: int, units: Units):
-        super().__init__()
-        r, self.kind = config.r, config.mask
-        self.pool = make_pool(config.pool)
-        self.down = nn.ModuleList(units(r) for _ in range(pools))
-        self.up = nn.ModuleList(units(r) for _ in range(pools)) if pools else nn.ModuleList([units(2 * r)])
-        self.skip = nn.ModuleList(units(1) for _ in range(pools - 1))
-        ordered = config.unit == "pre"  # norm and activation in front of the first convolution too
-        self.bn1 = layers.make_norm(width) if ordered else nn.Identity()
-        self.act1 = layers.make_act(width) if ordered else nn.Identity()
-        self.conv1 = layers.make_conv(width, width, 1)
-        self.bn2 = layers.make_norm(width)
-        self.act2 = layers.make_act(width)
-        self.conv2 = layers.make_conv(width, width, 1)
+        ordered = config.unit == "pre"
+        super().__init__(layers, width, pools, units, pool=make_pool(config.pool), r=config.r, ordered=ordered)
+        self.kind = config.mask
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        full, levels = x, []
-        for down in self.down:
-            x = down(self.pool(x))
-            levels.append(x)
-        x = self.up[-1](x)
-        for level, up, skip in reversed(list(zip(levels, self.up, self.skip, strict=False))):  # the lowest has no skip
-            x = up(resize(x, level) + skip(level))
-        x = resize(x, full) if levels else x.clone()
-        return squash(self.conv2(self.act2(self.bn2(self.conv1(self.act1(self.bn1(x)))))), self.kind)
-
-
-def squash(x: torch.Tensor, kind: str) -> torch.Tensor:
-    """Section 3.2: f1 = sigmoid; f2 = x over its L2 norm across channels (may be negative); f3 = sigmoid of x with mean
-    0 and deviation 1 in every channel map.
-    """
-    if kind == "channel":
-        return F.normalize(x, dim=1)
-    if kind == "spatial":
-        x = x - x.mean((2, 3), keepdim=True)
-        x = x * (x.square().mean((2, 3), keepdim=True) + 1e-5).rsqrt()
-    return x.sigmoid()
+        return squash(super().forward(x), self.kind)
 
 
 class AttentionModule(nn.Module):

@@ -14,6 +14,7 @@ from torch import nn
 from foveate.config import Kernel, Positive, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.norm import for_pooled
 
 MAX_UNITS = 4096  # in all blocks together; Inception-ResNet v2 has 204
 PROBES = range(96, 104)  # sides at which the branches of a block must give maps of one size
@@ -219,7 +220,7 @@ class Embedding(nn.Module):
     def __init__(self, c_in: int, width: int, layers: Layers):
         super().__init__()
         self.fc = nn.Linear(c_in, width, bias=layers.norm == "none")
-        self.bn = layers.make_norm(width)
+        self.bn = for_pooled(layers.make_norm(width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in) -> (N, width)
         return self.bn(self.fc(x)[:, :, None, None]).flatten(1)

@@ -16,6 +16,7 @@ from torch import nn
 from foveate.config import Count, Kernel, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.mgic import levels, v_cycle
 from foveate.zoo.family import Family, Published
 from foveate.zoo.resnet import make_pool
 
@@ -67,14 +68,6 @@ class MGICConfig:
                     raise ConfigError(f"MGICConfig.stages.{i}.width = {stage.width} halves to {width}: take {wanted}")
 
 
-def levels(width: int, coarsest: int) -> list[int]:
-    """Widths of the grouped levels, widest first: 64 with coarsest 16 gives 64, 32, 16 (and an ungrouped one of 8)."""
-    found = [width]
-    while found[-1] // 2 >= coarsest and found[-1] % 2 == 0:
-        found.append(found[-1] // 2)
-    return found
-
-
 class Smoother(nn.Module):
     """act(x + branch(x)) on one level: two 3x3, or expand, depthwise, gate, project; in groups."""
 
@@ -120,13 +113,7 @@ class MGICBlock(nn.Module):
         self.coarse = Smoother(layers, stage, widths[-1] // 2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        down = [x]
-        for restrict in self.restrict:
-            down.append(restrict(down[-1]))
-        y = self.coarse(down[-1])
-        for i in reversed(range(len(self.smooth))):
-            y = self.smooth[i](down[i] + self.prolong[i](y - down[i + 1]))
-        return y
+        return v_cycle(x, self.restrict, self.prolong, self.smooth, self.coarse)
 
 
 class MGICNet(nn.Module):

@@ -10,6 +10,7 @@ import re
 import torch
 from torch import nn
 
+from foveate.layers.norm import for_pooled
 from foveate.layers.same import padding_for
 from foveate.zoo import efficientnet
 from foveate.zoo.family import Family, Rename
@@ -46,7 +47,8 @@ class MobileNet(nn.Module):
         self.head_at = config.head_at
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.conv_head = layers.make_conv(c_in, c_out, 1, bias=not has_norm) if has_head else nn.Identity()
-        self.bn2 = layers.make_norm(c_out) if has_norm else nn.Identity()
+        norm = layers.make_norm(c_out) if has_norm else nn.Identity()
+        self.bn2 = for_pooled(norm) if config.head_at == "pool" else norm
         self.act2 = layers.make_act(c_out) if has_head else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(c_out, config.num_classes)

@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.norm import for_pooled
 from foveate.zoo.family import Family
 from foveate.zoo.regnet_published import PUBLISHED
 
@@ -119,10 +120,10 @@ class GhostStage(nn.Module):
         self.merge = nn.Sequential(
             nn.Identity(),  # the authors pool here, the joined maps; forward pools before it joins them
             layers.make_conv(width + ghost.width * len(inner), ghost.mix, 1),
-            layers.make_norm(ghost.mix),
+            for_pooled(layers.make_norm(ghost.mix)),
             layers.make_act(ghost.mix),
             layers.make_conv(ghost.mix, cheap, 1),
-            layers.make_norm(cheap),
+            for_pooled(layers.make_norm(cheap)),
         )
         self.cheap = nn.Sequential(layers.make_conv(cheap, cheap, 1), layers.make_norm(cheap))
         self.cheap_act = layers.make_act(cheap)

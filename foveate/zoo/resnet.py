@@ -13,20 +13,26 @@ from foveate.layers import Layers
 from foveate.zoo.family import Family
 from foveate.zoo.resnet_blocks import BLOCKS, Block, ResNetConfig, Stage, input_norm
 from foveate.zoo.resnet_published import published
+from foveate.zoo.resnet_white import WHITE, White, WhitePre
 
 __all__ = ["FAMILY", "VARIANTS", "ResNet", "ResNetConfig", "Stage"]
 
 
 def make_stem(config: ResNetConfig) -> nn.Module:
-    """The convolution(s) that read the picture; norm and activation after the last one are the net's bn1 and act1."""
+    """The convolution(s) that read the picture; norm and activation after the last one are the net's bn1 and act1.
+
+    In white orders a norm stands right before each but the first, for the picture is not whitened. (The authors of that
+    order have no deep stem.)
+    """
     layers, c_in, widths = config.layers, config.in_chans, config.stem_widths
     if config.stem == "imagenet":
         return layers.make_conv(c_in, widths[0], 7, stride=2)
     if config.stem == "cifar":
         return layers.make_conv(c_in, widths[0], 3)
     a, b, c = widths
-    first = (layers.make_conv(c_in, a, 3, stride=2), layers.make_norm(a), layers.make_act(a))
-    second = (layers.make_conv(a, b, 3), layers.make_norm(b), layers.make_act(b))
+    step = -1 if config.white else 1  # norm, activation; or the other way round
+    first = (layers.make_conv(c_in, a, 3, stride=2), *(layers.make_norm(a), layers.make_act(a))[::step])
+    second = (layers.make_conv(a, b, 3), *(layers.make_norm(b), layers.make_act(b))[::step])
     return nn.Sequential(*first, *second, layers.make_conv(b, c, 3))
 
 
@@ -37,6 +43,15 @@ def make_pool(pool: str) -> nn.Module:
     return nn.MaxPool2d(3, 2, padding=1) if pool == "max" else nn.MaxPool2d(3, 2, ceil_mode=True)
 
 
+def make_end(config: ResNetConfig, layers: Layers, width: int) -> dict[str, nn.Module]:
+    """What stands behind the last block, by name, in the order of the forward pass."""
+    if config.order == "pre":
+        return {"norm": input_norm(layers, width), "act": layers.make_act(width)}
+    if config.order == "white_pre":
+        return {"act": layers.make_act(width), "norm": layers.make_norm(width)}
+    return {"norm": layers.make_norm(width)} if config.white and not config.whitens_mean else {}
+
+
 def zero(layer: nn.Module) -> None:
     """Zero the weight of a layer; a layer without one (norm "none") stays."""
     if isinstance(weight := getattr(layer, "weight", None), nn.Parameter):
@@ -44,19 +59,28 @@ def zero(layer: nn.Module) -> None:
 
 
 class ResNet(nn.Module):
-    """Stem, stages, global average, linear classifier. x: (N, in_chans, H, W) -> logits (N, num_classes)."""
+    """Stem, stages, global average, linear classifier. x: (N, in_chans, H, W) -> logits (N, num_classes).
+
+    White orders put every norm right before a linear layer (arXiv:2108.10629, as in the authors' code):
+    replace(config, order="white", layers=Layers(norm="iter_norm")) for a net in order "post", order="white_pre" for one
+    in "pre"; both with basic blocks and bottlenecks.
+    "white" is the authors' ResNet: blocks of norm-conv-act, a norm before each projection, none behind the stem, one
+    more at the end: of the last map with stem "cifar", else of its mean, in forward_head. The mean has N values a
+    channel in a batch of N, so iter_norm should have groups of N / 2 channels at most.
+    "white_pre" is their Wide ResNet: blocks of act-norm-conv, act-norm at the end, the stem as in "pre".
+    """
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
         layers, width = config.layers, config.stem_widths[-1]
         self.conv1 = make_stem(config)
-        self.bn1 = layers.make_norm(width) if config.stem_norm else nn.Identity()
+        self.bn1 = layers.make_norm(width) if config.stem_norm and not config.white else nn.Identity()
         self.act1 = layers.make_act(width) if config.stem_norm else nn.Identity()
         self.maxpool = make_pool(config.pool)
 
         blocks = sum(len(stage.mid) for stage in config.stages)
         rates = iter([config.drop_path * i / blocks for i in range(1, blocks + 1)])
-        make_block = BLOCKS[config.block, config.order]
+        make_block = WHITE[config.order] if config.white else BLOCKS[config.block, config.order]
         stride = self.stem_stride = 1 if config.stem == "cifar" else 2
         stride *= 1 if config.pool == "none" else 2
         self.strides: dict[str, int] = {}  # name of a stage -> stride of its output against the picture
@@ -74,8 +98,11 @@ class ResNet(nn.Module):
             self.strides[f"layer{number}"] = stride
 
         last = config.stages[-1].layers or layers
-        self.norm = input_norm(last, width) if config.order == "pre" else nn.Identity()
-        self.act = last.make_act(width) if config.order == "pre" else nn.Identity()
+        end = make_end(config, last, width)
+        for name, part in end.items():
+            self.add_module(name, part)
+        self.end = tuple(end)
+        self.norm_mean = last.make_norm(width) if config.whitens_mean else nn.Identity()
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
         self.init_weights(config)
@@ -84,7 +111,8 @@ class ResNet(nn.Module):
         """Kaiming normal by fan-out for plain convolutions, as in torchvision; other layers initialised themselves.
 
         zero_gamma zeroes the last gain of a branch. In pre-activation order it zeroes the last convolution instead:
-        behind a zero gain ReLU passes no gradient, and the branch would stay silent for ever.
+        behind a zero gain ReLU passes no gradient, and the branch would stay silent for ever. So in white orders, where
+        the convolution is what the branch ends with.
         """
         for module in self.modules():
             # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
@@ -93,7 +121,7 @@ class ResNet(nn.Module):
         if config.zero_gamma:
             last = ("bn" if config.order == "post" else "conv") + ("2" if config.block == "basic" else "3")
             for module in self.modules():
-                if isinstance(module, Block):
+                if isinstance(module, Block | White | WhitePre):
                     zero(getattr(module, last))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
@@ -103,22 +131,28 @@ class ResNet(nn.Module):
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
         for name in self.strides:
             x = getattr(self, name)(x)
-        return self.act(self.norm(x))
+        return self.forward_end(x)
+
+    def forward_end(self, x: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> same
+        for name in self.end:
+            x = getattr(self, name)(x)
+        return x
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
-        return self.fc(features.mean((2, 3)))
+        return self.fc(self.norm_mean(features.mean((2, 3), keepdim=True)).flatten(1))
 
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The last map of every stride, finest first, beginning with the stem's.
 
-        The last one is forward_features(x). In pre-activation order the ones before it are sums that no norm has seen.
+        The last one is forward_features(x). In pre-activation and white orders the ones before it are outputs of blocks
+        that no norm has seen.
         """
         x = self.act1(self.bn1(self.conv1(x)))
         maps = {self.stem_stride: x}
         x = self.maxpool(x)
         for name, stride in self.strides.items():
             x = maps[stride] = getattr(self, name)(x)
-        maps[stride] = self.act(self.norm(x))
+        maps[stride] = self.forward_end(x)
         return list(maps.values())
 
 

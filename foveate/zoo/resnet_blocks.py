@@ -1,4 +1,7 @@
-"""The records of the ResNet family and its blocks: basic and bottleneck, in post- and pre-activation order."""
+"""The records of the ResNet family and its blocks: basic and bottleneck, in post- and pre-activation order.
+
+The blocks of the white orders stand in resnet_white.py.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -39,14 +42,17 @@ class ResNetConfig:
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
     family: Literal["resnet"] = "resnet"
     block: Literal["basic", "bottleneck"] = "basic"  # 3x3, 3x3; or 1x1, 3x3, 1x1
-    order: Literal["post", "pre"] = "post"  # conv-norm-act, or norm-act-conv
+    # conv-norm-act; norm-act-conv; norm-conv-act and act-norm-conv, which are "post" and "pre" with every norm right
+    # before a convolution: for norms that whiten (see ResNet)
+    order: Literal["post", "pre", "white", "white_pre"] = "post"
     stride_on: Literal["3x3", "1x1"] = "3x3"  # of a bottleneck; the paper and Caffe stride on the first 1x1
     # where shapes change: 1x1 convolution (option B); average pool, then 1x1 (D); zero channels (option A)
     shortcut: Literal["conv", "avg", "pad"] = "conv"
     # 7x7 stride 2; three 3x3, the first of stride 2; 3x3 stride 1
     stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
     stem_widths: tuple[Width, ...] = (64,)  # one number for each convolution of the stem
-    stem_norm: bool = True  # False: no norm and no activation after the (last) stem convolution
+    # False: no norm and no activation after the (last) stem convolution; white orders have no norm there anyway
+    stem_norm: bool = True
     # after the stem: 3x3 stride 2 with padding 1; Caffe's, without padding; none
     pool: Literal["max", "max_ceil", "none"] = "max"
     act_before_attn: bool = False  # an activation in front of the gate: only legacy_seresnet18 and 34 have it
@@ -70,6 +76,22 @@ class ResNetConfig:
         widths = [self.stem_widths[-1], *(s.width for s in self.stages)]
         if self.shortcut == "pad" and widths != sorted(widths):
             raise ConfigError(f'ResNetConfig.stages: widths {widths} shrink; shortcut "pad" only adds channels')
+        norm = (self.stages[-1].layers or self.layers).norm
+        if self.whitens_mean and norm.partition("(")[0] == "instance_norm":
+            raise ConfigError(
+                f'ResNetConfig.order = "white" with stem "{self.stem}" normalises the mean of the last map, a single '
+                f'position, of which {norm} leaves only its bias; take another norm, stem "cifar" or another order'
+            )
+
+    @property
+    def white(self) -> bool:
+        """Whether norms stand right before convolutions."""
+        return self.order in ("white", "white_pre")
+
+    @property
+    def whitens_mean(self) -> bool:
+        """Whether the norm at the end is that of the mean of the last map instead of the map."""
+        return self.order == "white" and self.stem != "cifar"
 
 
 class PadShortcut(nn.Module):
@@ -98,17 +120,21 @@ def input_norm(layers: Layers, channels: int) -> nn.Module:
 
 
 def make_shortcut(config: ResNetConfig, stage: Stage, layers: Layers, c_in: int, stride: int) -> nn.Module | None:
-    """None where the block keeps its shape. A pre-activation block normalised x already: its projection has no norm."""
+    """None where the block keeps its shape. A pre-activation block normalised x already: its projection has no norm.
+
+    The norm of a projection stands right behind it, in white order right before it.
+    """
     c_out = stage.width
     if stride == 1 and c_in == c_out:
         return None
     if config.shortcut == "pad":
         return PadShortcut(c_out - c_in, stride)
-    norm = [layers.make_norm(c_out)] if config.order == "post" else []
+    before = [layers.make_norm(c_in)] if config.order == "white" else []
+    behind = [layers.make_norm(c_out)] if config.order == "post" else []
     if config.shortcut == "conv":
-        return nn.Sequential(layers.make_conv(c_in, c_out, 1, stride=stride), *norm)
+        return nn.Sequential(*before, layers.make_conv(c_in, c_out, 1, stride=stride), *behind)
     pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
-    return nn.Sequential(pool, layers.make_conv(c_in, c_out, 1), *norm)
+    return nn.Sequential(pool, *before, layers.make_conv(c_in, c_out, 1), *behind)
 
 
 class Basic(nn.Module):

@@ -37,6 +37,8 @@ class VGGConfig:
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=12)]
     family: Literal["vgg"] = "vgg"
+    # conv-norm-act; norm-conv-act, for norms that whiten (see make_features)
+    order: Literal["post", "white"] = "post"
     last_pool: bool = True  # a maximum after the last stage too
     grid: Grid = 7  # the last map is averaged to grid x grid positions in front of the linear layers
     hidden: Annotated[tuple[Width, ...], Field(max_length=2)] = (4096, 4096)  # hidden linear layers
@@ -52,7 +54,10 @@ class VGGConfig:
 
 
 class VGG(nn.Module):
-    """Stages of conv-norm-act-gate with 2x2 maxima between, then linear layers on grid x grid positions."""
+    """Stages of conv-norm-act-gate with 2x2 maxima between, then linear layers on grid x grid positions.
+
+    x: (N, in_chans, H, W) -> logits (N, num_classes).
+    """
 
     def __init__(self, config: VGGConfig):
         super().__init__()
@@ -91,7 +96,8 @@ class VGG(nn.Module):
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The last map of every stride, finest first: 64, 128, 256, 512, 512, 512 channels at strides 1 to 32.
 
-        The last one is forward_features(x), behind the last maximum where there is one.
+        The last one is forward_features(x), behind the last maximum where there is one, and behind the last norm in
+        white order.
         """
         maps = []
         for part in self.features:
@@ -102,24 +108,40 @@ class VGG(nn.Module):
 
 
 def make_features(config: VGGConfig) -> nn.Sequential:
-    """The convolutional part under torchvision's numbers."""
+    """The convolutional part under torchvision's numbers.
+
+    White order is that of arXiv:2108.10629, which has no VGG in its public code: a norm right before each convolution
+    but the first, for the picture is not whitened, and one more at the end, for the linear layers.
+    """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     c_in, n = config.in_chans, 0  # n: torchvision's number of the next part
     for i, stage in enumerate(config.stages, start=1):
         layers = stage.layers or config.layers
         for width in stage.widths:
+            if config.order == "white" and parts:
+                n = add_norm(parts, n, layers, c_in)
             parts[f"{n}"] = layers.make_conv(c_in, width, 3)
-            norm = layers.make_norm(width)
-            if not isinstance(norm, nn.Identity):
-                n += 1
-                parts[f"{n}"] = norm
-            parts[f"{n + 1}"] = layers.make_act(width)
-            parts[f"se{n + 1}"] = layers.make_attn(width, width)
-            c_in, n = width, n + 2
+            n += 1
+            if config.order == "post":
+                n = add_norm(parts, n, layers, width)
+            parts[f"{n}"] = layers.make_act(width)
+            parts[f"se{n}"] = layers.make_attn(width, width)
+            c_in, n = width, n + 1
         if i < len(config.stages) or config.last_pool:
             parts[f"{n}"] = nn.MaxPool2d(2, 2)
             n += 1
+    if config.order == "white":
+        add_norm(parts, n, config.stages[-1].layers or config.layers, c_in)
     return nn.Sequential(parts)
+
+
+def add_norm(parts: dict[str, nn.Module], n: int, layers: Layers, channels: int) -> int:
+    """Adds the norm, if there is one, as number n; the number of the part that comes next."""
+    norm = layers.make_norm(channels)
+    if isinstance(norm, nn.Identity):
+        return n
+    parts[f"{n}"] = norm
+    return n + 1
 
 
 def make_classifier(config: VGGConfig, c_in: int) -> nn.Sequential:

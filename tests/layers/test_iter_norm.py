@@ -11,7 +11,7 @@ from torch import nn
 
 from foveate.cost.count import cost
 from foveate.errors import ConfigError
-from foveate.layers.iter_norm import IterNorm, fuse, inverse_root, moments
+from foveate.layers.iter_norm import IterNorm, fuse, fuse_behind, inverse_root, moments
 from foveate.layers.ws_conv import WSConv2d
 
 F64 = torch.float64
@@ -268,6 +268,8 @@ def test_a_fused_layer_costs_what_the_convolution_costs():
     norm, conv = used(IterNorm(16, 8)), nn.Conv2d(16, 32, 1)
     assert cost(fuse(norm, conv), resolution=7, in_chans=16).macs == cost(conv, resolution=7, in_chans=16).macs
     assert type(fuse(norm, conv)) is nn.Conv2d
+    norm, conv = used(IterNorm(64, 64)), nn.Conv2d(64, 64, 1)
+    assert fuse(norm, conv).weight.stride() == fuse_behind(conv, norm).weight.stride() == conv.weight.stride()
 
 
 def test_a_gain_of_zero_can_be_fused_unless_padding_would_have_to_undo_a_bias():
@@ -276,10 +278,11 @@ def test_a_gain_of_zero_can_be_fused_unless_padding_would_have_to_undo_a_bias():
         nn.Conv2d(8, 6, 3, padding=1).double(),
         torch.randn(2, 8, 5, 5).double(),
     )
-    with torch.no_grad():
-        norm.weight[2] = 0
-    with pytest.raises(ConfigError, match="gain of 0"):
-        fuse(norm, conv)
+    for gain in (1e-3, 0):
+        with torch.no_grad():
+            norm.weight[2] = gain
+        with pytest.raises(ConfigError, match="gain of 0"):
+            fuse(norm, conv)
     unpadded = nn.Conv2d(8, 6, 3).double()
     assert torch.allclose(fuse(norm, unpadded)(x), unpadded(norm(x)), atol=1e-11)
     with torch.no_grad():
@@ -325,3 +328,19 @@ def test_it_exports_and_compiles_with_equal_outputs():
 def test_options_that_can_not_be_are_refused(options):
     with pytest.raises(ConfigError, match=rf"iter_norm\(.*{next(iter(options))}"):
         IterNorm(8, **options)
+
+
+@pytest.mark.parametrize("options", CONVS, ids=str)
+@pytest.mark.parametrize("affine", [True, False])
+def test_fusion_into_the_convolution_before_is_exact_and_free(options, affine):
+    norm, conv = used(IterNorm(8, 4, affine=affine).double()), nn.Conv2d(6, 8, **options).double()
+    x = 2 * torch.randn(2, 6, 7, 8, dtype=F64) + 1
+    fused = fuse_behind(conv, norm)
+    assert torch.allclose(fused(x), norm(conv(x)), atol=1e-11)
+    assert type(fused) is nn.Conv2d and fused.weight.shape == conv.weight.shape
+
+
+@pytest.mark.parametrize("conv", [nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1), WSConv2d(8, 8, 1)])
+def test_convolutions_that_can_not_take_in_the_norm_behind_them_are_refused(conv):
+    with pytest.raises(ConfigError, match="whole groups"):
+        fuse_behind(conv, IterNorm(8, 4))

@@ -1,4 +1,4 @@
-"""The classic normalisations: golden values, identities between them, small batches, several processes."""
+"""The classic normalisations: golden values, identities between them, small batches."""
 
 import io
 import math
@@ -7,13 +7,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.invariant_norm import InvariantNorm
-from foveate.layers.iter_norm import IterNorm
-from foveate.layers.norm import SyncBatchNorm, batch_norm, group_norm, instance_norm, layer_norm
+from foveate.layers.norm import batch_norm, group_norm, instance_norm, layer_norm
 
 MAKERS = {
     "batch": batch_norm,
@@ -156,48 +153,6 @@ def test_they_export_and_compile_with_equal_outputs():
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": x[:2].numpy()})
     assert np.abs(y - expected[:2].numpy()).max() < 1e-4
-
-
-SYNCED = {
-    "batch_norm": lambda: SyncBatchNorm(4),
-    "iter_norm": lambda: IterNorm(4, group_size=2, sync=True),
-    "invariant_norm": lambda: InvariantNorm(4, sync=True),
-}
-
-
-def halves():
-    """A batch, its weights in the loss, and the uneven split of it among two processes."""
-    return wave(5, 4, 4, 3), wave(60, 4).flip(0).reshape(5, 4, 4, 3), (slice(0, 2), slice(2, 5))
-
-
-def one_of_two(rank, folder):
-    """What each process does: its part of the batch through every norm; outputs, gradients, statistics to a file."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    x, weights, parts = halves()
-    found = {}
-    for name, make in SYNCED.items():
-        norm, part = make().double(), x[parts[rank]].clone().requires_grad_()
-        y = norm(part)
-        (y * weights[parts[rank]]).sum().backward()
-        found |= {f"{name}.y": y.detach(), f"{name}.grad": part.grad}
-        found |= {f"{name}.{key}": t for key, t in norm.state_dict().items()}
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def test_two_processes_together_do_what_one_does_alone(tmp_path):
-    torch.multiprocessing.spawn(one_of_two, (str(tmp_path),), nprocs=2)
-    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    x, weights, _ = halves()
-    for name, make in SYNCED.items():
-        norm, whole = make().double(), x.clone().requires_grad_()
-        y = norm(whole)
-        (y * weights).sum().backward()
-        assert torch.allclose(torch.cat([f[f"{name}.y"] for f in found]), y, atol=1e-12), name
-        assert torch.allclose(torch.cat([f[f"{name}.grad"] for f in found]), whole.grad, atol=1e-11), name
-        for key, t in norm.state_dict().items():
-            assert all(torch.allclose(f[f"{name}.{key}"], t, atol=1e-12) for f in found), (name, key)
 
 
 @pytest.mark.parametrize(

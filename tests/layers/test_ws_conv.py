@@ -144,3 +144,19 @@ def test_the_gain_multiplies_what_the_gate_lets_through():
 def test_a_gain_that_is_not_positive_is_refused(gain):
     with pytest.raises(ConfigError, match="gain > 0"):
         SqueezeExcite(8, 8, gain=gain)
+
+
+@pytest.mark.parametrize("add_eps", [False, True])
+def test_first_and_second_gradients_are_right_above_and_under_the_floor(add_eps):
+    weight = wave(4, 3, 3, 3, scale=0.2).requires_grad_()
+    with torch.no_grad():
+        weight[0] *= 1e-4  # under the floor: divided by a constant
+    layer = ws_conv(3, 4, 3, add_eps=add_eps).double()
+
+    def kernel(weight, gain):
+        return torch.func.functional_call(layer, {"weight": weight, "gain": gain}, (), {})
+
+    layer.forward = layer.kernel
+    gain = torch.linspace(0.5, 1.5, 4, dtype=torch.float64).reshape(4, 1, 1, 1).requires_grad_()
+    assert torch.autograd.gradcheck(kernel, (weight, gain))
+    assert torch.autograd.gradgradcheck(kernel, (weight, gain))

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from foveate.config import replace
 from foveate.data.index import Split
 from foveate.data.load import training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError
+from foveate.layers.drop import DropBlock
 from foveate.run import fresh
 from foveate.train.loop import mixup, train
 from foveate.train.optim import learning_rate
@@ -100,3 +102,10 @@ def test_zero_gamma_keeps_the_shortcut_path_at_the_start():
     x = torch.rand(2, 16, 8, 8)
     with torch.no_grad():
         assert torch.allclose(block(x), x)
+
+
+def test_drop_rates_that_grow_know_how_much_of_the_training_is_over():
+    state, drop = fresh(CONFIG, PLAIN, "cpu"), DropBlock()
+    state.model.bn1 = nn.Sequential(state.model.bn1, drop)
+    seen = [float(drop.progress) for _ in train(state, pictures(), P, PLAIN, 3)]
+    assert seen == pytest.approx([i / 6 for i in range(6)])

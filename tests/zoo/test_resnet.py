@@ -358,7 +358,7 @@ def test_a_pruned_config_with_its_own_layers_survives_json():
         ({"stages": (Stage(8, (1,) * 1024), Stage(8, (1,)))}, "1,025 blocks"),
         ({"stages": (Stage(2, (4,)),), "shortcut": "pad"}, "shrink"),
         ({"order": "pre", "act_before_attn": True}, "act_before_attn"),
-        ({"order": "white"}, "order"),
+        ({"order": "whit"}, "order"),
         ({"dropout": 1.5}, "dropout"),
     ],
 )

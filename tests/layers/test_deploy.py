@@ -1,0 +1,130 @@
+"""Every layer once in a host that it changes: exported to ONNX, and compiled as one graph, with equal outputs."""
+
+import copy
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from foveate.config import replace
+from foveate.data.preprocess import Preprocess, normalise
+from foveate.deploy.export import export_onnx
+from foveate.deploy.runtime import open_session
+from foveate.errors import ConfigError
+from foveate.layers import Layers
+from foveate.layers.drop import DropPath
+from foveate.zoo import build
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tiny import TABLES, host
+
+HOSTS = ("efficientnet", "shufflenet", "resnet", "vgg")
+PLAIN = Layers("none", "none", "none", "conv2d")
+SIDE = 32
+
+
+def rows():
+    """Layers so that every line of every table occurs: as many rows as the longest table has lines."""
+    names = [list(table) for table in TABLES]
+    return [Layers(*(column[i % len(column)] for column in names)) for i in range(max(map(len, names)))]
+
+
+def shape_of(family, layers):
+    with torch.device("meta"):
+        return repr(build(host(family, layers)))
+
+
+def changes(family, layers):
+    """Whether each layer of the row is to be found in this host; one that is not may be refused."""
+    less = [replace(layers, **{slot: getattr(PLAIN, slot)}) for slot in Layers.__dataclass_fields__]
+    try:
+        return all(other == layers or shape_of(family, other) != shape_of(family, layers) for other in less)
+    except ConfigError:
+        return False
+
+
+def home(number, layers):
+    """A host for a row, by turns, in which all its layers are found."""
+    families = HOSTS[number % len(HOSTS) :] + HOSTS[: number % len(HOSTS)]
+    return next(family for family in families if changes(family, layers))
+
+
+ROWS = [(home(i, layers), layers) for i, layers in enumerate(rows())]
+IDS = ["-".join((family, s.norm, s.act, s.attn, s.conv)) for family, s in ROWS]
+
+
+def trained(family, layers):
+    """A network whose running statistics and gains are not those of the start.
+
+    Nothing is dropped at random: machine code would draw other numbers.
+    """
+    torch.manual_seed(0)
+    model = build(host(family, layers)).train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, DropPath):
+            module.rate = 0.0
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+        for _ in range(2):
+            model(torch.randn(8, 3, SIDE, SIDE))
+    return model
+
+
+def near(a, b):
+    return (a - b).abs().max() <= 1e-4 * b.abs().max().clamp(min=1.0)
+
+
+def agrees(model, backend, training):
+    """Compiled as one graph the model gives its outputs; in training its gradients and statistics too."""
+    x = torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    plain, twin = copy.deepcopy(model).train(training), copy.deepcopy(model).train(training)
+    torch._dynamo.reset()
+    expected, found = plain(x), torch.compile(twin, fullgraph=True, backend=backend)(x)
+    assert near(found, expected)
+    if training:
+        expected.square().sum().backward()
+        found.square().sum().backward()
+        for (name, p), q in zip(plain.named_parameters(), twin.parameters(), strict=True):
+            assert near(q.grad, p.grad), name
+        for (name, p), q in zip(plain.named_buffers(), twin.buffers(), strict=True):
+            assert near(q, p), name
+
+
+def test_every_layer_stands_in_a_row():
+    for slot, table in zip(Layers.__dataclass_fields__, TABLES, strict=True):
+        assert {getattr(layers, slot) for _, layers in ROWS} == set(table)
+
+
+@pytest.mark.parametrize(("family", "layers"), ROWS, ids=IDS)
+def test_it_exports_to_onnx_with_equal_logits(family, layers):
+    model = trained(family, layers).eval()
+    p = Preprocess(resolution=SIDE, resize=SIDE, fit="squash")
+    pictures = torch.randint(0, 256, (3, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(normalise(pictures.permute(0, 3, 1, 2), p)).numpy()
+    session = open_session(export_onnx(model, p, ("a", "b", "c")), 1)
+    assert np.abs(session.run(pictures.numpy()) - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("family", "layers"), ROWS, ids=IDS)
+def test_it_compiles_as_one_graph(family, layers):
+    for training in (True, False):
+        agrees(trained(family, layers), "eager", training)
+
+
+# Seconds each: a training step of the first row, evaluation of two rows of the shortest host.
+MACHINE_CODE = [(0, True), *((i, False) for i, (family, _) in enumerate(ROWS) if family == "vgg")][:3]
+
+
+@pytest.mark.parametrize(("row", "training"), MACHINE_CODE, ids=[IDS[row] for row, _ in MACHINE_CODE])
+def test_it_compiles_to_machine_code(row, training):
+    if not any(shutil.which(name) for name in ("g++", "clang++")):
+        pytest.fail("torch.compile needs a C++ compiler, and there is none: install g++ or clang++")
+    agrees(trained(*ROWS[row]), "inductor", training)

@@ -1,0 +1,176 @@
+"""Every layer in bfloat16 and in channels-last: how far it is from float32, and what stays float32 whatever happens."""
+
+import ast
+import copy
+import functools
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from foveate.config import replace
+from foveate.layers import Layers, invariant_norm, iter_norm
+from foveate.layers.iter_norm import inverse_root
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from tiny import TABLES
+
+CHANNELS = 64
+NORM, ACT, ATTN, CONV = (
+    [(slot, name) for name in table] for slot, table in zip(Layers().__dict__, TABLES, strict=True)
+)
+PLACES = [(*layer, {}) for layer in NORM + ACT + ATTN]
+PLACES += [
+    (*layer, place)
+    for layer in CONV
+    for place in ({"kernel": 3}, {"kernel": 3, "stride": 2}, {"kernel": 1}, {"kernel": 5, "groups": CHANNELS})
+]
+# Relative to the largest output; to the length of the gradients. bfloat16 itself has steps of 0.0078, half of it is the
+# error of one rounding, and a layer rounds a few times.
+OUTPUT, INPUT_GRADIENT, PARAMETER_GRADIENT = 0.01, 0.01, 0.02
+LOOSER = {  # name: those three where they are not enough, and why
+    "gn_plus": (0.01, 0.02, 0.4, "mix learns from the difference of two norms that are nearly equal, each rounded"),
+    "cbam": (0.01, 0.1, 0.02, "of two values that round to the same number either may be taken for the maximum"),
+    "conv_norm": (0.1, 0.05, 0.3, "a depthwise filter hardly passes some frequencies: their rounding is amplified"),
+    "sk": (
+        0.02,
+        0.06,
+        0.15,
+        "the gate has a batch norm over one value a picture, which divides by how little they differ",
+    ),
+    "residual_mask": (
+        0.01,
+        0.02,
+        0.1,
+        "a small network: two units in a row, two convolutions behind them",
+    ),
+}
+STATISTICS = 2e-3  # of a batch whose values were rounded on their way; in bfloat16 they would be off by more
+LAYOUT = 1e-5  # channels-last in float32: another order of the sums
+LAYOUT_LOOSER = {"gn_plus": 1e-3, "residual_mask": 1e-4}  # the gradients of parameters, as above
+
+
+@functools.cache
+def make(slot, name, place):
+    """The layer after some batches, with gains and biases that are not 1 and 0; place: the text of a dict."""
+    torch.manual_seed(0)
+    layers = replace(Layers(), **{slot: name})
+    if slot == "conv":
+        layer = layers.make_conv(CHANNELS, CHANNELS, **ast.literal_eval(place))
+    elif slot == "attn":
+        layer = layers.make_attn(CHANNELS, CHANNELS)
+    else:
+        layer = (layers.make_norm if slot == "norm" else layers.make_act)(CHANNELS)
+    for p in layer.parameters():
+        if p.ndim < 2:
+            nn.init.uniform_(p, 0.5, 1.5)
+    for seed in range(4):
+        layer(pictures(10 + seed).clone())  # some activations write into their input
+    return layer
+
+
+@functools.cache
+def pictures(seed):
+    """Maps of 4,096 positions in all, each of a mean of its own, exact in bfloat16."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(16, CHANNELS, 16, 16, generator=generator) + torch.randn(16, CHANNELS, 1, 1, generator=generator)
+    return (x + 0.3).bfloat16().float()
+
+
+def learn(layer, x, *, cast=False, training=True):
+    """Outputs, gradient of the input, gradients of the parameters, of a copy; and the copy."""
+    layer, x = copy.deepcopy(layer).train(training), x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=cast):
+        y = layer(x.bfloat16() if cast else x.clone())
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
+    (y.float() * (y.float() / 2 + weights)).sum().backward()
+    return y, x.grad, {name: p.grad for name, p in layer.named_parameters()}, layer
+
+
+def farthest(a, b):
+    return ((a.float() - b).abs().max() / b.abs().max().clamp(min=1e-6)).item()
+
+
+def length(a, b):
+    return ((a - b).norm() / b.norm().clamp(min=1e-6)).item()
+
+
+def worst(found, expected):
+    """The largest relative error of a parameter's gradient; one far smaller than all together is near them by that."""
+    floor = 1e-3 * torch.stack([g.norm() for g in expected.values()]).norm() if expected else 1.0
+    return max(
+        [((found[key] - g).norm() / g.norm().clamp(min=floor)).item() for key, g in expected.items()], default=0.0
+    )
+
+
+def tolerances(name):
+    return LOOSER.get(name, (OUTPUT, INPUT_GRADIENT, PARAMETER_GRADIENT))[:3]
+
+
+@pytest.mark.parametrize(("slot", "name", "place"), PLACES, ids=str)
+@pytest.mark.parametrize("training", [True, False])
+def test_bfloat16_is_near_float32(slot, name, place, training):
+    output, input_gradient, parameter_gradient = tolerances(name)
+    layer, x = make(slot, name, str(place)), pictures(3)
+    y, grad, grads, after = learn(layer, x, training=training)
+    cast_y, cast_grad, cast_grads, cast_after = learn(layer, x, training=training, cast=True)
+    assert farthest(cast_y, y) <= output
+    assert length(cast_grad, grad) <= input_gradient
+    assert worst(cast_grads, grads) <= parameter_gradient
+    assert all(g.dtype == torch.float32 for g in cast_grads.values())
+    for key, t in cast_after.state_dict().items():
+        assert t.dtype == (torch.float32 if t.is_floating_point() else torch.int64), key
+        assert farthest(t, after.state_dict()[key]) <= STATISTICS, key
+
+
+@pytest.mark.parametrize(("slot", "name", "place"), PLACES, ids=str)
+@pytest.mark.parametrize("training", [True, False])
+def test_channels_last_changes_nothing_but_the_order_of_sums(slot, name, place, training):
+    layer, x = make(slot, name, str(place)), pictures(3)
+    y, grad, grads, after = learn(layer, x, training=training)
+    last_y, last_grad, last_grads, last_after = learn(layer, x.to(memory_format=torch.channels_last), training=training)
+    assert farthest(last_y, y) <= LAYOUT
+    assert length(last_grad, grad) <= 2 * LAYOUT
+    assert worst(last_grads, grads) <= LAYOUT_LOOSER.get(name, LAYOUT)
+    assert all(farthest(t, after.state_dict()[key]) <= LAYOUT for key, t in last_after.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "bn_small_init", "iter_norm", "iter_norm(steps=12)"])
+def test_statistics_of_what_bfloat16_holds_are_those_of_float32(name):
+    layer, x = make("norm", name, "{}"), pictures(3)
+    plain, cast = learn(layer, x)[-1].state_dict(), learn(layer, x, cast=True)[-1].state_dict()
+    assert all(farthest(cast[key], t) <= 1e-6 for key, t in plain.items())
+
+
+@pytest.mark.parametrize(
+    ("slot", "name", "home"),
+    [
+        ("norm", "iter_norm", iter_norm),
+        ("norm", "invariant_norm", invariant_norm),
+        ("conv", "invariant_conv", invariant_norm),
+    ],
+)
+def test_newton_steps_are_float32_inside_autocast(slot, name, home, monkeypatch):
+    seen = []
+
+    def watched(matrix, size, steps):
+        root = inverse_root(matrix, size, steps)
+        seen.append({matrix.dtype, size.dtype, root.dtype, (matrix @ matrix).dtype})  # the product as autocast has it
+        return root
+
+    layer = make(slot, name, str({"kernel": 3} if slot == "conv" else {}))
+    monkeypatch.setattr(home, "inverse_root", watched)
+    learn(layer, pictures(3), cast=True)
+    assert seen == [{torch.float32}]
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm", "batch_norm"])
+def test_gradients_of_gains_are_summed_in_float32(name):
+    """Over 50,000 positions: summed in bfloat16 they stop growing at a tenth of what they are."""
+    torch.manual_seed(0)
+    norm, x = replace(Layers(), norm=name).make_norm(32), torch.randn(16, 32, 56, 56).bfloat16().float()
+    _, _, grads, _ = learn(norm, x)
+    _, _, cast, _ = learn(norm, x, cast=True)
+    assert length(cast["weight"], grads["weight"]) < 1e-3
