@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import RAGGED, SMALL, TABLES, TINY, host, refusal, side, small_config, train_once
+from tiny import RAGGED, SMALL, TABLES, host, refusal, side, small_config, train_once
 
 from foveate.config import from_json, get_path, replace, set_path, to_dict, to_json
 from foveate.data.preprocess import Preprocess, normalise
@@ -164,9 +164,9 @@ def test_classes_and_channels_are_the_callers_choice(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_exports_to_onnx_with_equal_logits(family):
-    size = 64
+    size = side(family, 64)
     torch.manual_seed(0)
-    model = build(replace(TINY.get(family) or small_config(family), num_classes=3)).eval()
+    model = build(replace(small_config(family), num_classes=3)).eval()
     for module in model.modules():  # statistics that are not 0 and 1
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
