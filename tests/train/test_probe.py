@@ -2,8 +2,9 @@
 
 import torch
 
+from foveate.config import replace
 from foveate.train import probe as module
-from foveate.train.probe import Timing, probe, settle
+from foveate.train.probe import Timing, candidates, probe, settle
 from foveate.train.recipe import Recipe
 from foveate.zoo import variant
 
@@ -34,3 +35,11 @@ def test_another_form_must_win_clearly(monkeypatch):
 def test_a_recipe_that_names_its_form_is_not_probed():
     recipe = Recipe(precision="bf16", layout="nhwc", threads=1)
     assert settle(variant("resnet20_cifar"), recipe, 16, CPU) == (recipe, [])
+
+
+def test_channels_last_is_not_tried_where_it_can_end_the_process():
+    config = variant("resnet20_cifar_conv")
+    first, *others = config.stages
+    narrow = replace(config, stem_widths=(8,), stages=(replace(first, width=8), *others))
+    for net, layouts in ((config, {"nchw", "nhwc"}), (narrow, {"nchw"})):
+        assert {layout for _, layout, _ in candidates(CPU, Recipe(precision="fp32"), net)} == layouts
