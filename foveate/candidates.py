@@ -120,7 +120,7 @@ def takes(name: str, size: int) -> bool:
 def make(dataset: Dataset, name: str, size: int, weights: str | None) -> Candidate:
     """A named variant at a resolution for these classes."""
     config = replace(variant(name), num_classes=len(dataset.classes), resolution=size)
-    return Candidate(name, config, at_resolution(default_preprocess(config, dataset, weights), size), weights)
+    return Candidate(name, config, at_resolution(default_preprocess(name, config, dataset, weights), size), weights)
 
 
 def from_folder(dataset: Dataset, weights: str) -> Candidate:

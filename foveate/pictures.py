@@ -10,16 +10,26 @@ from foveate.data.preprocess import Preprocess
 from foveate.errors import DataError
 
 
-def default_preprocess(config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
-    """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs."""
+def default_preprocess(name: str, config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
+    """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs.
+
+    name: the variant that config is of. A file of weights is taken for the public ones of that name (Published).
+    """
+    from foveate.zoo.catalogue import published
     from foveate.zoo.weights import weights_info
 
     if weights is not None and (info := weights_info(config, weights)):
         return Preprocess(**info)
-    size = config.resolution
-    if is_small(dataset):
-        return Preprocess(resolution=size, resize=size, fit="squash")
-    return Preprocess(resolution=size, resize=round(size * 8 / 7))
+    size, small = config.resolution, is_small(dataset)
+    fit = Preprocess(resolution=size, resize=size, fit="squash")
+    if not small:
+        fit = Preprocess(resolution=size, resize=round(size * 8 / 7))
+    if weights is None or (known := published(name)) is None:
+        return fit
+    theirs = replace(fit, kernel=known.interpolation, mean=known.mean, std=known.std)
+    if small:
+        return theirs
+    return at_resolution(replace(theirs, resolution=known.resolution, resize=known.resize), size)
 
 
 def at_resolution(p: Preprocess, size: int) -> Preprocess:

@@ -121,7 +121,7 @@ def train(
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     config = replace(config, num_classes=len(dataset.classes))
     chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
-    preprocess = default_preprocess(config, dataset, weights)
+    preprocess = default_preprocess(model, config, dataset, weights)
     for text in rooms["preprocess"]:
         preprocess = with_change(preprocess, text)
     plan = Plan(
