@@ -12,7 +12,9 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,8 +71,8 @@ def train(
         training.load(), val.load()
     job = Job("test", training, val, p, recipe, ("a", "b", "c"), {"data": "made"}, workers)
 
-    def listener(kind: str, fields: object) -> None:
-        if kind == "step" and pause_s:
+    def listener(kind: str, fields: Mapping[str, Any]) -> None:
+        if kind == "step" and fields["step"] > 2:  # two steps are saved by then: the signal comes within this pause
             time.sleep(pause_s)
 
     with stop_on_signals() as stop:
@@ -120,7 +122,7 @@ def stopped(folder: Path, number: int, twice: bool) -> dict[str, object]:
     pid = os.fork()
     if pid == 0:
         try:
-            train(folder, resume=False, recipe=RECIPE, pause_s=0.6 if twice else 0.05)
+            train(folder, resume=False, recipe=RECIPE, pause_s=20.0 if twice else 0.05)
         except FoveateError as error:
             os._exit(error.exit_code)
         os._exit(0)

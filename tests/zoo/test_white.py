@@ -258,7 +258,7 @@ def test_the_head_of_the_features_is_the_net(name):
         Layers("gn_plus", "hard_swish", "se", "ghost"),
         Layers("invariant_norm", "gelu", "coord", "sk"),
         Layers("none", "relu", "cbam", "ws_conv"),
-        Layers("batch_norm", "elu", "none", "mix_conv"),
+        Layers("batch_norm", "elu", "none", "low_rank"),
     ],
     ids=lambda s: s.norm,
 )
