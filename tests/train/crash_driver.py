@@ -73,6 +73,7 @@ def train(
 
     def listener(kind: str, fields: Mapping[str, Any]) -> None:
         if kind == "step" and fields["step"] > 2:  # two steps are saved by then: the signal comes within this pause
+            folder.with_suffix(".paused").touch()
             time.sleep(pause_s)
 
     with stop_on_signals() as stop:
@@ -126,7 +127,7 @@ def stopped(folder: Path, number: int, twice: bool) -> dict[str, object]:
         except FoveateError as error:
             os._exit(error.exit_code)
         os._exit(0)
-    while not list((folder / "state").glob("step-0000000[2-9]")):
+    while not folder.with_suffix(".paused").exists():  # before it, the end of step 2 would obey the first signal
         time.sleep(0.02)
     begun = time.monotonic()
     os.kill(pid, number)
