@@ -172,7 +172,8 @@ def lean_jpeg(data: bytes, limits: Limits) -> LeanJpeg:
         elif marker == 0xDA:
             scanned = data[start + 4 : start + 5]
     coded = np.frombuffer(data, np.uint8)[end:]
-    markers = coded[1:][(coded[:-1] == 0xFF) & (coded[1:] != 0)]  # FF 00 is a coded byte FF
+    followers = coded[1:][np.flatnonzero(coded[:-1] == 0xFF)]
+    markers = followers[followers != 0]  # FF 00 is a coded byte FF
     if np.count_nonzero(markers == 0xDA) >= limits.max_scans:  # besides the first scan, which is before `end`
         raise Refused("too_large", f"a JPEG of more than {limits.max_scans} scans; save it anew")
     between = markers[:-1]  # the last one is the end, where the file is tidy

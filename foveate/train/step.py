@@ -16,7 +16,7 @@ from foveate.config import make, replace
 from foveate.data.augment import COLUMNS, augment, mirrored_in
 from foveate.data.load import Batch
 from foveate.data.policies import make_policy
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import Preprocess, normalise_own
 from foveate.data.random import uniforms
 from foveate.data.repeat import virtual_samples
 from foveate.train import ranks
@@ -99,8 +99,7 @@ def _loss(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> t
     recipe = task.recipe
     loss_of, goal = recipe.loss, smooth(targets, recipe.loss.smoothing, recipe.loss.spread)
     taught = state.teacher(x) if state.teacher is not None else None
-    mean, std = (x.new_tensor(v).view(3, 1, 1) for v in (task.preprocess.mean, task.preprocess.std))
-    x = x.sub_(mean).div_(std)  # normalise_unit in place: the pictures of a step are its own
+    x = normalise_own(x, task.preprocess)  # the pictures of a step are its own
     if recipe.layout == "nhwc":
         x = x.contiguous(memory_format=torch.channels_last)
     with autocast(x.device, recipe.precision):

@@ -27,7 +27,7 @@ from foveate.data.augment import COLUMNS, augment
 from foveate.data.fast import torchvision_decoder
 from foveate.data.index import Split
 from foveate.data.load import Crop, Pictures, cut_pictures, training_pictures
-from foveate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, normalise_unit
+from foveate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, normalise_own
 from foveate.data.random import uniforms
 from foveate.train.recipe import Augment
 
@@ -65,13 +65,13 @@ def theirs(transform: Callable[[Image.Image], torch.Tensor], files: Sequence[str
 
 
 def ours(pictures: Pictures, changes: Augment) -> Way:
-    """Pictures, augment and normalise_unit, as the training loop calls them."""
+    """Pictures, augment and normalise_own, as the training loop calls them."""
     preprocess = Preprocess(resolution=SIZE)
 
     def batch(places: np.ndarray, repeat: int) -> torch.Tensor:
         item = pictures.gather(places, key=(0, repeat))
         u = uniforms(0, repeat, item.samples, COLUMNS)
-        return normalise_unit(augment(item.pictures, item.aspect, u, SIZE, changes), preprocess)
+        return normalise_own(augment(item.pictures, item.aspect, u, SIZE, changes), preprocess)
 
     return batch
 
