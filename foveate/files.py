@@ -157,12 +157,11 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             break
         except FileExistsError:
-            owner = _owner(path)
-            if owner is None or _alive(owner):
-                who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+            seen, owner = _identity(path), _owner(path)
+            if _alive(owner):
+                who = f"process {owner['pid']} on {owner['host']}"
                 raise FoveateError(f"{folder} is in use by {who}; wait, stop it, or choose another --name") from None
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            _remove_stale(path, seen)
         except OSError as error:
             raise write_failure(path, 0, error) from None
     else:
@@ -176,10 +175,37 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
             path.unlink()
 
 
-def _owner(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock; a lock that is still being written gets a second; an unreadable one after that counts as
-    held by nobody known.
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells this file from a later one of the same name."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_mtime_ns
+
+
+def _remove_stale(path: Path, seen: tuple[int, int] | None) -> None:
+    """Remove a lock that was judged stale, unless another process has done so and taken its own since.
+
+    Those who take over do it one after the other, by the kernel's lock on the folder where there is one.
     """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        path.unlink(missing_ok=True)
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network drive without locks
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        if seen is not None and _identity(path) == seen:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(folder)
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    """Who holds the lock; one that is still being written gets a second; unreadable after that, it is nobody's."""
     for _ in range(10):
         try:
             data = json.loads(path.read_bytes())

@@ -207,6 +207,24 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
         assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getpid()
 
 
+def test_a_lock_taken_over_by_another_process_meanwhile_is_respected(tmp_path, monkeypatch):
+    stale = {"pid": 2**22 + 1, "host": socket.gethostname(), "started": None}
+    (tmp_path / ".lock").write_text(json.dumps(stale))
+    judge = files._alive
+
+    def slow(owner):
+        if owner["pid"] == stale["pid"]:  # between the judgement and what follows from it, another one takes over
+            (tmp_path / ".lock").unlink()
+            (tmp_path / ".lock").write_text(json.dumps(stale | {"pid": os.getppid(), "started": None}))
+            return False
+        return judge(owner)
+
+    monkeypatch.setattr(files, "_alive", slow)
+    with pytest.raises(FoveateError, match=f"in use by process {os.getppid()}"), files.folder_lock(tmp_path):
+        pass
+    assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getppid()
+
+
 def test_a_reused_process_number_is_not_taken_for_the_old_process(tmp_path):
     if files.process_start(os.getpid()) is None:
         return  # only Linux tells when a process started; elsewhere the number alone decides
