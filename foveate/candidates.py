@@ -1,6 +1,7 @@
-"""Which networks fit enters into the race, and what each of them costs on this device, measured."""
+"""Which networks fit looks at, and what each of them costs on this device, measured."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,27 +11,20 @@ from foveate.config import replace
 from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess
 from foveate.errors import BudgetError, ConfigError
-from foveate.pictures import at_resolution, default_preprocess, is_small, sample_shapes
+from foveate.field import Promise, cost_of, promises, rough_macs, small_size, spread, takes
+from foveate.pictures import at_resolution, default_preprocess, is_small
 from foveate.plan import Budget
 from foveate.train.engine import Listener
 from foveate.zoo import build, list_models, variant
-from foveate.zoo.catalogue import entry
 
 if TYPE_CHECKING:
     from foveate.cost.latency import Latency
 
 T = TypeVar("T")
 
-SMALL = ("resnet20_cifar", "resnet32_cifar", "resnet44_cifar", "resnet56_cifar", "preresnet20_cifar", "wrn16_4_cifar")
-PHOTOS = (  # (name, resolution): from phones to desktops, trained from scratch
-    ("efficientnet_lite0", 128),
-    ("resnet18", 96),
-    ("resnet18d", 128),
-    ("efficientnet_lite0", 192),
-    ("efficientnet_b0", 160),
-    ("resnet34d", 128),
-    ("resnet18d", 192),
-    ("resnet50d", 128),
+QUICK = (  # (thumbnails, photographs): what is known to learn quickly from scratch is always looked at
+    (("resnet20_cifar", 0), ("resnet32_cifar", 0), ("resnet56_cifar", 0), ("wrn16_4_cifar", 0)),
+    (("efficientnet_lite0", 128), ("resnet18", 96), ("resnet18d", 128), ("resnet34d", 128), ("resnet50d", 128)),
 )
 PUBLISHED = {  # weights source -> (name, resolution)
     "lite": (
@@ -42,6 +36,8 @@ PUBLISHED = {  # weights source -> (name, resolution)
     )
 }
 MOST = 12  # candidates that are measured
+SPAN = 64.0  # how much cheaper than the dearest one the cheapest one that is looked at may be
+HEADROOM = 0.9  # of a latency budget: the median of the same file differs by several per cent from hour to hour
 
 
 @dataclass(frozen=True)
@@ -56,22 +52,33 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Measured:
-    """A candidate and what one picture costs: latency of the exported file, its size, multiply-adds, parameters."""
+    """A candidate and what one picture costs: latency of the exported file, its size, multiply-adds, parameters.
+
+    memory_bytes: the highest number of bytes in tensors, weights included, while one picture is predicted; None: not
+    asked for.
+    """
 
     candidate: Candidate
     latency: "Latency"
     size_bytes: int
     macs: int
     params: int
+    memory_bytes: int | None = None
 
-    def within(self, budget: Budget) -> bool:
-        """Whether every limit of the budget holds."""
+    def shares(self, budget: Budget) -> list[float]:
+        """What the candidate takes of every limit that there is; more than 1 is too much."""
+        most_ms = budget.max_latency_ms and HEADROOM * budget.max_latency_ms
         pairs = (
-            (self.latency.median_ms, budget.max_latency_ms),
+            (self.latency.median_ms, most_ms),
             (self.size_bytes, budget.max_size_bytes),
             (self.macs, budget.max_macs),
+            (self.memory_bytes, budget.max_memory_bytes),
         )
-        return all(limit is None or value <= limit for value, limit in pairs)
+        return [value / limit for value, limit in pairs if limit is not None and value is not None]
+
+    def within(self, budget: Budget) -> bool:
+        """Whether every limit of the budget holds, that of the latency with headroom."""
+        return all(share <= 1 for share in self.shares(budget))
 
     def row(self, fits: bool) -> dict[str, Any]:
         """The candidate as a row of the report."""
@@ -85,12 +92,55 @@ class Measured:
             "size_bytes": self.size_bytes,
             "macs": self.macs,
             "params": self.params,
+            **({} if self.memory_bytes is None else {"memory_bytes": self.memory_bytes}),
             "fits": fits,
         }
 
 
-def candidates(dataset: Dataset, weights: str | None, pattern: str | None) -> list[Candidate]:
-    """The field: by pattern, or by what the weights are for, or by the size of the pictures."""
+def look(
+    dataset: Dataset,
+    weights: str | None,
+    pattern: str | None,
+    budget: Budget,
+    threads: int,
+    most_ms: float,
+    listener: Listener,
+) -> list[Measured]:
+    """Every network that fit looks at, measured, cheapest first: those asked for, or the whole zoo in two looks.
+
+    The first look is at what learns quickly, and tells how fast this device is. The second one spreads over all costs
+    that the budget then seems to allow (field.py). most_ms: a latency that leaves no time for training.
+    """
+    if pattern is not None or weights is not None:
+        return measure_all(asked(dataset, weights, pattern), budget, threads, listener)
+    every = promises(dataset)
+    size = small_size(dataset) if is_small(dataset) else 0
+    first = [(name, size or side) for name, side in QUICK[0 if size else 1]]
+    limits = (budget.max_macs, budget.max_size_bytes)
+    possible = [p for p in every if not exceeds(p, *limits)] or every[:1]
+    quick = [p for p in possible if (p.model, p.resolution) in first] or possible[:1]
+    found = measure_all([make(dataset, p.model, p.resolution, None) for p in quick], budget, threads, listener)
+    ms = statistics.median(
+        m.latency.median_ms / cost_of(m.candidate.model, m.candidate.preprocess.resolution) for m in found
+    )
+    high = min(most_ms, budget.max_latency_ms or math.inf) / ms
+    low = max(possible[0].cost, high / SPAN)
+    more = spread(possible, low, high, MOST - len(quick), quick)
+    if not more and not any(m.within(budget) for m in found):
+        more = possible[:1]  # at least the cheapest one of all
+    found += measure_all([make(dataset, p.model, p.resolution, None) for p in more], budget, threads, listener)
+    return sorted(found, key=lambda m: m.macs)
+
+
+def exceeds(p: Promise, max_macs: int | None, max_size_bytes: int | None) -> bool:
+    """Whether a count alone says that a network does not fit; float32 weights are most of the exported file."""
+    return (max_macs is not None and p.macs > max_macs) or (
+        max_size_bytes is not None and 4 * p.params > max_size_bytes
+    )
+
+
+def asked(dataset: Dataset, weights: str | None, pattern: str | None) -> list[Candidate]:
+    """The field by pattern, or by what the weights are for."""
     if pattern is not None:
         small = small_size(dataset) if is_small(dataset) else None
         names = [(name, small or variant(name).resolution) for name in list_models(pattern)]
@@ -99,22 +149,9 @@ def candidates(dataset: Dataset, weights: str | None, pattern: str | None) -> li
             raise ConfigError(f'--models "{pattern}": none of these networks takes pictures of {small} pixels')
     elif weights in PUBLISHED:
         pairs = list(PUBLISHED[weights])
-    elif weights is not None:
-        return [from_folder(dataset, weights)]
-    elif is_small(dataset):
-        pairs = [(name, small_size(dataset)) for name in SMALL]
     else:
-        pairs = list(PHOTOS)
+        return [from_folder(dataset, str(weights))]
     return [make(dataset, name, size, weights) for name, size in pairs]
-
-
-def takes(name: str, size: int) -> bool:
-    """Whether a variant can be made at this resolution: nets without padding need a least size."""
-    try:
-        replace(variant(name), resolution=size)
-    except ConfigError:
-        return False
-    return True
 
 
 def make(dataset: Dataset, name: str, size: int, weights: str | None) -> Candidate:
@@ -138,12 +175,6 @@ def from_folder(dataset: Dataset, weights: str) -> Candidate:
     return Candidate(str(card.provenance.get("model", card.architecture.family)), config, card.preprocess, weights)
 
 
-def small_size(dataset: Dataset) -> int:
-    """A resolution for thumbnails: their longer side, rounded up to 16, 24, 32, 48 or 64."""
-    longest = max(max(shape) for shape in sample_shapes(dataset.splits["train"]))
-    return next((s for s in (16, 24, 32, 48) if s >= longest), 64)
-
-
 def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listener: Listener) -> list[Measured]:
     """Export and time every candidate, cheapest first; a limit on multiply-adds is applied before, for it needs no
     export.
@@ -156,7 +187,7 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
     from foveate.deploy.measure import measure_latency
 
     if len(field) > 4 * MOST:  # counting a network takes most of a second
-        field = thinned(sorted(field, key=rough_macs), 4 * MOST)
+        field = thinned(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), 4 * MOST)
     counted = sorted(
         ((c, cost(c.config, resolution=c.preprocess.resolution)) for c in field), key=lambda pair: pair[1].macs
     )
@@ -168,7 +199,8 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
     for candidate, counts in affordable:
         onnx = export_for_timing(build(candidate.config), candidate.preprocess)
         latency = measure_latency(onnx, candidate.preprocess, threads)
-        found.append(Measured(candidate, latency, len(onnx), counts.macs, counts.params))
+        memory = counts.inference_bytes if budget.max_memory_bytes is not None else None
+        found.append(Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory))
         listener("candidate", found[-1].row(found[-1].within(budget)))
     return found
 
@@ -178,31 +210,17 @@ def thinned(items: Sequence[T], most: int) -> list[T]:
     return list(items) if len(items) <= most else [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def rough_macs(candidate: Candidate) -> float:
-    """Multiply-adds of the published variant, scaled by the number of pixels."""
-    published = entry(candidate.model)
-    return published.macs * (candidate.preprocess.resolution / published.resolution) ** 2
-
-
 def affordable(found: Sequence[Measured], budget: Budget) -> list[Measured]:
     """Those within the budget. None: BudgetError (exit 4) with the nearest that can be reached."""
     fits = [m for m in found if m.within(budget)]
     if fits:
         return fits
-    nearest = min(found, key=lambda m: excess(m, budget))
+    nearest = min(found, key=lambda m: max(m.shares(budget)))
     c = nearest.candidate
+    memory = "" if nearest.memory_bytes is None else f", {nearest.memory_bytes / 1e6:.1f} MB in memory"
+    headroom = f" (of a latency budget {1 - HEADROOM:.0%} stay free)" if budget.max_latency_ms else ""
     raise BudgetError(
         f"no candidate fits the budget; the nearest is {c.model} at {c.preprocess.resolution} px: "
         f"{nearest.latency.median_ms:.2g} ms, {nearest.size_bytes / 1e6:.1f} MB, "
-        f"{nearest.macs / 1e6:.0f} M multiply-adds"
+        f"{nearest.macs / 1e6:.0f} M multiply-adds{memory}{headroom}"
     )
-
-
-def excess(m: Measured, budget: Budget) -> float:
-    """How many times over its worst limit a candidate is."""
-    pairs = (
-        (m.latency.median_ms, budget.max_latency_ms),
-        (m.size_bytes, budget.max_size_bytes),
-        (m.macs, budget.max_macs),
-    )
-    return max((value / limit for value, limit in pairs if limit), default=math.inf)

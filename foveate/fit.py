@@ -7,15 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from foveate.candidates import Candidate, affordable, candidates, measure_all
+from foveate.candidates import Candidate, affordable, look
 from foveate.config import near, replace, to_dict
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import training_pictures
 from foveate.errors import ConfigError
 from foveate.files import free_name
 from foveate.pictures import is_small, recipe_name, store_side
-from foveate.plan import Budget, Plan, command_line
-from foveate.race import Frozen, Squares, entrants, race, rows, subset
+from foveate.plan import Budget, Plan, check_device, command_line
+from foveate.race import Frozen, Squares, entrants, race, rows, slowest_ms, subset
 from foveate.recipes import RECIPES
 from foveate.run import (
     Run,
@@ -46,6 +46,7 @@ def fit(
     max_latency_ms: float | None = None,
     max_size_bytes: int | None = None,
     max_macs: int | None = None,
+    max_memory_bytes: int | None = None,
     time_s: float = 600.0,
     weights: str | None = None,
     models: str | None = None,
@@ -53,14 +54,18 @@ def fit(
     runs: str | Path = "runs",
     seed: int = 0,
     threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
     listener: Listener | None = None,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
-    max_latency_ms: median of one picture in ONNX Runtime on this device with `threads` threads. max_size_bytes: of the
-    exported file. max_macs: multiply-adds of one picture. time_s: wall time for everything, about; one epoch is always
-    trained. weights: "lite", a model folder, or a file (then with models). models: a pattern of names to choose from.
+    max_latency_ms: median of one picture in ONNX Runtime on this machine's processor with `threads` threads; a network
+    is chosen only when it takes at most nine tenths of that, and the end of the run measures it again. max_size_bytes:
+    of the exported file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in
+    float32, as counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is
+    always trained. weights: "lite", a model folder, or a file (then with models). models: a pattern of names to choose
+    from; without both, the whole zoo is looked at. device: where training runs.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
     """
     import torch
@@ -69,15 +74,23 @@ def fit(
     begun = time.monotonic()
     if models is not None and not list_models(models):
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
-    budget = Budget(max_latency_ms=max_latency_ms, max_size_bytes=max_size_bytes, max_macs=max_macs, time_s=time_s)
+    check_device(device)
+    budget = Budget(
+        max_latency_ms=max_latency_ms,
+        max_size_bytes=max_size_bytes,
+        max_macs=max_macs,
+        max_memory_bytes=max_memory_bytes,
+        time_s=time_s,
+    )
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     threads = threads or torch.get_num_threads()
 
-    measured = measure_all(candidates(dataset, weights, models), budget, threads, listener)
+    most_ms = slowest_ms(len(dataset.splits["train"]), time_s)
+    measured = look(dataset, weights, models, budget, threads, most_ms, listener)
     fitting = affordable(measured, budget)
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
-    squares = Squares(dataset, bad_files, listener)
+    squares = Squares(dataset, bad_files, listener, device)
     entering = entrants(fitting, len(dataset.splits["train"]), time_s, RACE_SHARE)
     entries = race(entering, recipe, RACE_SHARE * time_s, threads, squares, listener) if len(entering) > 1 else []
     chosen = entries[0].measured if entries else entering[0]
@@ -94,7 +107,7 @@ def fit(
     del squares, entries  # memory for training
 
     listener("stage", {"text": f"timing {winner.model}"})
-    recipe = in_time(recipe, winner, dataset, begun + time_s - time.monotonic() - END_S)
+    recipe = in_time(recipe, winner, dataset, begun + time_s - time.monotonic() - END_S, device)
     plan = Plan(
         data=str(data),
         model=winner.model,
@@ -104,6 +117,7 @@ def fit(
         weights=weights,
         head_start=weights is not None,
         bad_files=bad_files,
+        device=device,
         threads=threads,
         budget=budget,
         fingerprint=dataset.fingerprint,
@@ -112,7 +126,7 @@ def fit(
     return complete(free_name(runs, name or dataset.name), plan, dataset, listener, story=story, probe=probe)
 
 
-def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float) -> Recipe:
+def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float, device: str = "cpu") -> Recipe:
     """The recipe with as many epochs as the time allows (at most its own), precision and layout as the probe found."""
     import torch
 
@@ -122,22 +136,22 @@ def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float)
     if winner.weights is not None and not is_small(dataset):
         recipe = replace(recipe, resolution=round(TRAIN_SHARE * winner.preprocess.resolution / 16) * 16)
     size = recipe.resolution or winner.preprocess.resolution
-    recipe, _ = settle(trained(winner.config, recipe), recipe, size, torch.device("cpu"))
-    epoch_s = picture_s(recipe, winner, dataset) * len(dataset.splits["train"])
+    recipe, _ = settle(trained(winner.config, recipe), recipe, size, torch.device(device))
+    epoch_s = picture_s(recipe, winner, dataset, device) * len(dataset.splits["train"])
     return replace(recipe, epochs=max(1, min(recipe.epochs, int(SPEED * seconds / epoch_s))))
 
 
-def picture_s(recipe: Recipe, winner: Candidate, dataset: Dataset) -> float:
+def picture_s(recipe: Recipe, winner: Candidate, dataset: Dataset, device: str = "cpu") -> float:
     """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
     split, size = dataset.splits["train"], recipe.resolution or winner.preprocess.resolution
     batch = min(recipe.batch, len(split))
     part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
     pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
-    state, seconds = fresh(trained(winner.config, recipe), recipe, "cpu"), []
+    state, seconds = fresh(trained(winner.config, recipe), recipe, device), []
     with cpu_threads(recipe.threads):
         steps = train(state, pictures, winner.preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
         for _ in range(1 + TIMED):
             begun = time.perf_counter()
-            next(steps)
+            float(next(steps).loss)  # waits for the device
             seconds.append(time.perf_counter() - begun)
     return statistics.median(seconds[1:]) / batch

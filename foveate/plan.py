@@ -35,6 +35,7 @@ class Budget:
     max_latency_ms: Positive | None = None
     max_size_bytes: int | None = None
     max_macs: int | None = None
+    max_memory_bytes: int | None = None
     time_s: NonNegative | None = None
 
 

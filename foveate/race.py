@@ -78,6 +78,11 @@ def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_sh
     return quickest_first[:1]
 
 
+def slowest_ms(pictures: int, seconds: float) -> float:
+    """The latency of a network from scratch that could just see the training split LEAST_EPOCHS times in this time."""
+    return 1000 * seconds / (STEP_COST * pictures * LEAST_EPOCHS)
+
+
 def epochs_left(m: Measured, pictures: int, seconds: float) -> float:
     """How often fine-tuning could see the training split, by the quick tenth of the latencies: load passes."""
     return 1000 * seconds / (TUNE_COST * pictures * m.latency.p10_ms)
@@ -143,8 +148,8 @@ def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:
 class Squares:
     """Decoded pictures by resolution, shared by the candidates that want the same."""
 
-    def __init__(self, dataset: Dataset, bad_files: str, listener: Listener):
-        self.dataset, self.bad_files, self.listener = dataset, bad_files, listener
+    def __init__(self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu"):
+        self.dataset, self.bad_files, self.listener, self.device = dataset, bad_files, listener, device
         self.made: dict[object, Pictures] = {}
 
     def val(self, candidate: Candidate) -> Pictures:
@@ -209,7 +214,7 @@ class Scratch:
         # no probe of precision and layout here: it would take what the round has
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
         self.preprocess, self.val = candidate.preprocess, squares.val(candidate)
-        self.state = fresh(candidate.config, recipe, "cpu")
+        self.state = fresh(candidate.config, recipe, squares.device)
         pictures = squares.training(store_side(size, squares.dataset))
         self.steps = train(self.state, pictures, self.preprocess, recipe, len(squares.dataset.classes))
 

@@ -21,6 +21,7 @@ FLOORS = {
     6: {
         "fit",
         "pictures",
+        "field",
         "candidates",
         "race",
         "run",
@@ -31,6 +32,11 @@ FLOORS = {
         "finish",
         "report",
         "report_plots",
+        "report_ladder",
+        "shrink",
+        "rung",
+        "scale",
+        "doctor",
         "cli",
     },
 }
@@ -48,6 +54,8 @@ HEAVY_AT_TOP = {
     "onnxruntime",
     "sklearn",
     "matplotlib",
+    "openvino",
+    "nncf",
     "optuna",
     "starlette",
     "uvicorn",

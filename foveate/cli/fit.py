@@ -6,7 +6,22 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli import show, units
-from foveate.cli.options import Bad, BadFiles, Data, Debug, Json, Name, Quiet, Runs, Seed, Threads, Weights, print_json
+from foveate.cli.options import (
+    Bad,
+    BadFiles,
+    Data,
+    Debug,
+    Device,
+    Json,
+    Name,
+    Quiet,
+    Runs,
+    Seed,
+    Threads,
+    TrainDevice,
+    Weights,
+    print_json,
+)
 
 EXAMPLE = "Example: foveate fit photos --max-latency 5ms --time 10m"
 RACE_ROWS = 4  # rows of the race in the closing text; the report has all
@@ -26,6 +41,10 @@ def command(
     max_macs: Annotated[
         str | None, typer.Option(metavar="N", help="Multiply-adds of one picture, e.g. 300M.", show_default=False)
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Weights and maps of one picture in float32, e.g. 20MB.", show_default=False),
+    ] = None,
     time: Annotated[str, typer.Option(metavar="TIME", help="Wall time for all of it, e.g. 90s, 10m, 1h30m.")] = "10m",
     weights: Weights = None,
     models: Annotated[
@@ -35,6 +54,7 @@ def command(
     runs: Runs = "runs",
     seed: Seed = 0,
     threads: Threads = None,
+    device: TrainDevice = Device.cpu,
     bad_files: Bad = BadFiles.stop,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -47,6 +67,7 @@ def command(
     latency_ms = None if max_latency is None else units.latency_ms("--max-latency", max_latency)
     size_bytes = None if max_size is None else units.size_bytes("--max-size", max_size)
     macs = None if max_macs is None else units.count("--max-macs", max_macs)
+    memory_bytes = None if max_memory is None else units.size_bytes("--max-memory", max_memory)
     time_s = units.time_s("--time", time)
     from foveate.fit import fit
 
@@ -56,6 +77,7 @@ def command(
             max_latency_ms=latency_ms,
             max_size_bytes=size_bytes,
             max_macs=macs,
+            max_memory_bytes=memory_bytes,
             time_s=time_s,
             weights=weights,
             models=models,
@@ -63,6 +85,7 @@ def command(
             runs=runs,
             seed=seed,
             threads=threads,
+            device=device.value,
             bad_files=bad_files.value,
             listener=listener,
         )

@@ -65,6 +65,7 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+TrainDevice = Annotated[Device, typer.Option("--device", help="Where to train.")]
 Threads = Annotated[
     int | None,
     typer.Option(

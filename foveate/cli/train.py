@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from foveate.cli import show
-from foveate.cli.options import Bad, BadFiles, Debug, Device, Json, Name, Quiet, Runs, Seed, Weights, print_json
+from foveate.cli.options import (
+    Bad,
+    BadFiles,
+    Debug,
+    Device,
+    Json,
+    Name,
+    Quiet,
+    Runs,
+    Seed,
+    TrainDevice,
+    Weights,
+    print_json,
+)
 from foveate.errors import ConfigError
 
 EXAMPLE = "Example: foveate train photos --model resnet18 --recipe baseline optim.lr=0.05 --epochs 20"
@@ -55,7 +68,7 @@ def command(
     name: Name = None,
     runs: Runs = "runs",
     seed: Seed = 0,
-    device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.cpu,
+    device: TrainDevice = Device.cpu,
     bad_files: Bad = BadFiles.stop,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -5,6 +5,8 @@ import copy
 import io
 import json
 import logging
+import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,7 +110,7 @@ def _by_script(model: nn.Module, preprocess: Preprocess, batch: int) -> "GraphPr
 
     pixels = torch.zeros(batch, 3, preprocess.resolution, preprocess.resolution)
     file = io.BytesIO()
-    with _quiet():
+    with _quiet(), _no_dump():
         torch.onnx.export(
             model,
             (pixels,),
@@ -201,6 +203,22 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _no_dump() -> Iterator[None]:
+    """The older exporter writes its whole graph to the process's standard output before it fails, from C++: results
+    belong there, and nothing else.
+    """
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _reason(error: BaseException) -> str:

@@ -193,6 +193,16 @@ def test_exporting_says_nothing(plain, capfd):
     assert tuple(capfd.readouterr()) == ("", "")
 
 
+def test_nothing_is_written_to_standard_output_where_the_older_exporter_fails(capfd):
+    class Rooted(torch.nn.Module):
+        def forward(self, x):
+            return torch.special.i1e(x).mean((2, 3))  # an operator that the older exporter has not
+
+    with pytest.raises(FoveateError):
+        export_for_timing(Rooted(), Preprocess(resolution=8, resize=8))
+    assert capfd.readouterr().out == ""
+
+
 def test_the_file_for_timing_gives_the_same_logits_and_computes_its_padding_beforehand(lite):
     p = Preprocess(resolution=64, resize=64, fit="squash")
     data = export_for_timing(lite, p, batch=2)
