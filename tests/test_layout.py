@@ -29,6 +29,7 @@ FLOORS = {
         "__main__",
         "transfer",
         "ablate",
+        "explore",
         "finish",
         "report",
         "report_plots",

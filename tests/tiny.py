@@ -21,6 +21,8 @@ from foveate.zoo import (
     mixnet,
     mnasnet,
     mobilenet,
+    nas,
+    nasbench201,
     nasnet,
     nfnet,
     regnet,
@@ -168,6 +170,12 @@ TINY = {
         ),
         resolution=32,
     ),
+    "nasbench201": nasbench201.NASBench201Config(
+        ("conv3x3", "conv1x1", "avg3x3", "none", "conv3x3", "skip"),
+        (nasbench201.Stage(8, 1), nasbench201.Stage(16, 1, mid=8)),
+        stem=8,
+    ),
+    "nas": nas.NASConfig((nas.Node(8), nas.Node(8, (3, 1), (2, 2), (0,)), nas.Node(12, (1, 5), (1, 1), (0, 1)))),
     "mgic": mgic.MGICConfig(
         stages=(mgic.Stage(16, 1, 1), mgic.Stage(32, 1)), group=8, coarsest=8, stem="cifar", stem_width=8
     ),
@@ -180,6 +188,8 @@ SMALL = {
     "sknet": "skresnet18",
     "senet": "senet154",
     "nasnet": "nasnet_mobile",
+    "nasbench201": "nasbench201_best_cifar",
+    "nas": "nas_example_cifar",
     "mixnet": "mixnet_s",
     "mnasnet": "mnasnet_small",
     "regnet": "regnetx_002",
@@ -225,7 +235,7 @@ def host(family: str, layers: Layers):
 # Layers that a tiny host refuses, and a part of the reason: they would change nothing, or leave nothing.
 IDLE, NOTHING_LEFT = "changes no convolution", "only its bias is left"
 NO_DEPTHWISE = {"airbench", "resnet", "attention", "googlenet", "inception", "mgic", "nfnet"}
-NO_DEPTHWISE |= {"alexnet", "vgg", "densenet", "regnet", "senet", "sknet"}
+NO_DEPTHWISE |= {"alexnet", "vgg", "densenet", "regnet", "senet", "sknet", "nas", "nasbench201"}
 REFUSED = {("mix_conv", family): IDLE for family in NO_DEPTHWISE}
 REFUSED |= {("mgic", family): IDLE for family in ("alexnet", "shufflenet")}
 REFUSED |= {("group_shuffle", "alexnet"): IDLE, ("instance_norm", "regnet"): NOTHING_LEFT}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.config import record, set_path
+from foveate.config import get_path, record, set_path, to_dict
 from foveate.errors import ConfigError
 
 Value = bool | int | float | str
@@ -44,6 +44,10 @@ class Space:
                 other, invariant under `canonical`; predictors use them. None: the tokens only.
     references  column of a table -> where hypervolumes of it are measured from, by convention.
     base        the record that choices change: a choice's name is a dotted path into it ("stages.2.kernel").
+    make        {name: value} of the choices that apply -> record, for spaces whose choices are no single fields of a
+                base.
+    read        the inverse of make: record -> {name: value}; it may raise or return anything for a record that is no
+                net of the space. With a base and without make it is not needed.
     """
 
     def __init__(
@@ -54,9 +58,12 @@ class Space:
         canonical: Callable[[Tokens], Tokens] | None = None,
         features: Callable[[np.ndarray], np.ndarray] | None = None,
         base: Any = None,
+        make: Callable[[Mapping[str, Value]], Any] | None = None,
+        read: Callable[[Any], Mapping[str, Value]] | None = None,
         references: Mapping[str, float] | None = None,
     ) -> None:
         self.choices, self.name, self.features, self.base = tuple(choices), name, features, base
+        self.make, self.read = make, read
         self.references = dict(references or {})
         self._canonical = functools.lru_cache(maxsize=100_000)(canonical) if canonical else None
         self._index = {choice.name: i for i, choice in enumerate(self.choices)}
@@ -147,13 +154,31 @@ class Space:
         return self.check(tokens)
 
     def config(self, tokens: Sequence[int]) -> Any:
-        """The record of a net: the base with every chosen value set at its path."""
+        """The record of a net: what `make` says, or the base with every chosen value set at its path."""
+        if self.make is not None:
+            return self.make(self.decode(tokens))
         if self.base is None:
             raise ConfigError(f"space {self.name}: it has no base record; its nets stand in a table")
         made = self.base
         for path, value in self.decode(tokens).items():
             made = set_path(made, path, value)
         return made
+
+    def locate(self, config: Any) -> Tokens:
+        """The inverse of config: the net whose record is this one. ConfigError where the space has no such net."""
+        try:
+            if self.read is not None:
+                tokens = self.encode(self.read(config))
+            elif self.make is None and self.base is not None:
+                tokens = self.encode({choice.name: get_path(config, choice.name) for choice in self.choices})
+            else:
+                raise ConfigError("it can not read records")
+            made = self.config(tokens)
+        except (ConfigError, KeyError, IndexError, ValueError, AttributeError) as error:
+            raise ConfigError(f"space {self.name}: this record is none of its nets ({error})") from None
+        if made != config:
+            raise ConfigError(f"space {self.name}: this record is none of its nets; {_difference(made, config)}")
+        return tokens
 
     def text(self, tokens: Sequence[int]) -> str:
         """The net as one word: its values, joined by commas unless all are single characters ("22212220")."""
@@ -229,3 +254,12 @@ class Space:
 
     def __repr__(self) -> str:
         return f"Space({self.name}, {len(self.choices)} choices, {math.log10(self.size):.1f} decades)"
+
+
+def _difference(ours: Any, theirs: Any) -> str:
+    """The first fields in which two records of one kind differ."""
+    if type(ours) is not type(theirs):
+        return f"expected a {type(ours).__name__}, not a {type(theirs).__name__}"
+    a, b = to_dict(ours), to_dict(theirs)
+    name = next(name for name in a if a[name] != b[name])
+    return f"{name} is {str(b[name])[:60]}, in the space {str(a[name])[:60]}"

@@ -23,6 +23,8 @@ from foveate.zoo import (
     mixnet,
     mnasnet,
     mobilenet,
+    nas,
+    nasbench201,
     nasnet,
     nfnet,
     regnet,
@@ -55,6 +57,8 @@ FAMILIES: Mapping[str, Family] = {
     "sknet": sknet.FAMILY,
     "shufflenet": shufflenet.FAMILY,
     "airbench": airbench.FAMILY,
+    "nasbench201": nasbench201.FAMILY,
+    "nas": nas.FAMILY,
 }
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million

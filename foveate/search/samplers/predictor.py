@@ -1,7 +1,9 @@
 """The predictor: a Gaussian process on ranks says which net is likely to improve on the best one.
 
-    encodings   the one-hot tokens (a squared distance counts different choices) and, where the space has them, its
-                features (for cells: White et al. 2021, arXiv 1910.11858)
+    encodings   the one-hot tokens (a squared distance counts different choices); how often each value is chosen, over
+                all choices with the same values ("three layers of 5x5", wherever they are), which a few trials are
+                enough to learn from; and, where the space has them, its features (for cells: White et al. 2021,
+                arXiv 1910.11858)
     targets     normal scores of the ranks, nothing below -1: as in pairwise ranking only the order counts, and among
                 the bad ones not even that, so that a net of 10 % accuracy bends nothing
     scale, noise    the pair of a small grid with the largest evidence
@@ -26,7 +28,7 @@ from foveate.search.samplers.gaussian import (
 )
 from foveate.search.samplers.pool import Pool
 from foveate.search.samplers.searcher import History, first_new
-from foveate.search.space import Space, Tokens
+from foveate.search.space import Space, Tokens, Value
 
 FLOOR = -1.0  # normal scores below are raised to it: the worst sixth
 ELITE = 10  # nets whose neighbours are candidates
@@ -51,6 +53,10 @@ class Predictor:
         self.pool = Pool(space)
         self._encoded: dict[Tokens, np.ndarray] = {}
         self._chosen: dict[int, tuple[int, tuple[float, float]]] = {}  # objective -> (trials then, scale and noise)
+        alike: dict[tuple[Value, ...], list[int]] = {}  # values -> positions of the choices that have them
+        for i, choice in enumerate(space.choices):
+            alike.setdefault(choice.values, []).append(i)
+        self._alike = [(found, len(values)) for values, found in alike.items() if len(found) > 1]
         rng = np.random.default_rng(0)
         parts = self._encodings([space.canonical(space.sample(rng)) for _ in range(300)])
         self._cuts = np.cumsum([part.shape[1] for part in parts])[:-1]
@@ -71,7 +77,8 @@ class Predictor:
         if not candidates:
             return first_new(history, (), rng)
         among, across = self._distances(nets, nets), self._distances(candidates, nets)
-        fits = [condition(among, column, *self._pair(k, among, column, single)) for k, column in enumerate(z.T)]
+        pairs = [self._pair(k, among, column, single) for k, column in enumerate(values.T)]
+        fits = [condition(among, column, *pair) for column, pair in zip(z.T, pairs, strict=True)]
         means, deviations = (np.stack(m, -1) for m in zip(*(posterior(fit, across) for fit in fits), strict=True))
         if single:
             gain = expected_improvement(means[:, 0], deviations[:, 0], fits[0].best)
@@ -79,16 +86,24 @@ class Predictor:
             gain = front_gain(means, deviations, z, z[pareto(values)].min(0) - 0.1, rng)
         return candidates[int(np.argmax(gain))]
 
-    def _pair(self, k: int, among: list[np.ndarray], z: np.ndarray, single: bool) -> tuple[float, float]:
-        """Scale and noise of objective k, chosen anew every `refit` trials, at first in every one."""
-        block = len(z) if len(z) < 20 else len(z) // self.refit * self.refit
+    def _pair(self, k: int, among: list[np.ndarray], values: np.ndarray, single: bool) -> tuple[float, float]:
+        """Scale and noise of objective k, chosen anew every `refit` trials, at first in every one. They follow from the
+        trials up to then alone, so that a study that goes on after a stop finds the same.
+        """
+        block = len(values) if len(values) < 20 else len(values) // self.refit * self.refit
         if self._chosen.get(k, (0,))[0] != block:
-            self._chosen[k] = block, best_pair(among, z, NOISES if single else EXACT)
+            z = normal_scores(values[:block], FLOOR if single else -np.inf)
+            pair = best_pair([d[:block, :block] for d in among], z, NOISES if single else EXACT)
+            self._chosen[k] = block, pair
         return self._chosen[k][1]
 
     def _encodings(self, nets: list[Tokens]) -> list[np.ndarray]:
-        parts = [self.space.one_hot(nets).astype(np.float64)]
-        return [*parts, self.space.features(np.array(nets))] if self.space.features is not None else parts
+        rows = np.array(nets)
+        parts = [self.space.one_hot(rows).astype(np.float64)]
+        if self._alike:
+            counts = [(rows[:, at, None] == np.arange(size)).sum(1) for at, size in self._alike]
+            parts.append(np.concatenate(counts, axis=1).astype(np.float64))
+        return [*parts, self.space.features(rows)] if self.space.features is not None else parts
 
     def _encode(self, nets: list[Tokens]) -> list[np.ndarray]:
         """(n, d) per encoding; every net is encoded once."""
@@ -115,8 +130,10 @@ def front_gain(
     # squared: the ends of the front come up more often
     direction = rng.standard_normal((z.shape[1],)) ** 2 + 1e-6
     direction = direction / np.linalg.norm(direction)
-    noise = rng.standard_normal((DRAWS, *means.shape))
-    drawn = ((means + noise * deviations - reference) / direction).min(-1)
+    drawn = np.full((DRAWS, len(means)), np.inf)
+    for k, weight in enumerate(direction):
+        column = means[:, k] + deviations[:, k] * rng.standard_normal(drawn.shape)
+        drawn = np.minimum(drawn, (column - reference[k]) / weight)
     best = ((z - reference) / direction).min(-1).max()
     middle = ((means - reference) / direction).min(-1)  # decides where no draw improves
     return np.maximum(drawn - best, 0).mean(0) + 1e-9 * middle

@@ -8,17 +8,23 @@ cut off from their input are "000000". That leaves the function untouched but fo
 zeros can learn. Cells that differ by the order of nodes 1 and 2, or by a skip written elsewhere, keep their own names:
 the table trained each by itself, so their rows differ, and `features` is how a predictor learns that they are alike.
 
-The nets are those of a table. A record of the zoo for them is what `base` and dotted choice names are for.
+The nets stand in a table, and are nets of foveate's nasbench201 family. Their counts are the table's; a canonical net
+lacks the dead edges' parameters, which the table counts. Pictures below 16 pixels keep fewer of the two strides, by
+fewer stages.
 """
 
 import itertools
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from foveate.search.space import Choice, Space, Tokens
+from foveate.search.space import Choice, Space, Tokens, Value
+from foveate.search.spaces.strides import LEAST_SIDE
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 OPERATIONS = ("0", "1", "2", "3", "4")
+NAMES = ("none", "skip", "conv1x1", "conv3x3", "avg3x3")
 NONE, SKIP = 0, 1
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # positions in EDGES, input to output
 WORDS = {w: i for i, w in enumerate(w for n in range(4) for w in itertools.product((2, 3, 4), repeat=n))}
@@ -46,7 +52,29 @@ def features(nets: np.ndarray) -> np.ndarray:
     return out
 
 
-def space() -> Space:
-    """The space; its nets are named like the `ops` column of the table ("333123")."""
+def space(*, resolution: int = 32, num_classes: int = 10, in_chans: int = 3, width: int = 16, cells: int = 5) -> Space:
+    """The space; its nets are named like the `ops` column of the table ("333123"). Their records: NASBench201Config.
+
+    width: channels of the first stage, cells: a stage; the table has 16 and 5.
+    """
     choices = [Choice(f"edge{a}{b}", OPERATIONS) for a, b in EDGES]
-    return Space(choices, name="nasbench201", canonical=canonical, features=features, references=REFERENCE)
+
+    def make(values: Mapping[str, Value]) -> Any:
+        from foveate.zoo.nasbench201 import NASBench201Config, Stage
+
+        factors = [f for f in (1, 2, 4) if f == 1 or LEAST_SIDE * f <= resolution]
+        stages = tuple(Stage(f * width, cells, f * width if f > 1 else None) for f in factors)
+        named: Any = tuple(NAMES[int(values[choice.name])] for choice in choices)
+        return NASBench201Config(
+            named, stages, stem=width, resolution=resolution, num_classes=num_classes, in_chans=in_chans
+        )
+
+    return Space(
+        choices,
+        name="nasbench201",
+        canonical=canonical,
+        features=features,
+        make=make,
+        read=lambda config: {c.name: str(NAMES.index(op)) for c, op in zip(choices, config.cell, strict=True)},
+        references=REFERENCE,
+    )

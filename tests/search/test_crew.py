@@ -1,0 +1,198 @@
+"""Several workers on one study: nothing is lost, nothing is done twice, whoever dies."""
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from foveate.errors import FoveateError
+from foveate.search import sampler
+from foveate.search.crew import fail_stale, found, shared_storage, work
+from foveate.search.space import Choice, Space
+from foveate.search.study import ERROR, open_study, quiet
+
+WORKER = """
+import sys, time
+sys.path[:0] = {path!r}
+from test_crew import score, space
+from foveate.search import sampler
+from foveate.search.crew import shared_storage, work
+
+def slow(net, note):
+    note("process", __import__("os").getpid())
+    time.sleep({pause})
+    return score(net)
+
+made = space()
+with shared_storage({url!r}) as storage:
+    work(made, slow, sampler({sampler!r}, made, 0), budget={budget}, storage=storage, alone={alone})
+"""
+
+
+def space():
+    """216 nets, of which three in a row are equal."""
+    choices = [Choice("a", tuple(range(6))), Choice("b", tuple(range(6))), Choice("c", tuple(range(6)))]
+    return Space(choices, canonical=lambda net: (net[0], net[1], net[2] // 3 * 3))
+
+
+def score(net):
+    return net[0] + 0.1 * net[1] + 0.01 * net[2]
+
+
+def net_of(trial):
+    return space().canonical((trial.params["a"], trial.params["b"], trial.params["c"]))
+
+
+def start(url, budget, *, kind="evolution(population=12,tournament=3)", pause=0.05, alone=False):
+    code = WORKER.format(
+        path=[os.path.dirname(__file__)], sampler=kind, budget=budget, url=url, pause=pause, alone=alone
+    )
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+
+def trials(url):
+    with quiet(), shared_storage(url) as storage:
+        return open_study(sampler("random", space(), 0), ["maximize"], storage, "search").trials
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The URL of a PostgreSQL of its own: an ordinary user's, in a temporary folder, on a loopback port."""
+    programs = [path for path in sorted(Path("/usr/lib/postgresql").glob("*/bin")) if (path / "initdb").exists()]
+    if not programs:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    pytest.importorskip("psycopg", reason="no driver here: pip install 'psycopg[binary]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        ordinary = {"user": "nobody", "cwd": "/"} if os.getuid() == 0 else {}
+        if ordinary:  # PostgreSQL does not run as root
+            shutil.chown(folder, "nobody")
+
+        def call(*command):
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **ordinary)
+            assert done.returncode == 0, done.stderr
+
+        data = ("-D", f"{folder}/data")
+        call(
+            programs[-1] / "initdb",
+            *data,
+            "-U",
+            "foveate",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=UTF8",
+            "--locale=C",
+        )
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -F"
+        control = programs[-1] / "pg_ctl"
+        # its stderr would stay open in the server, and this call wait for it: the log takes it
+        subprocess.run([control, *data, "-w", "-l", f"{folder}/log", "-o", options, "start"], check=True, **ordinary,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        yield f"postgresql+psycopg://foveate@127.0.0.1:{port}/postgres"
+        call(control, *data, "-w", "-m", "immediate", "stop")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request, tmp_path):
+    """The URL of an empty database."""
+    return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+
+
+@pytest.mark.timeout(400)
+def test_three_workers_of_which_twenty_are_killed_lose_and_repeat_nothing(shared):
+    url, budget = shared, 60
+    with shared_storage(url):
+        pass
+    workers, rng = [start(url, budget) for _ in range(3)], random.Random(0)
+    best, deadline, kills = -1.0, time.monotonic() + 200, 0
+    while kills < 20 and time.monotonic() < deadline:
+        time.sleep(rng.uniform(0.2, 1.2))
+        number = rng.randrange(3)
+        if workers[number].poll() is None:
+            workers[number].send_signal(signal.SIGKILL)
+            kills += 1
+        workers[number].communicate()
+        workers[number] = start(url, budget)
+        values = [t.value for t in trials(url) if t.value is not None]
+        assert max(values, default=-1.0) >= best  # a value that was there stays
+        best = max(values, default=-1.0)
+    for worker in workers:
+        _, said = worker.communicate(timeout=100)
+        assert worker.returncode == 0, said.decode()
+    with quiet(), shared_storage(url) as storage:
+        study = open_study(sampler("random", space(), 0), ["maximize"], storage, "search")
+        fail_stale(study, 0.0)  # as at the end of a search: a worker may have died between two statements
+        done, nets = study.trials, found(space(), study)
+    assert kills == 20
+    assert not [t for t in done if t.state.name == "RUNNING"]  # no ghosts
+    assert [t.number for t in done] == list(range(len(done)))
+    evaluated = [t for t in done if t.state.name == "COMPLETE" and "repeat of" not in t.user_attrs]
+    names = [net_of(t) for t in evaluated]
+    assert len(names) == len(set(names)), [t for t in evaluated if names.count(net_of(t)) > 1]  # no net twice
+    assert budget <= len(nets) <= budget + 3
+
+
+def test_one_worker_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
+    whole, parts = f"sqlite:///{tmp_path}/whole.db", f"sqlite:///{tmp_path}/parts.db"
+    first = start(whole, 25, pause=0.0, alone=True)
+    first.communicate(timeout=100)
+    worker = start(parts, 25, alone=True)
+    for _ in range(3):
+        time.sleep(1.5)
+        worker.kill()
+        worker.communicate()
+        worker = start(parts, 25, pause=0.02, alone=True)
+    worker.communicate(timeout=100)
+    assert first.returncode == worker.returncode == 0
+    first, second = ([(t.params, t.value) for t in trials(url)] for url in (whole, parts))
+    assert first == second and len(first) >= 25
+
+
+def test_a_net_whose_workers_always_die_is_given_up_with_the_reason(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    made = space()
+    with quiet(), shared_storage(url) as storage:
+        study = open_study(sampler("random", made, 0), ["maximize"], storage, "search")
+        ones = {"a": 1, "b": 1, "c": 1}
+        study.enqueue_trial(ones)
+        for _ in range(3):
+            trial = study.ask()
+            assert {c.name: trial.suggest_categorical(c.name, c.values) for c in made.choices} == ones
+            trial.set_user_attr("worker", f"{os.uname().nodename}|{2**22 + 7}|1")  # a process that is not there
+            assert fail_stale(study) == 1
+        nets = found(made, study)
+    assert [(n.net, n.values) for n in nets] == [((1, 1, 0), None)]
+    assert nets[0].facts[ERROR] == "its worker died 3 times"
+
+
+def test_a_slow_worker_that_was_given_up_keeps_its_result(tmp_path):
+    made = space()
+
+    def slow(net, note):
+        study = open_study(sampler("random", made, 0), ["maximize"], storage, "search")
+        study.tell(next(t.number for t in study.trials if not t.state.is_finished()), state=TrialState.FAIL)
+        note("late", True)  # another worker has taken this one for dead
+        return score(net)
+
+    with shared_storage(f"sqlite:///{tmp_path}/study.db") as storage:
+        nets = work(made, slow, sampler("random", made, 0), budget=1, storage=storage)
+    assert [(n.values, n.facts["late"]) for n in nets] == [((score(nets[0].net),), True)]
+
+
+def test_a_database_that_can_not_be_opened_is_one_line(tmp_path):
+    with (
+        pytest.raises(FoveateError, match="can not be opened"),
+        shared_storage(f"sqlite:///{tmp_path}/no/folder/study.db"),
+    ):
+        pass
