@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from foveate.ablate.run import ablate
     from foveate.config import replace, set_path
     from foveate.cost.count import cost
-    from foveate.deploy.classifier import load
+    from foveate.deploy.exported import load
     from foveate.errors import BudgetError, ConfigError, DataError, FoveateError, WeightsError
     from foveate.fit import fit
     from foveate.layers import Layers
@@ -35,7 +35,7 @@ _WHERE = {
     "create_model": "foveate.zoo",
     "fit": "foveate.fit",
     "list_models": "foveate.zoo",
-    "load": "foveate.deploy.classifier",
+    "load": "foveate.deploy.exported",
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "set_path": "foveate.config",

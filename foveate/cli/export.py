@@ -1,94 +1,140 @@
-"""foveate export: a model as one ONNX file with the preprocessing inside, refused unless it agrees with the model."""
+"""foveate export: a model as a file with the preprocessing inside, refused unless it agrees with the model."""
 
+import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveate.cli import show
-from foveate.cli.options import Debug, Json, Model, model_folder, print_json
-from foveate.errors import ConfigError, DataError
+from foveate.cli.options import Debug, Json, Model, Threads, model_folder, print_json
+from foveate.cli.runtimes import table, told
+from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
+    from foveate.deploy.compare import Comparison, Sample
+    from foveate.deploy.subject import Subject
 
-EXAMPLE = "Example: foveate export runs/photos-1/best --out photos.onnx --pictures photos/test"
-PICTURES = 32  # on which both must agree
+EXAMPLE = "Example: foveate export runs/photos-1/best --to best --data photos"
+PICTURES = 32  # on which a file of full precision must agree
+
+
+class To(enum.StrEnum):
+    """Forms of a file."""
+
+    onnx = "onnx"
+    onnx_int8 = "onnx_int8"
+    openvino = "openvino"
+    openvino_bf16 = "openvino_bf16"
+    openvino_int8 = "openvino_int8"
+    best = "best"
 
 
 def command(
     model: Model,
+    to: Annotated[To, typer.Option("--to", help="Form of the file; best measures them here and keeps one.")] = To.onnx,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="By default MODEL/model.onnx.", show_default=False)
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="By default MODEL/model.onnx or .xml.", show_default=False),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Labelled pictures: int8, accuracy.", show_default=False),
     ] = None,
     pictures: Annotated[
         str | None,
         typer.Option(metavar="DIR", help="Real pictures to compare on; generated ones without it.", show_default=False),
     ] = None,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0.0, max=100.0, help="Points of accuracy that it may lose.")
+    ] = 1.0,
+    threads: Threads = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write one ONNX file.
+    """Write one ONNX file, or OpenVINO's .xml and .bin.
 
     uint8 pictures of any size in, logits out. Nothing is written when the file does not answer as the model does.
     """
     folder = model_folder(model)
-    out = out or folder / "model.onnx"
-    if out.suffix.lower() != ".onnx" or not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: expected a file name that ends with .onnx in a folder that exists")
-    from foveate.config import to_json
-    from foveate.deploy.export import export_onnx
-    from foveate.deploy.parity import check_parity, require_parity
-    from foveate.deploy.runtime import open_session
-    from foveate.files import write_bytes
+    suffixes = {To.best: (".onnx", ".xml"), To.onnx: (".onnx",), To.onnx_int8: (".onnx",)}.get(to, (".xml",))
+    if out is not None and (out.suffix.lower() not in suffixes or not out.parent.is_dir()):
+        raise ConfigError(
+            f"--out {out}: expected a file name that ends with {' or '.join(suffixes)} in a folder that exists"
+        )
+    if to in (To.onnx_int8, To.openvino_int8) and data is None and pictures is None:
+        raise ConfigError(f"--to {to.value}: int8 is calibrated on real pictures; give --data DATA or --pictures DIR")
+    import torch
+
+    from foveate.cli.sample import given
+    from foveate.deploy.parity import check_agreement, check_parity, require_agreement, require_parity
+    from foveate.deploy.subject import Subject
+    from foveate.deploy.targets import TARGETS, check_inside, write
     from foveate.train.artefact import load_model
 
-    sample = generated() if pictures is None else real(pictures)
+    if to is not To.best and (reason := TARGETS[to.value].missing()) is not None:
+        raise ConfigError(f"--to {to.value}: {reason}")
     net, card = load_model(folder)
-    onnx = export_onnx(net, card.preprocess, card.classes, metadata={"architecture": to_json(card.architecture)})
-    parity = check_parity(net, card.preprocess, open_session(onnx, 1), sample)
-    require_parity(parity)
-    write_bytes(out, onnx)
-    kind = "generated" if pictures is None else "real"
+    calibration, sample = given(data, pictures, card.classes)
+    subject = Subject(
+        net,
+        card.preprocess,
+        card.classes,
+        threads or torch.get_num_threads(),
+        calibration=calibration,
+        min_agreement=1 - max_drop / 100,
+        told=told if to is not To.onnx else (lambda text: None),
+    )
+    compared = measured(subject, sample, max_drop / 100) if to is To.best else None
+    name = chosen(compared) if compared is not None else to.value
+    target = TARGETS[name]
+    files = target.make(subject)
+    session = target.open(files, subject.threads)
+    agreement: dict[str, Any] = {"pictures": sample.name if data else "generated" if pictures is None else "real"}
+    if target.precision == "fp32":
+        # of a folder all can be compared on, for nothing is calibrated here
+        real = sample.pictures if data is not None else [*calibration, *sample.pictures]
+        parity = check_parity(net, card.preprocess, session, real[:: max(1, len(real) // PICTURES)][:PICTURES])
+        require_parity(parity)
+        agreement |= {"n": parity.n, "top1_agreement": parity.top1_agreement, "max_abs_diff": parity.max_abs_diff}
+    else:
+        agreed = check_agreement(net, card.preprocess, session, sample.pictures, sample.labels)
+        require_agreement(agreed, max_drop / 100)
+        agreement |= vars(agreed)
+    check_inside(files, sample.pictures)
+    paths = write(files, (out or folder / "model.onnx").with_suffix(target.suffix))
+    size_bytes = sum(map(len, files.values()))
     if as_json:
-        agreement = {"n": parity.n, "top1_agreement": parity.top1_agreement, "max_abs_diff": parity.max_abs_diff}
-        print_json({"file": str(out), "size_bytes": len(onnx), "parity": agreement | {"pictures": kind}})
+        found = {"file": str(paths[-1]), "files": [str(p) for p in paths], "to": name, "size_bytes": size_bytes}
+        print_json({**found, "parity": agreement, **(compared.as_dict() if compared else {})})
         return
-    print(f"file      {out} · {show.size(len(onnx))}")
-    agreed = f"{show.percent(parity.top1_agreement)} % of {parity.n} {kind} pictures"
-    print(f"agrees    {agreed}, logits within {parity.max_abs_diff:.1g}")
-    if pictures is None:
-        print("next      --pictures DIR compares on real pictures")
+    if compared is not None:
+        print("\n".join([*table(compared, whole=True), ""]))
+    print(f"file      {' and '.join(map(str, paths))} · {show.size(size_bytes)}")
+    on = f"{show.percent(agreement['top1_agreement'])} % of {agreement['n']} {agreement['pictures']} pictures"
+    print(f"agrees    {on}, logits within {agreement['max_abs_diff']:.1g}")
+    if agreement.get("drop") is not None:
+        print(f"accuracy  {show.percent(agreement['accuracy'])} %, {100 * agreement['drop']:+.1f} points lost")
+    if data is None and pictures is None:
+        print("next      --pictures DIR compares on real pictures; --data DATA also allows int8")
 
 
-def real(folder: str) -> list["np.ndarray"]:
-    """Up to PICTURES pictures below a folder, spread evenly: uint8 (H, W, 3). DataError where none can be read."""
-    from foveate.cli.predict import inside
-    from foveate.data.decode import decode
+def measured(subject: "Subject", sample: "Sample", max_drop: float) -> "Comparison":
+    """All forms that a file can have, on this machine; int8 only with pictures to calibrate it on."""
+    from foveate.deploy.compare import compare
+    from foveate.deploy.targets import TARGETS
 
-    names = inside(folder)
-    found = []
-    for name in names[:: max(1, len(names) // PICTURES)]:
-        try:
-            found.append(decode(name))
-        except DataError:
-            continue
-        if len(found) == PICTURES:
-            break
-    if not found:
-        raise DataError(f"{folder}: no picture here can be read")
-    return found
+    wanted = [(t.engine, t.precision) for t in TARGETS.values() if t.precision != "int8" or subject.calibration]
+    return compare(subject, sample, [("torch", "fp32"), *wanted], max_drop=max_drop)
 
 
-def generated() -> list["np.ndarray"]:
-    """PICTURES smooth random pictures of many sizes and shapes: uint8 (H, W, 3), always the same."""
-    import numpy as np
-    from PIL import Image
+def chosen(compared: "Comparison") -> str:
+    """The name of the best form; PyTorch itself has none, and is there for the ratio."""
+    from foveate.deploy.compare import choose, lost
+    from foveate.deploy.targets import target_of
 
-    rng = np.random.default_rng(0)
-    found = []
-    for _ in range(PICTURES):
-        coarse = rng.integers(0, 256, (*rng.integers(2, 12, 2), 3), dtype=np.uint8)
-        width, height = (int(side) for side in rng.integers(40, 500, 2))
-        found.append(np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)))
-    return found
+    forms = [m for m in compared.measured if m.engine != "torch"]
+    best = compared.best if compared.best in forms else choose(forms, max(0.0, min(map(lost, forms), default=0.0)))
+    if best is None:
+        raise ConfigError("no form of the model can be measured here; --to onnx writes it all the same")
+    return target_of(best.engine, best.precision)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options import Debug, Json, Model, model_folder, print_json
+from foveate.cli.options import Debug, Json, model_folder, print_json
 from foveate.errors import DataError
 
 EXAMPLE = "Example: foveate predict runs/photos-1/best my.jpg --top 3"
@@ -16,7 +16,12 @@ ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})  # a name must 
 
 
 def command(
-    model: Model,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Model folder, run folder, or exported .onnx or .xml.", show_default=False
+        ),
+    ],
     images: Annotated[
         list[str],
         typer.Argument(
@@ -31,8 +36,8 @@ def command(
 
     Prints path, label and probability, split by tabs. A bad picture is a line on stderr and exit code 3 at the end.
     """
-    folder = model_folder(model)
-    from foveate.deploy.classifier import load
+    folder = Path(model) if Path(model).suffix.lower() in (".onnx", ".xml") else model_folder(model)
+    from foveate.deploy.exported import load
 
     classifier = load(folder)
     answers: list[dict[str, Any]] = []

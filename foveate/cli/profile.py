@@ -1,4 +1,4 @@
-"""foveate profile: what a model costs, counted from the real module; --measure times it in ONNX Runtime here."""
+"""foveate profile: what a model costs, counted from the real module; --measure times it in the runtimes here."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import show
-from foveate.cli.options import Debug, Json, Threads, model_folder, print_json
+from foveate.cli.options import Debug, Device, Json, Threads, model_folder, print_json
+from foveate.cli.runtimes import measured
+from foveate.cli.runtimes import table as runtime_table
 from foveate.cli.units import size_bytes as parse_size
 from foveate.errors import BudgetError, ConfigError, FoveateError
 
@@ -25,7 +27,10 @@ OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam"}
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="NAME|MODEL", help="A name (see foveate models) or a model folder.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME|MODEL", help="A name (see foveate models) or a model folder.", show_default=False),
+    ] = None,
     resolution: Annotated[
         int | None,
         typer.Option("--resolution", min=1, max=4096, help="Pixels, square; else its own.", show_default=False),
@@ -45,20 +50,59 @@ def command(
         str | None,
         typer.Option("--plot", metavar="FILE", help="Draw the parts as bars: .png, .svg or .pdf.", show_default=False),
     ] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Export it and time it in ONNX Runtime.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time it in every runtime that is ready in seconds.")
+    ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime", metavar="all|NAME,...", help="Time these: openvino, onnxruntime:int8.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="DATA", help="Judge precisions on these pictures.", show_default=False),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option("--max-drop", min=0.0, max=100.0, help="Points of accuracy that the best may lose.")
+    ] = 1.0,
+    device: Annotated[Device, typer.Option("--device", help="Where PyTorch is timed.")] = Device.cpu,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure this device's table of operators first; minutes.")
+    ] = False,
+    table_file: Annotated[
+        str | None,
+        typer.Option("--table", metavar="FILE", help="That table; else the one in the cache.", show_default=False),
+    ] = None,
     threads: Threads = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Count what a model costs.
 
-    Parameters, multiply-adds, memory and size, by part; --measure adds the latency on this machine.
+    Parameters, multiply-adds, memory and size, by part; --measure adds the latency on this machine, and in which
+    runtime and precision it is best.
     """
+    measure = measure or runtime is not None
+    if data is not None and not measure:
+        raise ConfigError("--data: only with --measure; add it")
+    if model is None and not calibrate:
+        raise ConfigError("NAME is missing; expected foveate profile NAME, or foveate profile --calibrate")
     budget = parse_size("--memory", memory) if memory is not None else None
     suffix = Path(plot).suffix.removeprefix(".").lower() if plot is not None else ""
     if plot is not None and suffix not in PICTURES:
         raise ConfigError(f'--plot "{plot}": expected a file that ends in .{", .".join(PICTURES)}')
 
+    from foveate.cli.calibrate import calibrated, prediction, prediction_line, table_for
+
+    if calibrate:
+        made, place = calibrated(table_file, threads)
+        if model is None and as_json:
+            print_json({"table": str(place), "operators": len(made.rows), "error": made.error})
+        elif model is None:
+            print(f"{place}: {len(made.rows):,} operators, error {made.error:.0%} on networks left out")
+    if model is None:
+        return
     from foveate.config import replace, to_dict
     from foveate.cost.count import cost
     from foveate.cost.plot import bars
@@ -72,21 +116,36 @@ def command(
         from foveate.train.artefact import load_model
 
         net, card = load_model(model_folder(model))
-        config, preprocess = card.architecture, card.preprocess
+        config, preprocess, classes = card.architecture, card.preprocess, card.classes
     else:
         net, config = None, variant(model)
+        classes = tuple(str(i) for i in range(config.num_classes))
         preprocess = Preprocess(resolution=config.resolution, resize=round(config.resolution * 8 / 7))
     if resolution is not None:
         preprocess = replace(preprocess, resolution=resolution, resize=round(resolution * 8 / 7))
     counted = cost(config, resolution=preprocess.resolution, batch=batch)
+    known = table_for(table_file, threads)
+    predicted = prediction(counted.network, known, counted.resolution) if known else None
     trained, field, missing = trained_and_field(counted)
     kept = dict(trained.layers) if trained is not None else {}
     batches = largest(counted, budget) if budget is not None else []
     table = rows(counted, kept)
     size_bytes = FLOAT32_BYTES * (counted.params + counted.buffers)
-    latency = None
+    latency = compared = None
     if measure:
-        latency, size_bytes = timed(net or build(config).eval(), preprocess, config.num_classes, threads)
+        import torch
+
+        compared, latency, size_bytes = measured(
+            net or build(config).eval(),
+            preprocess,
+            classes,
+            runtime=runtime,
+            data=data,
+            batch=batch,
+            threads=threads or torch.get_num_threads(),
+            max_drop=max_drop / 100,
+            device=device.value,
+        )
     if csv is not None:
         write_text(csv, csv_text(table))
     if plot is not None:
@@ -111,11 +170,18 @@ def command(
         if budget is not None:
             rest["largest_batch"] = [{"optimizer": o, "precision": p, "batch": b} for o, p, b in batches]
         head = {"model": model, "resolution": counted.resolution, "batch": batch}
-        print_json({**head, **numbers, "size_bytes": size_bytes, **rest, "latency": latency and to_dict(latency)})
+        times = {
+            "predicted": predicted,
+            "latency": latency and to_dict(latency),
+            **(compared.as_dict() if compared else {}),
+        }
+        print_json({**head, **numbers, "size_bytes": size_bytes, **rest, **times})
         return
     out = lines(model, counted, size_bytes, latency, whole=not tree)
-    out[2:2] = memory_lines(counted, trained, field)
+    out[2:2] = memory_lines(counted, trained, field) + ([prediction_line(predicted)] if predicted else [])
     out += [f"          not known: {text}" for text in missing]
+    if compared is not None:
+        out += ["", *runtime_table(compared, whole=runtime is not None)]
     if tree:
         out += tree_lines(walk(folded(counted, kept)))
     if budget is not None:
@@ -154,17 +220,6 @@ def largest(counted: "Cost", memory_bytes: int) -> list[tuple[str, str, int]]:
                 fits = 0
             found.append((optimizer, precision, fits))
     return found
-
-
-def timed(net: Any, preprocess: Any, classes: int, threads: int | None) -> tuple["Latency", int]:
-    """Median latency of the exported model, preprocessing inside, and its size in bytes."""
-    import torch
-
-    from foveate.deploy.export import export_onnx
-    from foveate.deploy.measure import measure_latency
-
-    onnx = export_onnx(net, preprocess, tuple(str(i) for i in range(classes)))
-    return measure_latency(onnx, preprocess, threads or torch.get_num_threads()), len(onnx)
 
 
 def parts(layers: Iterable["LayerCost"]) -> list[tuple[str, int, int]]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from foveate.config import replace
-from foveate.data.preprocess import Preprocess, normalise, prepare
+from foveate.data.preprocess import Preprocess, crop_box, normalise, prepare
 from foveate.deploy.runtime import Session
 from foveate.errors import DataError, FoveateError
 
@@ -67,6 +67,53 @@ def require_parity(p: Parity) -> None:
         raise FoveateError(f"the exported file gives {1 - p.top1_agreement:.1%} of {p.n} pictures another class")
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How often a file of lower precision and its model say the same, each given the picture at its own size."""
+
+    n: int
+    top1_agreement: float
+    accuracy: float | None  # of the file; None: no labels
+    drop: float | None  # the model's accuracy minus the file's
+    max_abs_diff: float  # of logits
+
+
+@torch.inference_mode()
+def check_agreement(
+    model: nn.Module,
+    preprocess: Preprocess,
+    session: Session,
+    pictures: Sequence[np.ndarray],
+    labels: np.ndarray | None = None,
+) -> Agreement:
+    """Compare on decoded pictures uint8 (H, W, 3) of any sizes; labels int64 (N,) where they are known."""
+    if not len(pictures):
+        raise DataError("agreement: no pictures; give at least one")
+    was_training = model.training
+    model.eval()
+    try:
+        expected = np.concatenate([torch_logits(model, preprocess, [prepare(p, preprocess)]) for p in pictures])
+        got = np.concatenate([session.run(p[None]) for p in pictures])
+    finally:
+        model.train(was_training)
+    sound, mine, theirs = np.isfinite(got).all(1), expected.argmax(1), got.argmax(1)
+    accuracy = None if labels is None else float((sound & (theirs == labels)).mean())
+    drop = None if accuracy is None else float((mine == labels).mean()) - accuracy
+    agreement = float((sound & (mine == theirs)).mean())
+    return Agreement(len(pictures), agreement, accuracy, drop, float(np.abs(got - expected).max()))
+
+
+def require_agreement(a: Agreement, max_drop: float) -> None:
+    """FoveateError unless the accuracy falls by at most max_drop (a share), or, where there are no labels, at least
+    1 - max_drop of the pictures keep their class."""
+    if a.drop is not None and not a.drop <= max_drop + 1e-9:
+        lost = f"loses {100 * a.drop:.1f} points of accuracy on {a.n} pictures"
+        raise FoveateError(f"the exported file {lost}; at most {100 * max_drop:g} are allowed (--max-drop)")
+    if a.drop is None and not a.top1_agreement >= 1 - max_drop - 1e-9:
+        kept = f"keeps the class of {a.top1_agreement:.1%} of {a.n} pictures"
+        raise FoveateError(f"the exported file {kept}; at least {1 - max_drop:.1%} are needed (--max-drop)")
+
+
 def torch_logits(model: nn.Module, preprocess: Preprocess, prepared: Sequence[np.ndarray]) -> np.ndarray:
     """Logits float32 (N, K) of prepared pictures uint8 (R, R, 3), on the model's device."""
     device = next(model.parameters()).device
@@ -79,6 +126,19 @@ def after_resize(picture: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """The picture squashed to the size that the resize step gives, uint8 (S, S, 3): resizing it is then a no-op."""
     side = sized(preprocess)
     return prepare(picture, replace(preprocess, fit="squash", resolution=side, resize=side))
+
+
+def framed(picture: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """A decoded picture of any size as uint8 (S, S, 3), S of sized(): the resize step leaves it as it is, and the crop
+    takes out of it exactly the bytes that prepare() gives."""
+    seen = prepare(picture, preprocess)
+    if preprocess.fit != "crop":
+        return seen
+    side = sized(preprocess)
+    left, top, right, bottom = crop_box(side, side, preprocess)
+    made = np.zeros((side, side, 3), np.uint8)
+    made[top:bottom, left:right] = seen
+    return made
 
 
 def sized(preprocess: Preprocess) -> int:

@@ -42,7 +42,7 @@ class Session:
         try:
             logits: np.ndarray = self._session.run(["logits"], {"image": images})[0]
         except Exception as error:  # onnxruntime's own classes, and MemoryError
-            raise FoveateError(f"the model failed on pictures {images.shape}: {_first_line(error)}") from error
+            raise FoveateError(f"the model failed on pictures {images.shape}: {first_line(error)}") from error
         return logits
 
 
@@ -56,7 +56,7 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
     if threads < 1:
         raise ConfigError(f"threads = {threads}: at least 1")
     name = "ONNX bytes" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read(Path(source))
+    data = source if isinstance(source, bytes) else read_file(Path(source))
     try:
         metadata, classes, preprocess = inspect(data)
     except WeightsError as error:
@@ -70,7 +70,7 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise WeightsError(f"{name}: onnxruntime can not load it: {_first_line(error)}") from error
+        raise WeightsError(f"{name}: onnxruntime can not load it: {first_line(error)}") from error
     return Session(classes, preprocess, metadata, threads, len(data), session)
 
 
@@ -102,19 +102,19 @@ def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
     return metadata, tuple(names), preprocess
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path, what: str = "an ONNX file", at_most: int = MAX_BYTES) -> bytes:
     """The bytes of a regular file that is not too large. A pipe or a device is never read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with open(descriptor, "rb") as file:
             info = os.fstat(descriptor)
             if not stat.S_ISREG(info.st_mode):
-                raise WeightsError(f"{path}: not a regular file; expected an ONNX file")
-            if info.st_size > MAX_BYTES:
-                raise WeightsError(f"{path}: {info.st_size:,} bytes; at most {MAX_BYTES:,}")
-            return file.read(MAX_BYTES + 1)
+                raise WeightsError(f"{path}: not a regular file; expected {what}")
+            if info.st_size > at_most:
+                raise WeightsError(f"{path}: {info.st_size:,} bytes; at most {at_most:,}")
+            return file.read(at_most + 1)
     except OSError as error:
-        raise WeightsError(f"{path}: {(error.strerror or str(error)).lower()}; expected an ONNX file") from None
+        raise WeightsError(f"{path}: {(error.strerror or str(error)).lower()}; expected {what}") from None
 
 
 def _check_amount(data: bytes) -> None:
@@ -233,5 +233,6 @@ def _shape(value: "ValueInfoProto") -> tuple[str, int, tuple[int, ...]]:
     return value.name, tensor.elem_type, tuple(d.dim_value for d in tensor.shape.dim)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -11,7 +11,8 @@ Padding = Literal["same", "symmetric"]
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after an axis for ceil(size / stride) outputs of a convolution; the odd one goes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    # not -(-size // stride): an export by tracing writes a division that truncates
+    total = max(((size + stride - 1) // stride - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 

@@ -217,6 +217,19 @@ def test_the_file_for_timing_gives_the_same_logits_and_computes_its_padding_befo
     assert kinds.count("Shape") <= 1 and "Constant" not in kinds
 
 
+def test_the_file_for_timing_pads_maps_of_odd_sides_as_torch_does():
+    from foveate.zoo import build, variant
+
+    torch.manual_seed(0)
+    config = replace(variant("mnasnet_a1_035"), num_classes=3, resolution=72)  # maps of 36, 18, 9, 5 and 3 pixels
+    model, p = build(config).eval(), Preprocess(resolution=72, resize=72, fit="squash")
+    pixels = picture(72, 72)[None]
+    with torch.no_grad():
+        expected = model(normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), p)).numpy()
+    found = open_session(export_for_timing(model, p)).run(pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
 def test_latency_is_measured_for_a_model_and_says_what_it_timed(lite):
     p = Preprocess(resolution=64, resize=72)
     latency = measure_latency(lite, p, threads=1, repeats=30, batch=2)

@@ -1,0 +1,104 @@
+"""What a model can be exported to: the files of each form, and how they are opened again."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from foveate.deploy import openvino
+from foveate.deploy.parity import PICTURE_TOLERANCE
+from foveate.deploy.runtime import Session, open_session
+from foveate.deploy.subject import Subject
+from foveate.errors import FoveateError, WeightsError
+from foveate.files import write_bytes
+
+INSIDE = 3  # pictures on which OpenVINO resizes by itself, to check it
+Files = Mapping[str, bytes]  # suffix -> bytes
+
+
+@dataclass(frozen=True)
+class Target:
+    """One form. engine, precision: what it is measured as (compare.py)."""
+
+    engine: str
+    precision: str
+    make: Callable[[Subject], Files]
+    open: Callable[[Files, int], Session]
+
+    @property
+    def suffix(self) -> str:
+        """Of the file that is opened."""
+        return ".onnx" if self.engine == "onnxruntime" else ".xml"
+
+    def missing(self) -> str | None:
+        """Why it can not be made here, with the extra to install; None where it can."""
+        return openvino.missing(self.precision) if self.engine == "openvino" else None
+
+
+def _xml_and_bin(subject: Subject, precision: str) -> Files:
+    net = subject.openvino_int8 if precision == "int8" else openvino.network(subject.onnx)
+    graph, weights = openvino.model_files(openvino.whole(net, subject.onnx), precision)
+    return {".bin": weights, ".xml": graph}
+
+
+def _open_onnx(files: Files, threads: int) -> Session:
+    return open_session(files[".onnx"], threads)
+
+
+def _open_xml(files: Files, threads: int) -> Session:
+    return openvino.opened(files[".xml"], files[".bin"], threads)
+
+
+def check_inside(files: Files, pictures: Sequence[np.ndarray]) -> None:
+    """FoveateError where an OpenVINO model that resizes by itself answers otherwise than after Pillow's resize.
+
+    Our own sessions let Pillow do it; others that open the file do not. A few pictures: each new size takes long.
+    """
+    if ".xml" not in files:
+        return
+    ours = openvino.opened(files[".xml"], files[".bin"])
+    theirs = openvino.opened(files[".xml"], files[".bin"], resize_inside=True)
+    for picture in pictures[:INSIDE]:
+        expected, got = ours.run(picture[None]), theirs.run(picture[None])
+        limit = PICTURE_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+        if not np.abs(got - expected).max() <= limit:
+            raise FoveateError(f"the model's own resize changes its logits by more than {limit:.2g}; nothing is kept")
+
+
+TARGETS = {
+    "onnx": Target("onnxruntime", "fp32", lambda s: {".onnx": s.onnx}, _open_onnx),
+    "onnx_int8": Target("onnxruntime", "int8", lambda s: {".onnx": s.int8.data}, _open_onnx),
+    "openvino": Target("openvino", "fp32", lambda s: _xml_and_bin(s, "fp32"), _open_xml),
+    "openvino_bf16": Target("openvino", "bf16", lambda s: _xml_and_bin(s, "bf16"), _open_xml),
+    "openvino_int8": Target("openvino", "int8", lambda s: _xml_and_bin(s, "int8"), _open_xml),
+}
+
+
+def target_of(engine: str, precision: str) -> str:
+    """The name of the form that was measured as this."""
+    return next(name for name, t in TARGETS.items() if (t.engine, t.precision) == (engine, precision))
+
+
+def write(files: Files, out: Path) -> list[Path]:
+    """Write all files of an export beside each other, durably, and return their paths; out: the one to open.
+
+    An older .xml goes first, so that a crash never leaves it with weights that are not its own.
+    """
+    if ".xml" in files:
+        out.with_suffix(".xml").unlink(missing_ok=True)
+    written = []
+    for suffix, data in files.items():  # the graph after its weights
+        written.append(out.with_suffix(suffix))
+        write_bytes(written[-1], data)
+    return written
+
+
+def open_exported(path: str | Path, threads: int = 1) -> Session:
+    """Open a .onnx or .xml file that foveate exported; the checks are those of open_session and open_openvino."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        return open_session(Path(path), threads)
+    if suffix == ".xml":
+        return openvino.open_openvino(path, threads)
+    raise WeightsError(f"{path}: expected a .onnx or .xml file that foveate exported")
