@@ -18,6 +18,7 @@ from foveate.train.engine import Listener
 from foveate.zoo import build, list_models, variant
 
 if TYPE_CHECKING:
+    from foveate.cost.count import Cost
     from foveate.cost.latency import Latency
 
 T = TypeVar("T")
@@ -67,14 +68,7 @@ class Measured:
 
     def shares(self, budget: Budget) -> list[float]:
         """What the candidate takes of every limit that there is; more than 1 is too much."""
-        most_ms = budget.max_latency_ms and HEADROOM * budget.max_latency_ms
-        pairs = (
-            (self.latency.median_ms, most_ms),
-            (self.size_bytes, budget.max_size_bytes),
-            (self.macs, budget.max_macs),
-            (self.memory_bytes, budget.max_memory_bytes),
-        )
-        return [value / limit for value, limit in pairs if limit is not None and value is not None]
+        return shares_of(budget, self.latency.median_ms, self.size_bytes, self.macs, self.memory_bytes)
 
     def within(self, budget: Budget) -> bool:
         """Whether every limit of the budget holds, that of the latency with headroom."""
@@ -95,6 +89,20 @@ class Measured:
             **({} if self.memory_bytes is None else {"memory_bytes": self.memory_bytes}),
             "fits": fits,
         }
+
+
+def shares_of(
+    budget: Budget, latency_ms: float | None, size_bytes: float | None, macs: float | None, memory_bytes: float | None
+) -> list[float]:
+    """What a network takes of every limit that there is and of which it is known, that of the latency with headroom."""
+    most_ms = budget.max_latency_ms and HEADROOM * budget.max_latency_ms
+    pairs = (
+        (latency_ms, most_ms),
+        (size_bytes, budget.max_size_bytes),
+        (macs, budget.max_macs),
+        (memory_bytes, budget.max_memory_bytes),
+    )
+    return [value / limit for value, limit in pairs if limit is not None and value is not None]
 
 
 def look(
@@ -183,8 +191,6 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
     untrained.
     """
     from foveate.cost.count import cost
-    from foveate.deploy.export import export_for_timing
-    from foveate.deploy.measure import measure_latency
 
     if len(field) > 4 * MOST:  # counting a network takes most of a second
         field = thinned(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), 4 * MOST)
@@ -197,12 +203,20 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
     listener("stage", {"text": f"measuring {len(affordable)} candidates"})
     found = []
     for candidate, counts in affordable:
-        onnx = export_for_timing(build(candidate.config), candidate.preprocess)
-        latency = measure_latency(onnx, candidate.preprocess, threads)
-        memory = counts.inference_bytes if budget.max_memory_bytes is not None else None
-        found.append(Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory))
+        found.append(measured(candidate, counts, budget, threads))
         listener("candidate", found[-1].row(found[-1].within(budget)))
     return found
+
+
+def measured(candidate: Candidate, counts: "Cost", budget: Budget, threads: int) -> Measured:
+    """One candidate, counted before, exported untrained and timed."""
+    from foveate.deploy.export import export_for_timing
+    from foveate.deploy.measure import measure_latency
+
+    onnx = export_for_timing(build(candidate.config), candidate.preprocess)
+    latency = measure_latency(onnx, candidate.preprocess, threads)
+    memory = counts.inference_bytes if budget.max_memory_bytes is not None else None
+    return Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory)
 
 
 def thinned(items: Sequence[T], most: int) -> list[T]:

@@ -23,7 +23,8 @@ from foveate.train.artefact import ModelCard, model_files
 from foveate.zoo import build, variant
 
 FOVEATE = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())")
-COMMANDS = ("fit", "train", "eval", "predict", "models", "profile", "export", "ablate", "search", "data")
+COMMANDS = ("fit", "train", "eval", "predict", "models", "profile", "export", "compress", "scale", "search", "ablate")
+COMMANDS += ("doctor", "data")
 CLASSES = ("apple", "big dog", "café")
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from foveate.cli import ablate, data, export, fit, models, predict, profile, search, train
+from foveate.cli import ablate, compress, data, doctor, export, fit, models, predict, profile, scale, search, train
 from foveate.cli import eval as evaluate
 from foveate.cli.options import Debug
 from foveate.errors import FoveateError
@@ -39,6 +39,9 @@ app.command("predict", epilog=predict.EXAMPLE)(predict.command)
 app.command("models", epilog=models.EXAMPLE)(models.command)
 app.command("profile", epilog=profile.EXAMPLE)(profile.command)
 app.command("export", epilog=export.EXAMPLE)(export.command)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
+app.command("compress", epilog=compress.EXAMPLE)(compress.command)
+app.command("scale", epilog=scale.EXAMPLE)(scale.command)
 app.command("search", epilog=search.EXAMPLE)(search.command)
 app.command("ablate", epilog=ablate.EXAMPLE)(ablate.command)
 app.add_typer(data.app, name="data")

@@ -1,0 +1,357 @@
+"""compress: a trained model and a budget in, a ladder of smaller nets out, the best that fits chosen.
+
+Every rung is a model folder: made from the one above, fine-tuned, measured. A run that was stopped goes on from the
+last finished one.
+"""
+
+import contextlib
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from foveate.compress.gates import coupling_of
+from foveate.compress.schedule import floor
+from foveate.config import from_dict, parse_json, replace, to_dict, to_json
+from foveate.cost.count import cost
+from foveate.data.index import Dataset, open_data
+from foveate.data.load import evaluation_pictures
+from foveate.errors import BudgetError, ConfigError, DataError
+from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
+from foveate.finish import finish
+from foveate.pictures import recipe_name
+from foveate.plan import Budget, Plan, command_line
+from foveate.recipes import RECIPES
+from foveate.run import Run, announce, environment, make_job, read, silent
+from foveate.rung import Bench, Goal, climb, make_method, pick_method, read_goal, rungs, tuning
+from foveate.train.artefact import ModelCard, read_card
+from foveate.train.checkpoint import Progress
+from foveate.train.engine import Listener
+from foveate.train.probe import probe, settle
+from foveate.train.recipe import Recipe
+from foveate.train.signals import Stop, stop_on_signals
+from foveate.zoo import build, config_from
+
+STEP = 0.7  # a rung costs about this share of the one above
+EPOCHS = 10  # of fine-tuning a rung
+MOST = 12  # rungs where only the accuracy bounds
+EXTRA = 3  # more rungs where a measured cost is missed
+SLACK_BYTES = 1024  # by which the final file may be larger than foretold: its graph and its config are text
+END_S = 30.0  # testing, export, parity, latency, report
+TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
+
+
+def compress(
+    model: str | Path,
+    data: str | Path,
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    max_latency_ms: float | None = None,
+    max_size_bytes: int | None = None,
+    max_drop: float | None = None,
+    method: str = "auto",
+    epochs: int | None = None,
+    time_s: float | None = None,
+    steps: int = 0,
+    rounds: int = 3,
+    multiple: int = 1,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    resume: str | Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    bad_files: Literal["stop", "skip"] = "stop",
+    listener: Listener | None = None,
+) -> Run:
+    """Shrink a trained model of the zoo step by step, fine-tune and measure each step, and finish the best that fits.
+
+    model: a model folder. macs, params: a share of the original's (up to 1) or a number. max_latency_ms,
+    max_size_bytes: median and file of the exported model on this device. At most one of these four; max_drop, points
+    of validation accuracy, alone or with one of them. method: a call of METHODS; auto compares the cheap ones first.
+    epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: rungs (each about 0.7 of the one
+    above). rounds: of pruning in a step. multiple: widths become multiples of it. resume: a run folder; everything
+    else comes from it.
+    Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
+    """
+    listener = listener or silent
+    with stop_on_signals() as stop:
+        if resume is not None:
+            folder, goal = Path(resume), read_goal(Path(resume))
+            plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
+            dataset = announce(open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files), listener)
+            if dataset.fingerprint != plan.fingerprint:
+                raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
+        else:
+            targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
+            goal = asked(targets, max_drop, method, steps, rounds, multiple)
+            card, goal, base = origin(model, goal, seed)
+            dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
+            check_data(card, dataset, data, listener)
+            plan = first_plan(card, str(data), dataset, threads, bad_files)
+            goal = reachable(goal, card, plan)
+            recipe = tuning(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
+            recipe = in_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
+            plan = replace(plan, recipe=recipe, budget=budget_of(goal, time_s))
+            folder = free_name(runs, name or dataset.name)
+            write_json(folder / "compress.json", goal)
+            write_json(folder / "recipe.json", plan)
+            write_json(folder / "env.json", environment())
+        with folder_lock(folder):
+            sweep(folder)
+            return down(bench_of(folder, goal, plan, dataset, listener, stop))
+
+
+def asked(
+    targets: Mapping[str, float | None], max_drop: float | None, method: str, steps: int, rounds: int, multiple: int
+) -> Goal:
+    """The goal that the arguments state; ConfigError where they state none or two."""
+    given = [kind for kind, value in targets.items() if value is not None]
+    if len(given) > 1 or (not given and max_drop is None):
+        raise ConfigError(
+            f"{len(given)} targets given; take one of --macs, --params, --max-latency, --max-size, or --max-drop alone"
+        )
+    if method != "auto":
+        make_method(method)
+    kind, target = (given[0], float(targets[given[0]] or 0)) if given else ("macs", None)
+    if (target is not None and not target > 0) or (max_drop is not None and not max_drop >= 0):
+        raise ConfigError(f"target {target}, max_drop {max_drop}: a target above 0, and a drop of at least 0")
+    if not (0 <= steps <= 100 and 1 <= rounds <= 100 and 1 <= multiple <= 256):
+        raise ConfigError(f"steps {steps}, rounds {rounds}, multiple {multiple}: 0 to 100, 1 to 100 and 1 to 256")
+    return Goal("", kind, target, method, max_drop, steps, rounds, multiple)
+
+
+def origin(model: str | Path, goal: Goal, seed: int) -> tuple[ModelCard, Goal, Recipe | None]:
+    """The card of a model that can shrink, the goal with where it lies, and the recipe of its run, where it has one."""
+    if not isinstance(model, str | Path):
+        raise ConfigError(f"model: a {type(model).__name__}; compress takes a model folder such as runs/photos-1/best")
+    folder = Path(model)
+    folder = folder if (folder / "config.json").exists() or not (folder / "best").exists() else folder / "best"
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"{model}: no model folder of foveate (no config.json), so a smaller network can not be built from it; "
+            "train one with foveate train or fit, with --weights for public weights"
+        )
+    card, _ = read_card(folder)
+    with torch.device("meta"):
+        coupling_of(build(card.architecture))  # says why, where nothing can shrink
+    story = folder.parent / "recipe.json"
+    first: Plan | None = None
+    if story.is_file():
+        with contextlib.suppress(ConfigError):  # of another version: the recipe that suits the pictures does as well
+            first = from_dict(Plan, parse_json(story.read_bytes(), str(story)))
+    split_seed = seed if first is None else first.recipe.seed
+    return card, replace(goal, source=str(folder), split_seed=split_seed), None if first is None else first.recipe
+
+
+def check_data(card: ModelCard, dataset: Dataset, data: str | Path, listener: Listener) -> None:
+    """DataError where the classes are not the model's; a warning where the pictures are others than it learnt."""
+    if dataset.classes != card.classes:
+        other = next(iter(sorted(set(dataset.classes) ^ set(card.classes))), dataset.classes[0])
+        raise DataError(f'{data}: its classes are not those of the model ("{other}"); give the data it was trained on')
+    if card.provenance.get("fingerprint") not in (None, dataset.fingerprint):
+        text = "the model learnt other pictures, or another split of these: test pictures may be among what it has seen"
+        listener("warning", {"text": text})
+
+
+def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None, bad_files: Any) -> Plan:
+    """The plan of a run, its recipe still open."""
+    return Plan(
+        data=data,
+        model=str(card.provenance.get("model") or card.architecture.family),
+        architecture=to_dict(card.architecture),
+        recipe=Recipe(),
+        preprocess=card.preprocess,
+        bad_files=bad_files,
+        threads=threads or torch.get_num_threads(),
+        fingerprint=dataset.fingerprint,
+        command=command_line(),
+    )
+
+
+def cost_of(kind: str, plan: Plan, extra_bytes: int) -> Callable[[Any], float]:
+    """What a config costs. A latency and a size are measured, on the exported network with random weights."""
+    preprocess, threads = plan.preprocess, plan.threads
+
+    def latency_ms(config: Any) -> float:
+        from foveate.deploy.measure import measure_latency
+
+        return measure_latency(build(config), preprocess, threads).median_ms
+
+    def size_bytes(config: Any) -> float:
+        from foveate.deploy.export import export_for_timing
+
+        return float(len(export_for_timing(build(config), preprocess)) + extra_bytes + SLACK_BYTES)
+
+    def counted(config: Any) -> float:
+        return float(getattr(cost(config, resolution=preprocess.resolution), kind))
+
+    return {"latency_ms": latency_ms, "size_bytes": size_bytes}.get(kind, counted)
+
+
+def extra_bytes(goal: Goal, plan: Plan) -> int:
+    """By how much the final file is larger than the one that is quick to make, where the size counts. It hangs on the
+    layers, not on their widths.
+    """
+    from foveate.deploy.export import export_for_timing, export_onnx
+
+    if goal.kind != "size_bytes":
+        return 0
+    config = config_from(plan.architecture, "architecture")
+    model, names = build(config), [str(i) for i in range(config.num_classes)]
+    final = export_onnx(model, plan.preprocess, names, metadata={"architecture": to_json(config)})  # as finish writes
+    return len(final) - len(export_for_timing(model, plan.preprocess))
+
+
+def reachable(goal: Goal, card: ModelCard, plan: Plan) -> Goal:
+    """The goal in absolute numbers: a share of the original's becomes one. BudgetError below what is reachable."""
+    if goal.target is None:
+        return goal
+    measure = cost_of(goal.kind, plan, extra_bytes(goal, plan))
+    whole, target = measure(card.architecture), goal.target
+    if goal.kind in ("macs", "params") and target <= 1:
+        target = target * whole
+    least = measure(floor(card.architecture, goal.multiple))
+    if target < least:
+        raise BudgetError(
+            f"{amount(goal.kind, target)} ({target / whole:.3g} of the original's {amount(goal.kind, whole)}) is below "
+            f"what {plan.model} can shrink to by its widths: {amount(goal.kind, least)} ({least / whole:.3g}), with "
+            f"one unit left in every layer; ask for more, or begin with a smaller model"
+        )
+    count = max(1, math.ceil(math.log(min(0.999, target / whole)) / math.log(STEP) - 1e-9))
+    return replace(goal, target=target, steps=goal.steps or count)
+
+
+def amount(kind: str, value: float) -> str:
+    """A cost with its unit."""
+    forms = {"macs": (1e6, "M multiply-adds"), "params": (1e3, "k parameters"), "size_bytes": (1e3, "kB")}
+    factor, unit = forms.get(kind, (1.0, "ms"))
+    return f"{value / factor:.4g} {unit}"
+
+
+def in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, time_s: float | None) -> Recipe:
+    """The recipe with precision, layout and threads settled, and as many epochs as the time allows, where one is
+    given.
+    """
+    size, device = recipe.resolution or card.preprocess.resolution, torch.device("cpu")
+    recipe, _ = settle(card.architecture, recipe, size, device)
+    if time_s is None:
+        return recipe
+    image_s = min(t.image_s for t in probe(card.architecture, recipe, size, device))
+    epoch_s = pictures * image_s * TAUGHT
+    return replace(recipe, epochs=max(1, min(200, int((time_s - END_S) / (goal.steps or MOST) / epoch_s))))
+
+
+def budget_of(goal: Goal, time_s: float | None) -> Budget:
+    """The limits as the report knows them."""
+    value = goal.target
+    return Budget(
+        max_latency_ms=value if goal.kind == "latency_ms" else None,
+        max_size_bytes=int(value) if value is not None and goal.kind == "size_bytes" else None,
+        max_macs=int(value) if value is not None and goal.kind == "macs" else None,
+        time_s=time_s,
+    )
+
+
+def bench_of(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop) -> Bench:
+    """The pictures of a run and what all its rungs share."""
+    config = config_from(plan.architecture, "recipe.json: architecture")
+    job = make_job(plan, config, dataset, listener)
+    split = dataset.splits["test" if "test" in dataset.splits else "val"]
+    test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
+    extra = extra_bytes(goal, plan)
+    measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra))
+    return Bench(folder, goal, plan, dataset, job, test, measure, extra, listener, stop)
+
+
+def down(bench: Bench) -> Run:
+    """All rungs that are missing, then the end of the run."""
+    rows, method = rungs(bench.folder), bench.goal.method
+    begun = time.monotonic()
+    if not rows:
+        rows = [climb(bench, 0, "original", None)]
+    while (goal := next_goal(bench, rows)) is not None:
+        if method == "auto":
+            method = rows[1]["method"] if len(rows) > 1 else pick_method(bench, goal)
+        rows.append(climb(bench, len(rows), method, goal))
+        told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
+        bench.listener("stage", {"text": f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"})
+        bench.stopped()
+    return conclude(bench, rows, time.monotonic() - begun)
+
+
+def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """The cost that the next rung is to reach; None where the ladder is complete."""
+    goal, done = bench.goal, len(rows) - 1
+    now = rows[-1][goal.kind]
+    if goal.target is None:
+        lost = 100 * (rows[0]["val_accuracy"] - rows[-1]["val_accuracy"])
+        over = lost > (goal.max_drop or 0.0) + 1e-9 or done >= (goal.steps or MOST)
+        return None if over or STEP * now < bench.cost(floor(config_of(rows[-1]), goal.multiple)) else float(STEP * now)
+    left = goal.steps - done
+    if now <= goal.target or left <= -EXTRA:
+        return None
+    return float(now * (goal.target / now) ** (1 / left)) if left > 0 else goal.target * 0.95 ** (1 - left)
+
+
+def config_of(row: Mapping[str, Any]) -> Any:
+    """The architecture of a rung."""
+    return read_card(row["run"])[0].architecture
+
+
+def choose(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> int:
+    """The number of the best rung: within target and drop the most accurate on validation, then the cheapest; without
+    a target the cheapest within the drop. BudgetError where there is none, with the nearest.
+    """
+    lost = [100 * (rows[0]["val_accuracy"] - row["val_accuracy"]) for row in rows]
+    fits = [i for i, row in enumerate(rows) if goal.target is None or row[goal.kind] <= goal.target]
+    near = [i for i in fits if goal.max_drop is None or lost[i] <= goal.max_drop + 1e-9]
+    if near and goal.target is None:
+        return min(near, key=lambda i: float(rows[i][goal.kind]))
+    if near:
+        return min(near, key=lambda i: (lost[i], rows[i][goal.kind]))
+    if not fits:
+        least = min(rows, key=lambda row: float(row[goal.kind]))
+        raise BudgetError(
+            f"{amount(goal.kind, goal.target or 0)} was not reached: step {least['step']} measures "
+            f"{amount(goal.kind, least[goal.kind])}, see {least['run']}"
+        )
+    best = min(fits, key=lambda i: lost[i])
+    within = max(i for i in range(len(rows)) if lost[i] <= (goal.max_drop or 0) + 1e-9)
+    raise BudgetError(
+        f"{amount(goal.kind, goal.target or 0)} costs {lost[best]:.2g} points of validation accuracy, over --max-drop "
+        f"{goal.max_drop:g}; the smallest within it is step {within} ({amount(goal.kind, rows[within][goal.kind])}): "
+        f"{rows[within]['run']}"
+    )
+
+
+def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) -> Run:
+    """The best rung becomes best/; tested, exported and reported as every run is."""
+    folder, goal, number = bench.folder, bench.goal, choose(bench.goal, rows)
+    chosen = Path(rows[number]["run"])
+    files = ("config.json", "model.safetensors", "README.md")
+    write_folder(folder / "best", {name: (chosen / name).read_bytes() for name in files})
+    whole, size = rows[0]["macs"], bench.plan.preprocess.resolution
+    story = [
+        {
+            **{key: value for key, value in row.items() if key != "curves"},
+            "model": bench.plan.model if i == 0 else f"{bench.plan.model} {row['macs'] / whole:.2f}x",
+            "resolution": size,
+            "fits": goal.target is None or row[goal.kind] <= goal.target,
+            "chosen": i == number,
+        }
+        for i, row in enumerate(rows)
+    ]
+    write_json(folder / "story.json", {"candidates": story})
+    curves = rows[number]["curves"]
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
+    progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
+    run = finish(folder, bench.plan, bench.dataset, bench.job, progress, seconds, bench.listener)
+    summary = {**run.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
+    write_json(folder / "summary.json", summary)
+    return Run(folder, summary)
