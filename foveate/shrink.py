@@ -275,7 +275,7 @@ def down(bench: Bench) -> Run:
     begun = time.monotonic()
     if not rows:
         rows = [climb(bench, 0, "original", None)]
-    while (goal := next_goal(bench, rows)) is not None:
+    while not out_of_time(bench, rows) and (goal := next_goal(bench, rows)) is not None:
         if method == "auto":
             method = rows[1]["method"] if len(rows) > 1 else pick_method(bench, goal)
         rows.append(climb(bench, len(rows), method, goal))
@@ -283,6 +283,14 @@ def down(bench: Bench) -> Run:
         bench.listener("stage", {"text": f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"})
         bench.stopped()
     return conclude(bench, rows, time.monotonic() - begun)
+
+
+def out_of_time(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the time is over for one more rung like the last one. A target that was asked for is gone for anyway."""
+    limit = bench.plan.budget.time_s
+    if limit is None or bench.goal.target is not None or len(rows) < 2:
+        return False
+    return sum(float(row["seconds"]) for row in rows) + float(rows[-1]["seconds"]) > limit - END_S
 
 
 def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:

@@ -278,3 +278,12 @@ def test_a_latency_over_the_budget_is_measured_twice_more(monkeypatch):
     plan = SimpleNamespace(budget=Budget(max_latency_ms=5.0), preprocess=None)
     assert finish.last_latency(b"", plan, 1).median_ms == 5.2
     assert finish.last_latency(b"", plan, 1).median_ms == 4.0
+
+
+def test_compress_makes_a_smaller_network_of_the_one_that_was_found(tmp_path):
+    made = fv.fit("digits", models="resnet20_cifar", time_s=2.0, threads=1, compress=True, runs=tmp_path)
+    assert made.folder.name == "digits-small-1"
+    first = json.loads((tmp_path / "digits-1" / "summary.json").read_text())
+    assert made.summary["macs"] <= first["macs"]
+    assert made.summary["macs"] < first["macs"] or made.summary["test_accuracy"] == first["test_accuracy"]
+    assert len(fv.load(made.folder / "best").predict(open_data("digits").splits["test"].pixels[0])) == 5

@@ -46,6 +46,9 @@ def command(
         typer.Option(metavar="SIZE", help="Weights and maps of one picture in float32, e.g. 20MB.", show_default=False),
     ] = None,
     time: Annotated[str, typer.Option(metavar="TIME", help="Wall time for all of it, e.g. 90s, 10m, 1h30m.")] = "10m",
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Also make it smaller, at half a point at most.")
+    ] = False,
     weights: Weights = None,
     models: Annotated[
         str | None, typer.Option(metavar="PATTERN", help='Only these models, e.g. "resnet*".', show_default=False)
@@ -87,6 +90,7 @@ def command(
             threads=threads,
             device=device.value,
             bad_files=bad_files.value,
+            compress=compress,
             listener=listener,
         )
     if as_json:
