@@ -298,7 +298,7 @@ def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
     goal, done = bench.goal, len(rows) - 1
     now = rows[-1][goal.kind]
     if goal.target is None:
-        lost = 100 * (rows[0]["val_accuracy"] - rows[-1]["val_accuracy"])
+        lost = 100 * (max(row["val_accuracy"] for row in rows) - rows[-1]["val_accuracy"])
         over = lost > (goal.max_drop or 0.0) + 1e-9 or done >= (goal.steps or MOST)
         return None if over or STEP * now < bench.cost(floor(config_of(rows[-1]), goal.multiple)) else float(STEP * now)
     left = goal.steps - done
@@ -314,9 +314,11 @@ def config_of(row: Mapping[str, Any]) -> Any:
 
 def choose(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> int:
     """The number of the best rung: within target and drop the most accurate on validation, then the cheapest; without
-    a target the cheapest within the drop. BudgetError where there is none, with the nearest.
+    a target the cheapest within the drop, which then counts from the most accurate rung (fine-tuning may have made it
+    better than the original). BudgetError where there is none, with the nearest.
     """
-    lost = [100 * (rows[0]["val_accuracy"] - row["val_accuracy"]) for row in rows]
+    top = rows[0]["val_accuracy"] if goal.target is not None else max(row["val_accuracy"] for row in rows)
+    lost = [100 * (top - row["val_accuracy"]) for row in rows]
     fits = [i for i, row in enumerate(rows) if goal.target is None or row[goal.kind] <= goal.target]
     near = [i for i in fits if goal.max_drop is None or lost[i] <= goal.max_drop + 1e-9]
     if near and goal.target is None:
