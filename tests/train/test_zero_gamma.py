@@ -98,8 +98,9 @@ def tiny_resnet(block, order, **more):
     return replace(config, stem_norm=order == "post", num_classes=3)
 
 
-# Nothing is added, but in cells of NASNet, where any two maps are; airbench adds behind norms without gains
-NO_SHORTCUT = ("vgg", "alexnet", "densenet", "googlenet", "nasnet", "airbench")
+# Nothing is added, but in cells, where any two maps are; airbench adds behind norms without gains
+CELLS = ("nasnet", "nasbench201")
+NO_SHORTCUT = ("vgg", "alexnet", "densenet", "googlenet", "airbench", "nas", *CELLS)
 RESIDUAL = {family: replace(TINY[family], num_classes=3) for family in TINY if family not in NO_SHORTCUT}
 RESIDUAL |= {
     f"resnet {b} {o}": tiny_resnet(b, o) for b in ("basic", "bottleneck") for o in ("post", "pre", "white", "white_pre")
@@ -185,7 +186,7 @@ def test_branches_of_published_networks_are_counted():
             assert len(Branches(build(variant(name))).ends()) == count, name
 
 
-@pytest.mark.parametrize("family", [family for family in NO_SHORTCUT if family != "nasnet"])
+@pytest.mark.parametrize("family", [family for family in NO_SHORTCUT if family not in CELLS])
 def test_a_network_without_residual_branches_is_refused(family):
     model = build(host(family, TINY[family].layers))
     with pytest.raises(ConfigError, match="has no residual branch"):
