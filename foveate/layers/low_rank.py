@@ -1,12 +1,26 @@
 """A convolution as the product of two: the kernel, seen as a matrix, has the rank r. arXiv:1405.3866, 2204.05566."""
 
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
 import torch
+from pydantic import Field
 from torch import nn
 
+from foveate.config import Count, near, record
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
 
 FORMS = ("channel", "spatial")
+
+
+@record
+class Rank:
+    """One convolution of a network that is a LowRank: where it stands, by way of how many channels, cut how."""
+
+    at: Annotated[str, Field(min_length=1, max_length=200)]  # name of the module: "layer1.0.conv2"
+    rank: Count  # where the full rank is less, that
+    form: Literal["channel", "spatial"] = "channel"  # spatial: kernels above 1 in both directions
 
 
 def full_rank(c_in: int, c_out: int, kernel: tuple[int, int], form: str) -> int:
@@ -71,6 +85,17 @@ class LowRank(nn.Module):
         self.first.weight.copy_(left.reshape(self.first.weight.shape))
         self.second.weight.copy_(right.unflatten(1, (c_out, 1, -1)).transpose(0, 1))
 
+    @torch.no_grad()
+    def product(self) -> torch.Tensor:
+        """The weight (c_out, c_in, k_y, k_x) of the one convolution that does the same."""
+        left, right = self.first.weight, self.second.weight  # (rank, c_in, k_y, k_x or 1), (c_out, rank, 1, 1 or k_x)
+        weight: torch.Tensor
+        if self.spatial:
+            weight = torch.einsum("orx,riy->oiyx", right[:, :, 0], left[..., 0])
+        else:
+            weight = torch.einsum("or,riyx->oiyx", right[:, :, 0, 0], left)
+        return weight
+
 
 def low_rank(
     c_in: int,
@@ -95,12 +120,72 @@ def low_rank(
             f'low_rank(rank={rank}, form="{form}"): rank a share above 0 and below 1, or a whole number from 1; '
             f"form one of {', '.join(FORMS)}"
         )
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    k_y, k_x = sides
-    form = "channel" if 1 in sides else form
-    most = full_rank(c_in, c_out, sides, form)
+    size = (kernel, kernel) if isinstance(kernel, int) else kernel
+    k_y, k_x = size
+    form = "channel" if 1 in size else form
+    most = full_rank(c_in, c_out, size, form)
     r = max(1, round(rank * most)) if rank < 1 else min(int(rank), most)
     weights = r * (c_in * k_y * k_x + c_out if form == "channel" else c_in * k_y + c_out * k_x)
     if groups > 1 or weights >= c_in * c_out * k_y * k_x:
         return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-    return LowRank(c_in, c_out, sides, r, form=form, stride=stride, padding=padding, bias=bias)
+    return LowRank(c_in, c_out, size, r, form=form, stride=stride, padding=padding, bias=bias)
+
+
+def why_not(conv: nn.Module) -> str:
+    """Why a layer can not be a LowRank, in words; "" where it can."""
+    if type(conv) is not nn.Conv2d:
+        return f"a {type(conv).__name__}, not a plain convolution"
+    if conv.groups > 1:
+        return f"in {conv.groups} groups"
+    if conv.dilation != (1, 1) or conv.stride[0] != conv.stride[1]:
+        return f"of stride {conv.stride} and dilation {conv.dilation}; only one stride and dilation 1 fit"
+    if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+        return f"padded by {conv.padding_mode} ({conv.padding}); only a number of zeros fits"
+    return ""
+
+
+def sides(kernel: Sequence[int]) -> tuple[int, int]:
+    """(vertical, horizontal) of a kernel size, which torch types as any number of numbers."""
+    high, wide = kernel
+    return high, wide
+
+
+def like(conv: nn.Conv2d, rank: int, form: str) -> LowRank:
+    """A LowRank in place of a convolution; rank: at most the full one. Its weights are fresh."""
+    kernel = sides(conv.kernel_size)
+    most = full_rank(conv.in_channels, conv.out_channels, kernel, form)
+    assert not isinstance(conv.padding, str)
+    return LowRank(
+        conv.in_channels,
+        conv.out_channels,
+        kernel,
+        min(rank, most),
+        form=form,
+        stride=conv.stride[0],
+        padding=sides(conv.padding),
+        bias=conv.bias is not None,
+    )
+
+
+def factorise(model: nn.Module, ranks: Sequence[Rank]) -> None:
+    """Put a fresh LowRank where each of `ranks` says, in place: the last thing that a host's __init__ does before it
+    draws its weights, so that a factored network is a config like any other.
+
+    ConfigError for a place that the network has not, for one that is named twice, and for what is no plain convolution.
+    """
+    modules = dict(model.named_modules())
+    seen: set[str] = set()
+    for number, own in enumerate(ranks):
+        if own.at in seen:
+            raise ConfigError(f"ranks.{number}: {own.at} is named twice")
+        if own.at not in modules:
+            names = [name for name, module in modules.items() if not why_not(module)]
+            raise ConfigError(f"ranks.{number}: the network has no {own.at}; {near(own.at, names)}")
+        conv = modules[own.at]
+        if reason := why_not(conv):
+            raise ConfigError(f"ranks.{number}: {own.at} is {reason}")
+        assert isinstance(conv, nn.Conv2d)
+        if own.form == "spatial" and 1 in conv.kernel_size:
+            raise ConfigError(f'ranks.{number}: {own.at} has a kernel of {conv.kernel_size}; take form "channel"')
+        seen.add(own.at)
+        model.set_submodule(own.at, like(conv, own.rank, own.form))

@@ -1,0 +1,275 @@
+"""A search on pictures from its folder to its winner: trials, by one process or several; the winner's full training.
+
+The folder: search.json, study.db (an Optuna study), results.json, table.md, search.png, winner.txt, and winner/, a run
+folder like any other.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from foveate.candidates import HEADROOM, Candidate, Measured, measured
+from foveate.config import replace, to_dict
+from foveate.cost.count import cost
+from foveate.data.index import Dataset, open_data
+from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
+from foveate.explore.design import (
+    Search,
+    check_wishes,
+    config_of,
+    default_recipes,
+    fitted_space,
+    search_preprocess,
+)
+from foveate.explore.evaluators import Material, ahead_s, check_evaluate, prepare
+from foveate.explore.judge import Judge, material
+from foveate.explore.on_ray import crowd_on_ray
+from foveate.explore.report import is_valued, row_of, rows_of, value_text, write_search_report
+from foveate.explore.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
+from foveate.explore.workers import crowd
+from foveate.files import folder_lock, free_name, write_json
+from foveate.fit import END_S, in_time
+from foveate.plan import Budget, Plan, check_device, command_line
+from foveate.run import Run, announce, complete, environment, resume_run, silent
+from foveate.search import sampler as make_sampler
+from foveate.search.crew import Found, fail_stale, found, shared_storage, work
+from foveate.search.space import Space
+from foveate.search.study import open_study, quiet
+from foveate.train.engine import Listener
+from foveate.train.signals import Stop, exit_code, stop_on_signals
+
+DEFAULT_TRIALS, AGAIN = 50, 3
+
+
+def search(
+    data: str | Path,
+    space: str,
+    *,
+    sampler: str = "predictor",
+    reward: str = "strict",
+    evaluate: str = "train",
+    objectives: Sequence[str] = ("accuracy",),
+    budget: Budget | None = None,
+    trials: int | None = None,
+    epochs: int = 3,
+    pictures: int = 5000,
+    resolution: int | None = None,
+    recipe: str | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+    ray: str | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    seed: int = 0,
+    threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    bad_files: Literal["stop", "skip"] = "stop",
+    listener: Listener | None = None,
+) -> Run:
+    """Search a space on pictures and train the best net that was found; returns the winner's run.
+
+    space: a call of SPACES ("mnasnet", "resnet(...)"), or a Python file with a function space(). evaluate: how a
+    net is valued, "train", "supernet" or a zero-cost score (explore/evaluators.py); that value stands wherever accuracy
+    is named here. objectives: names of design.OBJECTIVES, accuracy first; several are searched together, and the winner
+    is the most accurate net within the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the
+    search. trials: different nets; None: as many as the time allows, 50 without a time. epochs, pictures: of the short
+    trainings. recipe: of the winner; None: what suits the pictures. storage: URL of a database that several machines
+    share; None: a file in the folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
+    Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
+    """
+    listener, budget = listener or silent, budget or Budget()
+    check_device(device)
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: expected 1 or more")
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    call, made = fitted_space(space, dataset, resolution)
+    check_wishes(sampler, reward, tuple(objectives), made)
+    check_evaluate(evaluate, reward)
+    if ray is not None and evaluate.startswith("supernet"):
+        raise ConfigError(
+            "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
+        )
+    example = config_of(made, first_net(made), dataset)
+    full, proxy = default_recipes(dataset, recipe, epochs, seed)
+    wish = Search(
+        data=str(data),
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        space=call,
+        sampler=sampler,
+        reward=reward,
+        evaluate=evaluate,
+        objectives=tuple(objectives),
+        budget=budget,
+        trials=trials or (None if budget.time_s else DEFAULT_TRIALS),
+        recipe=full,
+        proxy=proxy,
+        pictures=pictures,
+        preprocess=search_preprocess(example, dataset),
+        storage=storage or "",
+        seed=seed,
+        threads=threads or 1,
+        device=device,
+        bad_files=bad_files,
+        command=command_line(),
+    )
+    folder = free_name(runs, f"search-{name or dataset.name}")
+    write_json(folder / "env.json", environment())
+    write_json(folder / "search.json", wish)
+    return resume_search(folder, workers=workers, ray=ray, listener=listener)
+
+
+def first_net(space: Space) -> tuple[int, ...]:
+    """Some net of a space: the first values of all choices."""
+    return space.complete([-1] * len(space.choices))
+
+
+def resume_search(
+    folder: str | Path, *, workers: int = 1, ray: str | None = None, listener: Listener | None = None
+) -> Run:
+    """Do what is left of a search: trials, the winner's training, the report. ray: see search."""
+    folder, listener = Path(folder), listener or silent
+    wish, place = load_search(folder), folder / "winner"
+    with folder_lock(folder), stop_on_signals() as stop:
+        dataset, space = opened(wish)
+        done = trials(folder, wish, space, dataset, workers, ray, listener, stop)
+        write_search_report(folder, wish, space, done)
+    if (place / "recipe.json").exists() and (place / "state").exists():
+        listener("stage", {"text": "going on with the winner's training"})
+        return reported(folder, wish, space, done, resume_run(place, listener))
+    best, m = winner(wish, space, dataset, done, listener)
+    left = None if wish.budget.time_s is None else wish.budget.time_s - spent(done, workers) - ahead_s(folder) - END_S
+    plan = plan_of(wish, dataset, m, left, listener)
+    write_search_report(folder, wish, space, done, best)
+    place.mkdir(exist_ok=True)
+    story = {"candidates": rows_of(wish, space, done, best), "race_seconds": spent(done, 1) + ahead_s(folder)}
+    return reported(folder, wish, space, done, complete(place, plan, dataset, listener, story=story))
+
+
+def reported(folder: Path, wish: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
+    """The winner's run, with what the search cost beside it."""
+    cost_of_it: dict[str, Any] = {"trials": len(done), "failed": sum(f.values is None for f in done)}
+    cost_of_it |= {"seconds": spent(done, 1) + ahead_s(folder)}
+    how = {"space": wish.space, "sampler": wish.sampler, "evaluate": wish.evaluate}
+    summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}}
+    return Run(run.folder, summary)
+
+
+def trials(
+    folder: Path,
+    wish: Search,
+    space: Space,
+    dataset: Dataset,
+    workers: int,
+    ray: str | None,
+    listener: Listener,
+    stop: Stop,
+) -> list[Found]:
+    """Evaluate nets until the budget of trials or of time is spent; all that are known then."""
+    name = study_name(folder, wish)
+    with shared_storage(url_of(folder, wish)) as storage:
+        with quiet():
+            study = open_study(make_sampler(wish.sampler, space, wish.seed), wish.directions, storage, name)
+        count = wish.trials or ENDLESS
+
+        def enough() -> bool:
+            if stop.signal:
+                return True
+            known = found(space, study)
+            return len(known) >= count or over_time(wish, known, workers, ahead_s(folder))
+
+        def told(one: Found) -> None:
+            listener("stage", {"text": line_of(wish, space, one, len(found(space, study)))})
+
+        def scene() -> Material:
+            return material(wish, space, dataset, lambda: found(space, study), folder)
+
+        if not enough():
+            prepare(scene, wish, folder, listener, lambda: bool(stop.signal))
+        if not enough():
+            listener("stage", {"text": f"searching {space!r} with {wish.sampler}"})
+            if ray is not None:
+                crowd_on_ray(ray, wish, url_of(folder, wish), name, workers, enough, told, lambda: found(space, study))
+            elif workers == 1:
+                judge = Judge(scene())
+                sampler = make_sampler(wish.sampler, space, wish.seed)
+                alone = not wish.storage
+                options: dict[str, Any] = {"storage": storage, "name": name, "directions": wish.directions}
+                work(space, judge, sampler, budget=count, alone=alone, stop=enough, told=told, **options)
+            else:
+                crowd(folder, workers, enough, told, lambda: found(space, study))
+        fail_stale(study, 0.0 if not wish.storage else 30.0)
+        if stop.signal:
+            raise Interrupted(
+                f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
+            )
+        return found(space, study)
+
+
+def line_of(wish: Search, space: Space, one: Found, number: int) -> str:
+    """One trial for people: "12  val 61.2 %  0.84 ms  12.3 M MACs  ..."."""
+    if one.values is None:
+        return f"trial {number}  failed: {one.facts.get('error', '')}"
+    row = row_of(space, one)
+    parts = [value_text(one) if is_valued(one) else "over the budget"]
+    parts += [f"{row['latency_ms']:.2f} ms"] if row.get("latency_ms") else []
+    parts += [
+        f"{row['macs'] / 1e6:.1f} M MACs",
+        f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
+    ]
+    return f"trial {number}" + (f" of {wish.trials}" if wish.trials else "") + "  " + "  ".join(p for p in parts if p)
+
+
+def winner(
+    wish: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
+) -> tuple[Found, Measured]:
+    """The best net that is within the budget when it is measured again. BudgetError with the nearest where none is."""
+    good = [f for f in done if is_valued(f) and f.facts.get("fits")]
+    if not good:
+        failed = next((f.facts.get("error", "") for f in done if f.values is None), "")
+        near = [f for f in done if f.values is not None]
+        if not near:
+            raise FoveateError(f"every trial failed, the first with: {failed}")
+        nearest = max(near, key=lambda f: (f.values or (0.0,))[0])
+        raise BudgetError(f"none of {len(done)} nets fits the budget; the nearest: {row_text(space, nearest)}")
+    good.sort(key=lambda f: -(f.values or (0.0,))[0])
+    listener("stage", {"text": f"measuring the best {min(AGAIN, len(good))} again"})
+    for one in good[: 3 * AGAIN]:
+        config = config_of(space, one.net, dataset)
+        counts = cost(config, resolution=wish.preprocess.resolution)
+        name = space.name if space.name != "space" else "searched"
+        m = measured(Candidate(f"{name} (searched)", config, wish.preprocess, None), counts, wish.budget, wish.threads)
+        if m.within(wish.budget):
+            return one, m
+    raise BudgetError(
+        f"the best {min(3 * AGAIN, len(good))} nets are over the budget when they are measured again "
+        f"({HEADROOM:.0%} of a latency budget count); the device may be busy: go on with --resume later, or allow more"
+    )
+
+
+def row_text(space: Space, one: Found) -> str:
+    """Costs of a net as people say them."""
+    row = row_of(space, one)
+    timed = f"{row['latency_ms']:.2g} ms, " if row.get("latency_ms") else ""
+    return f"{timed}{row['macs'] / 1e6:.1f} M multiply-adds"
+
+
+def plan_of(wish: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
+    """The winner's full training, in the time that is left where there is a limit."""
+    candidate, recipe = m.candidate, wish.recipe
+    if left is not None:
+        listener("stage", {"text": "timing the winner"})
+        recipe = in_time(recipe, candidate, dataset, max(1.0, left), wish.device)
+    return Plan(
+        data=wish.data,
+        model=candidate.model,
+        architecture=to_dict(candidate.config),
+        recipe=replace(recipe, seed=wish.seed),
+        preprocess=candidate.preprocess,
+        bad_files=wish.bad_files,
+        device=wish.device,
+        threads=wish.threads,
+        budget=wish.budget,
+        fingerprint=dataset.fingerprint,
+        command=wish.command,
+    )

@@ -1,0 +1,237 @@
+"""Low rank: projection in training with and without energy transfer, beside plain SVD, at equal ranks, seed by seed.
+
+    python scripts/benchmarks/lrpet.py DATA [--model resnet20_cifar] [--seeds 0,1,2] [--limit N] [--test-limit N]
+        [--epochs 60] [--tune-epochs 20] [--share 0.5] [--fold] [--lr 0.03] [--rule energy]
+        [--form best] [--base FOLDER] [--json FILE]
+
+DATA is what foveate takes: a folder with train/ and test/, or a CSV. The base network is trained once (or read from
+--base, a model folder). One plan of ranks, from the base, serves all methods and seeds: that of --share of the base's
+multiply-adds. Every method then trains as many steps by the same schedule, from the base:
+
+    svd         cut in two by plain SVD of the weights at once, then all training in two factors
+    merged svd  the same, nearest in the matrix that the batch norm makes of the weight
+    projection  --projected of the training whole, projected every --every steps; then in two factors
+    lrpet       the same with energy transfer (arXiv:2204.05566)
+
+Columns: test accuracy right after the last projection, with the running statistics of the training and with those
+taken anew; and after all training. A seed is that of the batches. Then the latency in ONNX Runtime, one thread, of the
+original, of all pairs, and of the pairs that alone are faster than their convolutions.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from foveate.compress.low_rank import Projector, factored
+from foveate.compress.ranks import Plan, Race, Ranking, candidates, reach, with_ranks
+from foveate.config import replace
+from foveate.cost.count import cost
+from foveate.cost.latency import device_name
+from foveate.data.index import open_data
+from foveate.data.load import Pictures, evaluation_pictures, training_pictures
+from foveate.data.preprocess import Preprocess
+from foveate.deploy.layer_time import layer_timer
+from foveate.deploy.measure import measure_latency
+from foveate.files import write_folder, write_text
+from foveate.race import subset
+from foveate.recipes import RECIPES
+from foveate.rung import tuning
+from foveate.train.artefact import ModelCard, load_model, model_files
+from foveate.train.draw import drawer
+from foveate.train.evaluate import accuracy, labels_of, predict_logits
+from foveate.train.loop import train
+from foveate.train.recipe import Recipe
+from foveate.train.state import State
+from foveate.train.statistics import refresh
+from foveate.zoo import FAMILIES, build, variant
+from foveate.zoo.fold import fold, folded
+
+P = Preprocess(resolution=32, resize=32, fit="squash")
+TAKEN = 2**31 + 3  # stream of training batches outside the training
+METHODS = {  # energy transfer, merged matrix, whether it trains whole first
+    "svd": (False, False, False),
+    "merged svd": (False, True, False),
+    "projection": (False, True, True),
+    "lrpet": (True, True, True),
+}
+
+
+class Bench:
+    """One base network, the pictures, and the training that all methods share."""
+
+    def __init__(self, base: nn.Module, training: Pictures, test: Pictures, recipe: Recipe, given: argparse.Namespace):
+        self.base, self.training, self.test, self.recipe, self.given = base, training, test, recipe, given
+
+    def right(self, model: nn.Module) -> float:
+        """Test accuracy."""
+        return accuracy(predict_logits(model.eval(), self.test, P), labels_of(self.test))
+
+    def run(self, name: str, plan: Plan, seed: int) -> dict[str, Any]:
+        """One method: whole and projected for a while where it wants that, then in two factors to the end."""
+        transfer, merged, whole_first = METHODS[name]
+        begun, recipe = time.process_time(), replace(self.recipe, seed=seed)
+        per_epoch = self.training.steps(min(recipe.batch, len(self.training)))
+        until = round(self.given.projected * recipe.epochs) * per_epoch if whole_first else 0
+        model = copy.deepcopy(self.base)
+        if whole_first:
+            options = {"every": self.given.every or per_epoch, "transfer": transfer, "merged": merged}
+            projector = Projector(model, plan, **options)
+            projector.project()
+            self.train(model, recipe, 0, until, projector)
+            projector.project()
+        pairs = factored(model, plan, merged=merged and not whole_first)
+        before = self.right(pairs)
+        anew = copy.deepcopy(pairs)
+        draw = drawer(self.training, P, recipe, 10, torch.device("cpu"), TAKEN)
+        refresh(anew, (draw(i)[0] for i in range(min(32, per_epoch))))
+        after_statistics = self.right(anew)
+        self.train(pairs, recipe, until, recipe.epochs * per_epoch, None)
+        row = {"method": name, "seed": seed, "before": before, "anew": after_statistics}
+        return {**row, "test_accuracy": self.right(pairs), "cpu_s": time.process_time() - begun}
+
+    def train(self, model: nn.Module, recipe: Recipe, start: int, until: int, projector: Projector | None) -> None:
+        """The steps from start to until of the one schedule."""
+        state = State(model, None, recipe, FAMILIES[model.config.family].head, "cpu")
+        state.step = start
+        if until > start:
+            for step in train(state, self.training, P, recipe, 10):
+                if projector is not None:
+                    projector.step()
+                if step.number == until:
+                    break
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Means over seeds, with their standard error where there are two seeds or more."""
+    lines = ["| method | after projection % | statistics anew % | test % (mean, standard error, n seeds) | CPU s |"]
+    lines += ["|---|---|---|---|---|"]
+    for name in dict.fromkeys(row["method"] for row in found):
+        part = [row for row in found if row["method"] == name]
+        cells = [said([100 * row[key] for row in part]) for key in ("before", "anew", "test_accuracy")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {statistics.fmean(row['cpu_s'] for row in part):.0f} |")
+    pairs = [[r["test_accuracy"] for r in found if r["method"] == name] for name in ("lrpet", "projection")]
+    gaps = [100 * (a - b) for a, b in zip(*pairs, strict=False)]
+    return "\n".join([*lines, f"lrpet - projection, seed by seed: {said(gaps)} points" if gaps else ""])
+
+
+def said(values: Sequence[float]) -> str:
+    """Mean, standard error, n."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("nan")
+    return f"{statistics.fmean(values):.2f} ({error:.2f}, {len(values)})"
+
+
+def counted(config: Any) -> float:
+    return float(cost(config, resolution=32).macs)
+
+
+def trained_base(name: str, training: Pictures, epochs: int, threads: int) -> nn.Module:
+    """The base network, by the recipe for CIFAR."""
+    torch.manual_seed(0)
+    recipe = replace(RECIPES["cifar_standard"], epochs=epochs, precision="fp32", layout="nchw", threads=threads)
+    config = replace(variant(name), num_classes=10, resolution=32)
+    state = State(build(config), None, recipe, FAMILIES[config.family].head, "cpu")
+    for _ in train(state, training, P, recipe, 10):
+        pass
+    return state.model
+
+
+def latencies(base: nn.Module, plan: Plan, ranking: Ranking) -> None:
+    """The original, all pairs, and the winners, timed in turn; and the race."""
+    found, race = candidates(base, ranking), Race(layer_timer())
+    won = race.winners(found, plan)
+    times: list[Any] = sorted(((*key[1:], *ms) for key, ms in race.times.items()), key=str)
+    print("| input | rank | form | convolution ms | pair ms |\n|---|---|---|---|---|")
+    for shape, rank, form, before, after in times:
+        print(f"| {shape[1]} x {shape[2]} x {shape[3]} | {rank} | {form} | {before:.4f} | {after:.4f} |")
+    nets: dict[str, Plan] = {"original": (), "all pairs": plan, "winners": won}
+    models = {name: factored(base, ranks, merged=True) for name, ranks in nets.items()}
+    ms: dict[str, list[float]] = {name: [] for name in nets}
+    for _ in range(3):
+        for name, model in models.items():
+            ms[name].append(measure_latency(model, P, 1).median_ms)
+    print("\n| network | pairs | MACs | params | latency ms |\n|---|---|---|---|---|")
+    for name, ranks in nets.items():
+        exact = cost(with_ranks(base.config, ranks), resolution=32)
+        middle = statistics.median(ms[name])
+        print(f"| {name} | {len(ranks)} | {exact.macs / 1e6:.2f} M | {exact.params / 1e3:.0f} k | {middle:.3f} |")
+    print(f"ONNX Runtime, 1 thread, batch 1, medians of 3 turns; {device_name()}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--model", default="resnet20_cifar")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--limit", type=int, default=0, help="training pictures, evenly; 0: all")
+    parser.add_argument("--test-limit", type=int, default=0, help="test pictures, evenly; 0: all")
+    parser.add_argument("--epochs", type=int, default=60, help="of the base network")
+    parser.add_argument("--tune-epochs", type=int, default=20)
+    parser.add_argument("--projected", type=float, default=0.5, help="share of these before the split")
+    parser.add_argument("--every", type=int, default=0, help="steps from one projection to the next; 0: an epoch")
+    parser.add_argument("--share", type=float, default=0.5, help="of the base's multiply-adds")
+    parser.add_argument("--rule", default="energy", choices=("energy", "share"))
+    parser.add_argument("--form", default="best", choices=("channel", "spatial", "best"))
+    parser.add_argument("--lr", type=float, default=0.0, help="peak rate; 0: that of foveate compress")
+    parser.add_argument("--fold", action="store_true", help="batch norms become part of the convolutions first")
+    parser.add_argument("--multiple", type=int, default=1, help="ranks become multiples of it")
+    parser.add_argument("--methods", default=";".join(METHODS), help="names of the table, with ; between")
+    parser.add_argument("--base", type=Path, help="model folder of the base; trained and written there where missing")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="rows; those that it holds already are not run again")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    dataset = open_data(given.data)
+    parts = {}
+    for name, limit in (("train", given.limit), ("test", given.test_limit)):
+        split = dataset.splits[name]
+        limit = min(limit or len(split), len(split))
+        parts[name] = subset(split, np.linspace(0, len(split) - 1, limit).round().astype(int))
+    training = training_pictures(parts["train"], 32).load(given.threads)
+    test = evaluation_pictures(parts["test"], P).load(given.threads)
+    if given.base and (given.base / "config.json").exists():
+        base, _ = load_model(given.base)
+    else:
+        begun = time.process_time()
+        base = trained_base(given.model, training, given.epochs, given.threads)
+        print(f"base: {given.epochs} epochs, {time.process_time() - begun:.0f} s CPU", flush=True)
+        if given.base:
+            facts = {"model": given.model, "fingerprint": dataset.fingerprint}
+            card = ModelCard(base.config, dataset.classes, P, facts)
+            write_folder(given.base, model_files(card, base.state_dict()))
+    if given.fold:
+        state = fold(base)
+        base = build(folded(base.config))
+        base.load_state_dict(state)
+    first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nchw", threads=given.threads)
+    recipe = tuning(first, given.tune_epochs, "", 0)
+    recipe = replace(recipe, optim=replace(recipe.optim, lr=given.lr or recipe.optim.lr))
+    bench = Bench(base, training, test, recipe, given)
+    ranking = Ranking(rule=given.rule, form=given.form, multiple=given.multiple)
+    plan = reach(base, counted, given.share * counted(base.config), ranking)
+    print(f"{given.model}: test {100 * bench.right(base):.2f} % of {len(test):,}; {len(training):,} for training")
+    print("ranks: " + ", ".join(f"{r.at} {r.rank}{r.form[0]}" for r in plan), flush=True)
+    found = json.loads(given.json.read_text()) if given.json and given.json.exists() else []
+    if not found:
+        latencies(base, plan, ranking)
+    for seed in map(int, given.seeds.split(",")):
+        for name in given.methods.split(";") if given.methods else ():
+            if any((row["method"], row["seed"]) == (name, seed) for row in found):
+                continue
+            found.append(bench.run(name, plan, seed))
+            print(json.dumps(found[-1]), flush=True)
+            if given.json:
+                write_text(given.json, json.dumps(found, indent=1))
+    print(table(found))
+
+
+if __name__ == "__main__":
+    main()
