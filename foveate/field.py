@@ -48,10 +48,12 @@ class Promise:
     merit: float  # published top-1 accuracy in per cent, less what a lower resolution costs
 
 
-def promises(dataset: Dataset) -> list[Promise]:
-    """All variants of the zoo made for such pictures (thumbnails or photographs), cheapest first."""
+def promises(dataset: Dataset, size: int | None = None) -> list[Promise]:
+    """All variants of the zoo made for such pictures (thumbnails or photographs), cheapest first; size: at that
+    resolution only.
+    """
     small = is_small(dataset)
-    sizes = (small_size(dataset),) if small else photo_sizes(dataset)
+    sizes = (size,) if size else (small_size(dataset),) if small else photo_sizes(dataset)
     found = []
     for known in catalogue("*"):
         if known.published is None or known.published.top1 is None or ("_cifar" in known.model) != small:

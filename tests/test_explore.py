@@ -11,7 +11,9 @@ import pytest
 
 import foveate as fv
 from foveate.explore.run import load_search, resume_search, search
+from foveate.explore.zoo import verdict
 from foveate.plan import Budget
+from foveate.search.crew import Found
 
 SPACE = """
 import foveate as fv
@@ -192,3 +194,23 @@ def test_wrong_wishes_are_refused_before_anything_is_written(wish, reason, tiny,
     with pytest.raises(fv.ConfigError, match=reason):
         search("digits", space, runs=tmp_path / "runs", **wish)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_zoo_under_the_same_budget_stands_beside_the_winner(tiny, tmp_path):
+    made = search("digits", tiny, sampler="random", budget=Budget(time_s=1.0), trials=3, runs=tmp_path, **SHORT)
+    folder = made.folder.parent
+    results = json.loads((folder / "results.json").read_text())
+    assert results["zoo"] == json.loads((folder / "zoo.json").read_text()) and results["zoo"]
+    assert all(row["fits"] and 0 <= row["val_accuracy"] <= 1 and row["resolution"] == 8 for row in results["zoo"])
+    assert "The winner is " in (folder / "table.md").read_text()
+
+
+def test_the_verdict_says_what_the_interval_allows():
+    rows = [{"model": "a", "val_accuracy": 0.5, "latency_ms": 1.0}, {"model": "b", "val_accuracy": None}]
+    said = [verdict(rows, Found((), (v,), {"val_accuracy": v}, 0), 200)[-1] for v in (0.9, 0.52, 0.1)]
+    assert [text.split(" the best")[0] for text in said] == [
+        "The winner is above",
+        "The winner is not to be told from",
+        "The winner is below",
+    ]
+    assert "No network of the zoo" in verdict(rows[1:], Found((), (0.5,), {}, 0), 200)[0]

@@ -104,29 +104,33 @@ def check_evaluate(text: str, reward: str) -> None:
 
 def short_training(material: Material) -> Value:
     """Validation accuracy after the short training, or what it would have been by the gains of the others."""
-    search, train_, val = material.search, material.train, material.val
 
     def value(net: Tokens, note: Note) -> float:
-        config, curve = config_of(material.space, net, material.dataset), []
-        layout = search.proxy.layout if nhwc_is_safe(config) else "nchw"
-        recipe = replace(search.proxy, seed=search.seed, layout=layout)
-        state = fresh(config, recipe, search.device)
-        per_epoch = train_.steps(min(recipe.batch, len(train_)))
-        reached = None
-        for step in train(state, train_, search.preprocess, recipe, len(material.dataset.classes)):
-            if step.number % per_epoch:
-                continue
-            curve.append(accuracy(predict_logits(state.best, val, search.preprocess), labels_of(val)))
-            note("curve", curve)
-            if (gain := hopeless(curve, recipe.epochs, material.known())) is not None:
-                note("cut_off", len(curve))
-                reached = min(1.0, curve[-1] + gain)
-                break
-        reached = curve[-1] if reached is None else reached
-        note("val_accuracy", reached)
-        return reached
+        return train_short(material, config_of(material.space, net, material.dataset), note)
 
     return value
+
+
+def train_short(material: Material, config: Any, note: Note) -> float:
+    """The short training of a config of the zoo, whether it is of the space or not."""
+    search, train_, val = material.search, material.train, material.val
+    layout = search.proxy.layout if nhwc_is_safe(config) else "nchw"
+    recipe = replace(search.proxy, seed=search.seed, layout=layout)
+    state, curve = fresh(config, recipe, search.device), []
+    per_epoch = train_.steps(min(recipe.batch, len(train_)))
+    reached = None
+    for step in train(state, train_, search.preprocess, recipe, len(material.dataset.classes)):
+        if step.number % per_epoch:
+            continue
+        curve.append(accuracy(predict_logits(state.best, val, search.preprocess), labels_of(val)))
+        note("curve", curve)
+        if (gain := hopeless(curve, recipe.epochs, material.known())) is not None:
+            note("cut_off", len(curve))
+            reached = min(1.0, curve[-1] + gain)
+            break
+    reached = curve[-1] if reached is None else reached
+    note("val_accuracy", reached)
+    return reached
 
 
 def hopeless(curve: Sequence[float], epochs: int, known: Sequence[Found]) -> float | None:

@@ -71,16 +71,23 @@ def _score(one: Found) -> float:
 
 
 def write_search_report(
-    folder: Path, wish: Search, space: Space, done: Sequence[Found], best: Found | None = None
+    folder: Path,
+    wish: Search,
+    space: Space,
+    done: Sequence[Found],
+    best: Found | None = None,
+    zoo: Sequence[Mapping[str, Any]] = (),
+    said: Sequence[str] = (),
 ) -> None:
-    """All files; best: the net that is trained in full, where that is settled."""
+    """All files; best: the net that is trained in full, where that is settled; zoo, said: see explore/zoo.py."""
     rows = [row_of(space, one) for one in done]
     result: dict[str, Any] = {"space": wish.space, "sampler": wish.sampler, "trials": rows}
     if best is not None:
         result |= {"winner": space.text(best.net), "choices": space.decode(best.net)}
+        result["zoo"] = list(zoo)
         write_text(folder / "winner.txt", winner_text(space, best))
     write_json(folder / "results.json", result)
-    write_text(folder / "table.md", "\n".join(table(wish, space, done)) + "\n")
+    write_text(folder / "table.md", "\n".join([*table(wish, space, done), *said]) + "\n")
     if any(row["score"] is not None for row in rows):
         write_bytes(folder / "search.png", picture(wish, done))
 

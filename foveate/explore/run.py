@@ -27,6 +27,7 @@ from foveate.explore.on_ray import crowd_on_ray
 from foveate.explore.report import is_valued, row_of, rows_of, value_text, write_search_report
 from foveate.explore.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
 from foveate.explore.workers import crowd
+from foveate.explore.zoo import verdict, zoo_rows
 from foveate.files import folder_lock, free_name, write_json
 from foveate.fit import END_S, in_time
 from foveate.plan import Budget, Plan, check_device, command_line
@@ -138,11 +139,19 @@ def resume_search(
         listener("stage", {"text": "going on with the winner's training"})
         return reported(folder, wish, space, done, resume_run(place, listener))
     best, m = winner(wish, space, dataset, done, listener)
-    left = None if wish.budget.time_s is None else wish.budget.time_s - spent(done, workers) - ahead_s(folder) - END_S
+    zoo, said = [], []
+    if wish.evaluate == "train":
+        goods = material(wish, space, dataset, list, folder)  # no other trainings: none of these is cut off
+        zoo = zoo_rows(folder, goods, done, listener)
+        said = verdict(zoo, best, len(goods.val))
+        del goods
+    ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
+    left = None if wish.budget.time_s is None else wish.budget.time_s - spent(done, workers) - ahead - END_S
     plan = plan_of(wish, dataset, m, left, listener)
-    write_search_report(folder, wish, space, done, best)
+    write_search_report(folder, wish, space, done, best, zoo, said)
     place.mkdir(exist_ok=True)
-    story = {"candidates": rows_of(wish, space, done, best), "race_seconds": spent(done, 1) + ahead_s(folder)}
+    rows = [*rows_of(wish, space, done, best), *({**row, "chosen": False} for row in zoo)]
+    story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
     return reported(folder, wish, space, done, complete(place, plan, dataset, listener, story=story))
 
 
