@@ -47,12 +47,7 @@ class Classifier:
         A picture is a path, the bytes of a file, an array uint8 (H, W, 3) of RGB or (H, W) of grey, or a PIL image.
         A list or tuple of pictures gives a list of such lists. BadImage names a picture that can not be decoded.
         """
-        if top < 1:
-            raise ConfigError(f"top = {top}: at least 1")
-        if isinstance(pictures, (list, tuple)):
-            return [self._best(row, top) for row in self.predict_logits(pictures)]
-        one: Any = pictures
-        return self._best(self.predict_logits([one])[0], top)
+        return answers(self, pictures, top)
 
     def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Logits float32 (N, K) of N pictures, in float32 on the model's device, 32 at a time."""
@@ -66,13 +61,22 @@ class Classifier:
             part = [pixels_of(p, self.preprocess) for p in pictures[start : start + BATCH]]
             yield torch_logits(self.model, self.preprocess, [prepare(p, self.preprocess) for p in part])
 
-    def _best(self, logits: np.ndarray, top: int) -> Scores:
-        """Ties keep the order of the classes."""
-        z = logits.astype(np.float64)
-        shares = np.exp(z - z.max())
-        shares /= shares.sum()
-        order = np.argsort(-shares, kind="stable")[:top]
-        return [(self.classes[i], float(shares[i])) for i in order]
+
+def answers(model: Any, pictures: "Picture | Sequence[Picture]", top: int) -> Any:
+    """The `top` most likely classes of one picture, or of each of a list, by model.predict_logits and model.classes."""
+    if top < 1:
+        raise ConfigError(f"top = {top}: at least 1")
+    if isinstance(pictures, (list, tuple)):
+        return [ranked(row, model.classes, top) for row in model.predict_logits(pictures)]
+    return ranked(model.predict_logits([pictures])[0], model.classes, top)
+
+
+def ranked(logits: np.ndarray, classes: Sequence[str], top: int) -> Scores:
+    """[(label, softmax probability), ...], best first; ties keep the order of the classes."""
+    z = logits.astype(np.float64)
+    shares = np.exp(z - z.max())
+    shares /= shares.sum()
+    return [(classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:top]]
 
 
 def load(folder: str | Path) -> Classifier:

@@ -9,10 +9,9 @@ import numpy as np
 
 from foveate.data.preprocess import Preprocess
 from foveate.deploy import classifier
-from foveate.deploy.classifier import Classifier, Picture, Scores, pixels_of
+from foveate.deploy.classifier import Classifier, Picture, answers, pixels_of
 from foveate.deploy.runtime import Session
 from foveate.deploy.targets import open_exported
-from foveate.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,7 @@ class Exported:
 
     def predict(self, pictures: "Picture | Sequence[Picture]", top: int = 5) -> Any:
         """The `top` most likely classes with their probabilities, as Classifier.predict says."""
-        if top < 1:
-            raise ConfigError(f"top = {top}: at least 1")
-        if isinstance(pictures, (list, tuple)):
-            return [ranked(row, self.classes, top) for row in self.predict_logits(pictures)]
-        one: Any = pictures
-        return ranked(self.predict_logits([one])[0], self.classes, top)
+        return answers(self, pictures, top)
 
     def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Logits float32 (N, K) of N pictures, one at a time: each may have its own size."""
@@ -60,11 +54,3 @@ def load(path: str | Path) -> "Classifier | Exported":
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():
         return load_exported(place)
     return classifier.load(place)
-
-
-def ranked(logits: np.ndarray, classes: Sequence[str], top: int) -> Scores:
-    """[(label, softmax probability), ...], best first; ties keep the order of the classes."""
-    z = logits.astype(np.float64)
-    shares = np.exp(z - z.max())
-    shares /= shares.sum()
-    return [(classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:top]]
