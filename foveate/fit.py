@@ -1,44 +1,31 @@
 """fit: a folder of pictures and a budget in, the best classifier that fits out. The product, in one readable file."""
 
-import statistics
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
-from foveate.candidates import Candidate, affordable, look
+from foveate.candidates import affordable, look
 from foveate.config import near, replace, to_dict
-from foveate.data.index import Dataset, open_data
-from foveate.data.load import training_pictures
+from foveate.data.index import open_data
 from foveate.errors import ConfigError
 from foveate.files import free_name
-from foveate.pictures import is_small, recipe_name, store_side
+from foveate.pace import END_S, in_time
+from foveate.pictures import recipe_name
 from foveate.plan import Budget, Plan, check_device, command_line
-from foveate.race import Frozen, Squares, entrants, race, rows, slowest_ms, subset
+from foveate.race import Frozen, Squares, entrants, race, rows, slowest_ms
 from foveate.recipes import RECIPES
 from foveate.run import (
     Run,
     announce,
     complete,
-    cpu_threads,
-    foldable,
-    fresh,
-    read,
     silent,
-    trained,
 )
 from foveate.train.engine import Listener
-from foveate.train.loop import train
-from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 RACE_SHARE = 0.25  # of the time, at most
-END_S = 30.0  # testing, export, parity, latency, report
-TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
-SPEED = 0.9  # of the time is left for steps; evaluation and checkpoints take the rest
+SEARCH_SHARE = 0.3  # of the time, for nets that no zoo has
 COMPRESS_SHARE, MAX_DROP = 0.4, 0.5  # of the time for a smaller network; points of accuracy that it may lose
-TIMED = 3  # training steps that are timed to choose the number of epochs
 
 
 def fit(
@@ -57,6 +44,7 @@ def fit(
     threads: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    search: str | None = None,
     compress: bool = False,
     listener: Listener | None = None,
 ) -> Run:
@@ -67,9 +55,10 @@ def fit(
     of the exported file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in
     float32, as counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is
     always trained. weights: "lite", a model folder, or a file (then with models). models: a pattern of names to choose
-    from; without both, the whole zoo is looked at. device: where training runs. compress: four tenths of the time go
-    into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of validation accuracy;
-    its run, NAME-small, is returned.
+    from; without both, the whole zoo is looked at. device: where training runs. search: a space (see foveate.explore);
+    three tenths of the time go into a search, whose best nets then race against those of the zoo. compress: four
+    tenths of the time go into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of
+    validation accuracy; its run, NAME-small, is returned.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
     """
     import torch
@@ -88,11 +77,19 @@ def fit(
         max_memory_bytes=max_memory_bytes,
         time_s=time_s,
     )
+    if search is not None and weights is not None:
+        raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     threads = threads or torch.get_num_threads()
 
     most_ms = slowest_ms(len(dataset.splits["train"]), time_s)
     measured = look(dataset, weights, models, budget, threads, most_ms, listener)
+    if search is not None:
+        from foveate.explore.run import finalists
+
+        limits = replace(budget, time_s=SEARCH_SHARE * time_s)
+        options: dict[str, Any] = {"seed": seed, "threads": threads, "device": device, "bad_files": bad_files}
+        measured += finalists(dataset, str(data), search, limits, name=name, runs=runs, listener=listener, **options)
     fitting = affordable(measured, budget)
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
@@ -147,34 +144,3 @@ def fit(
         bad_files=bad_files,
         listener=listener,
     )
-
-
-def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float, device: str = "cpu") -> Recipe:
-    """The recipe with as many epochs as the time allows (at most its own), precision and layout as the probe found."""
-    import torch
-
-    from foveate.train.probe import settle
-
-    recipe = foldable(recipe, winner.config)
-    if winner.weights is not None and not is_small(dataset):
-        recipe = replace(recipe, resolution=round(TRAIN_SHARE * winner.preprocess.resolution / 16) * 16)
-    size = recipe.resolution or winner.preprocess.resolution
-    recipe, _ = settle(trained(winner.config, recipe), recipe, size, torch.device(device))
-    epoch_s = picture_s(recipe, winner, dataset, device) * len(dataset.splits["train"])
-    return replace(recipe, epochs=max(1, min(recipe.epochs, int(SPEED * seconds / epoch_s))))
-
-
-def picture_s(recipe: Recipe, winner: Candidate, dataset: Dataset, device: str = "cpu") -> float:
-    """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
-    split, size = dataset.splits["train"], recipe.resolution or winner.preprocess.resolution
-    batch = min(recipe.batch, len(split))
-    part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
-    pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
-    state, seconds = fresh(trained(winner.config, recipe), recipe, device), []
-    with cpu_threads(recipe.threads):
-        steps = train(state, pictures, winner.preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
-        for _ in range(1 + TIMED):
-            begun = time.perf_counter()
-            float(next(steps).loss)  # waits for the device
-            seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[1:]) / batch

@@ -287,3 +287,27 @@ def test_compress_makes_a_smaller_network_of_the_one_that_was_found(tmp_path):
     assert made.summary["macs"] <= first["macs"]
     assert made.summary["macs"] < first["macs"] or made.summary["test_accuracy"] == first["test_accuracy"]
     assert len(fv.load(made.folder / "best").predict(open_data("digits").splits["test"].pixels[0])) == 5
+
+
+def test_searched_nets_race_against_the_zoo(tmp_path):
+    from test_explore import SPACE
+
+    (tmp_path / "tiny.py").write_text(SPACE)
+    told = []
+    made = fv.fit(
+        "digits",
+        models="resnet20_cifar",
+        search=str(tmp_path / "tiny.py"),
+        time_s=10.0,
+        threads=1,
+        runs=tmp_path / "runs",
+        listener=lambda kind, fields: told.append((kind, dict(fields))),
+    )
+    names = {fields["model"] for kind, fields in told if kind == "candidate"}
+    searched = {name for name in names if name.startswith("tiny, trial ")}
+    assert "resnet20_cifar" in names and searched  # measured; who enters depends on the time that there is
+    assert made.summary["model"] in names
+    assert (tmp_path / "runs" / "search-digits-1" / "results.json").exists()
+    assert made.folder == tmp_path / "runs" / "digits-1" and made.summary["test_n"] > 0
+    with pytest.raises(fv.ConfigError, match="--search makes new networks"):
+        fv.fit("digits", search="mnasnet", weights="lite")

@@ -22,6 +22,7 @@ FLOORS = {
         "fit",
         "pictures",
         "field",
+        "pace",
         "candidates",
         "race",
         "run",

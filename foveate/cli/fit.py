@@ -46,6 +46,10 @@ def command(
         typer.Option(metavar="SIZE", help="Weights and maps of one picture in float32, e.g. 20MB.", show_default=False),
     ] = None,
     time: Annotated[str, typer.Option(metavar="TIME", help="Wall time for all of it, e.g. 90s, 10m, 1h30m.")] = "10m",
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="SPACE", help="Also race nets that are searched there.", show_default=False),
+    ] = None,
     compress: Annotated[
         bool, typer.Option("--compress", help="Also make it smaller, at half a point at most.")
     ] = False,
@@ -90,6 +94,7 @@ def command(
             threads=threads,
             device=device.value,
             bad_files=bad_files.value,
+            search=search,
             compress=compress,
             listener=listener,
         )

@@ -29,7 +29,7 @@ from foveate.explore.study import ENDLESS, load_search, opened, over_time, spent
 from foveate.explore.workers import crowd
 from foveate.explore.zoo import verdict, zoo_rows
 from foveate.files import folder_lock, free_name, write_json
-from foveate.fit import END_S, in_time
+from foveate.pace import END_S, in_time
 from foveate.plan import Budget, Plan, check_device, command_line
 from foveate.run import Run, announce, complete, environment, resume_run, silent
 from foveate.search import sampler as make_sampler
@@ -83,17 +83,63 @@ def search(
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
-    call, made = fitted_space(space, dataset, resolution)
-    check_wishes(sampler, reward, tuple(objectives), made)
-    check_evaluate(evaluate, reward)
     if ray is not None and evaluate.startswith("supernet"):
         raise ConfigError(
             "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
         )
-    example = config_of(made, first_net(made), dataset)
+    wish = designed(
+        dataset,
+        str(data),
+        space,
+        budget,
+        sampler=sampler,
+        reward=reward,
+        evaluate=evaluate,
+        objectives=objectives,
+        trials=trials,
+        epochs=epochs,
+        pictures=pictures,
+        resolution=resolution,
+        recipe=recipe,
+        storage=storage,
+        seed=seed,
+        threads=threads,
+        device=device,
+        bad_files=bad_files,
+    )
+    folder = written(wish, name, runs)
+    return resume_search(folder, workers=workers, ray=ray, listener=listener)
+
+
+def designed(
+    dataset: Dataset,
+    data: str,
+    space: str,
+    budget: Budget,
+    *,
+    sampler: str = "predictor",
+    reward: str = "strict",
+    evaluate: str = "train",
+    objectives: Sequence[str] = ("accuracy",),
+    trials: int | None = None,
+    epochs: int = 3,
+    pictures: int = 5000,
+    resolution: int | None = None,
+    recipe: str | None = None,
+    storage: str | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    bad_files: Literal["stop", "skip"] = "stop",
+    share: float = 0.6,
+) -> Search:
+    """The record of a search, everything in it checked. share: of the time, for the trials."""
+    call, made = fitted_space(space, dataset, resolution)
+    check_wishes(sampler, reward, tuple(objectives), made)
+    check_evaluate(evaluate, reward)
     full, proxy = default_recipes(dataset, recipe, epochs, seed)
-    wish = Search(
-        data=str(data),
+    return Search(
+        data=data,
         name=dataset.name,
         fingerprint=dataset.fingerprint,
         space=call,
@@ -103,10 +149,11 @@ def search(
         objectives=tuple(objectives),
         budget=budget,
         trials=trials or (None if budget.time_s else DEFAULT_TRIALS),
+        share=share,
         recipe=full,
         proxy=proxy,
         pictures=pictures,
-        preprocess=search_preprocess(example, dataset),
+        preprocess=search_preprocess(config_of(made, first_net(made), dataset), dataset),
         storage=storage or "",
         seed=seed,
         threads=threads or 1,
@@ -114,10 +161,45 @@ def search(
         bad_files=bad_files,
         command=command_line(),
     )
-    folder = free_name(runs, f"search-{name or dataset.name}")
+
+
+def written(wish: Search, name: str | None, runs: str | Path) -> Path:
+    """A new folder for a search."""
+    folder = free_name(runs, f"search-{name or wish.name}")
     write_json(folder / "env.json", environment())
     write_json(folder / "search.json", wish)
-    return resume_search(folder, workers=workers, ray=ray, listener=listener)
+    return folder
+
+
+def finalists(
+    dataset: Dataset,
+    data: str,
+    space: str,
+    budget: Budget,
+    *,
+    count: int = 2,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    listener: Listener | None = None,
+    **options: Any,
+) -> list[Measured]:
+    """The best nets of a search that fit the budget when they are measured again, `count` at most and perhaps none; no
+    net is trained in full. budget.time_s: for the search alone. options: of designed.
+    """
+    listener = listener or silent
+    wish = designed(dataset, data, space, budget, share=1.0, **options)
+    folder = written(wish, name, runs)
+    with folder_lock(folder), stop_on_signals() as stop:
+        made = opened(wish)[1]
+        done = trials(folder, wish, made, dataset, 1, None, listener, stop)
+        write_search_report(folder, wish, made, done)
+    good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: -(f.values or (0.0,))[0])
+    found: list[Measured] = []
+    for one in good[: 3 * count]:
+        if len(found) < count and (m := again(wish, made, dataset, one)).within(budget):
+            found.append(m)
+            listener("candidate", m.row(True))
+    return found
 
 
 def first_net(space: Space) -> tuple[int, ...]:
@@ -244,16 +326,20 @@ def winner(
     good.sort(key=lambda f: -(f.values or (0.0,))[0])
     listener("stage", {"text": f"measuring the best {min(AGAIN, len(good))} again"})
     for one in good[: 3 * AGAIN]:
-        config = config_of(space, one.net, dataset)
-        counts = cost(config, resolution=wish.preprocess.resolution)
-        name = space.name if space.name != "space" else "searched"
-        m = measured(Candidate(f"{name} (searched)", config, wish.preprocess, None), counts, wish.budget, wish.threads)
-        if m.within(wish.budget):
+        if (m := again(wish, space, dataset, one)).within(wish.budget):
             return one, m
     raise BudgetError(
         f"the best {min(3 * AGAIN, len(good))} nets are over the budget when they are measured again "
         f"({HEADROOM:.0%} of a latency budget count); the device may be busy: go on with --resume later, or allow more"
     )
+
+
+def again(wish: Search, space: Space, dataset: Dataset, one: Found) -> Measured:
+    """A net of a trial, measured once more."""
+    config = config_of(space, one.net, dataset)
+    counts = cost(config, resolution=wish.preprocess.resolution)
+    name = f"{space.name}, trial {one.number}"
+    return measured(Candidate(name, config, wish.preprocess, None), counts, wish.budget, wish.threads)
 
 
 def row_text(space: Space, one: Found) -> str:

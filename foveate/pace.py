@@ -1,0 +1,52 @@
+"""How many epochs a time allows: real training steps are timed before the training begins."""
+
+import statistics
+import time
+
+import numpy as np
+
+from foveate.candidates import Candidate
+from foveate.config import replace
+from foveate.data.index import Dataset
+from foveate.data.load import training_pictures
+from foveate.pictures import is_small, store_side
+from foveate.race import subset
+from foveate.run import cpu_threads, foldable, fresh, read, silent, trained
+from foveate.train.loop import train
+from foveate.train.recipe import Recipe
+
+END_S = 30.0  # testing, export, parity, latency, report
+TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
+SPEED = 0.9  # of the time is left for steps; evaluation and checkpoints take the rest
+TIMED = 3  # training steps that are timed to choose the number of epochs
+
+
+def in_time(recipe: Recipe, winner: Candidate, dataset: Dataset, seconds: float, device: str = "cpu") -> Recipe:
+    """The recipe with as many epochs as the time allows (at most its own), precision and layout as the probe found."""
+    import torch
+
+    from foveate.train.probe import settle
+
+    recipe = foldable(recipe, winner.config)
+    if winner.weights is not None and not is_small(dataset):
+        recipe = replace(recipe, resolution=round(TRAIN_SHARE * winner.preprocess.resolution / 16) * 16)
+    size = recipe.resolution or winner.preprocess.resolution
+    recipe, _ = settle(trained(winner.config, recipe), recipe, size, torch.device(device))
+    epoch_s = picture_s(recipe, winner, dataset, device) * len(dataset.splits["train"])
+    return replace(recipe, epochs=max(1, min(recipe.epochs, int(SPEED * seconds / epoch_s))))
+
+
+def picture_s(recipe: Recipe, winner: Candidate, dataset: Dataset, device: str = "cpu") -> float:
+    """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
+    split, size = dataset.splits["train"], recipe.resolution or winner.preprocess.resolution
+    batch = min(recipe.batch, len(split))
+    part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
+    pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
+    state, seconds = fresh(trained(winner.config, recipe), recipe, device), []
+    with cpu_threads(recipe.threads):
+        steps = train(state, pictures, winner.preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
+        for _ in range(1 + TIMED):
+            begun = time.perf_counter()
+            float(next(steps).loss)  # waits for the device
+            seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds[1:]) / batch
