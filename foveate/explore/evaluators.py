@@ -7,6 +7,7 @@ supernet        accuracy on the validation pictures with the weights of a supern
                 first trial ("supernet(epochs=20, randoms=2)"); its statistics are taken anew for every net.
 """
 
+import copy
 import itertools
 import math
 import statistics
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from foveate.config import parse_call, parse_json, pick, replace
 from foveate.data.index import Dataset
@@ -31,16 +33,20 @@ from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
 from foveate.search.supernet import Supernet, extract
+from foveate.train.draw import drawer
 from foveate.train.engine import Listener
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.optim import learning_rate, make_optimizer, peak_rate
 from foveate.train.probe import nhwc_is_safe
 from foveate.train.recipe import Recipe
+from foveate.train.state import State
+from foveate.train.statistics import refresh
 from foveate.train.step import Moment, Task, pictures
 from foveate.zoo import build
 from foveate.zoo.tensors import read_tensors, tensor_bytes
 
+FRESH, ANEW = 2**31 + 1, 8  # stream and number of the batches that statistics are taken from
 STARTERS = 8  # short trainings that run to their end before one is cut off
 SCORED = 64  # pictures of the batch that scores see
 CALIBRATION = 1024  # pictures that a sub-net's statistics are taken from, at most
@@ -122,7 +128,7 @@ def train_short(material: Material, config: Any, note: Note) -> float:
     for step in train(state, train_, search.preprocess, recipe, len(material.dataset.classes)):
         if step.number % per_epoch:
             continue
-        curve.append(accuracy(predict_logits(state.best, val, search.preprocess), labels_of(val)))
+        curve.append(accuracy(predict_logits(settled(state, material, recipe), val, search.preprocess), labels_of(val)))
         note("curve", curve)
         if (gain := hopeless(curve, recipe.epochs, material.known())) is not None:
             note("cut_off", len(curve))
@@ -131,6 +137,17 @@ def train_short(material: Material, config: Any, note: Note) -> float:
     reached = curve[-1] if reached is None else reached
     note("val_accuracy", reached)
     return reached
+
+
+def settled(state: State, material: Material, recipe: Recipe) -> nn.Module:
+    """A copy of the network whose running statistics are taken anew: after some hundred steps those of slow norms
+    (MnasNet's keep 99 % a step) are still far from what the weights see.
+    """
+    best = copy.deepcopy(state.best)
+    classes, device = len(material.dataset.classes), torch.device(material.search.device)
+    draw = drawer(material.train, material.search.preprocess, recipe, classes, device, FRESH)
+    refresh(best, (draw(i)[0] for i in range(ANEW)))
+    return best
 
 
 def hopeless(curve: Sequence[float], epochs: int, known: Sequence[Found]) -> float | None:

@@ -137,6 +137,8 @@ def designed(
     call, made = fitted_space(space, dataset, resolution)
     check_wishes(sampler, reward, tuple(objectives), made)
     check_evaluate(evaluate, reward)
+    import torch
+
     full, proxy = default_recipes(dataset, recipe, epochs, seed)
     return Search(
         data=data,
@@ -156,7 +158,7 @@ def designed(
         preprocess=search_preprocess(config_of(made, first_net(made), dataset), dataset),
         storage=storage or "",
         seed=seed,
-        threads=threads or 1,
+        threads=threads or torch.get_num_threads(),
         device=device,
         bad_files=bad_files,
         command=command_line(),
