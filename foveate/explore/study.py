@@ -11,7 +11,7 @@ from foveate.explore.design import LEAST, Search, fitted_space
 from foveate.explore.evaluators import ahead_s
 from foveate.explore.judge import Judge, material
 from foveate.search import sampler as make_sampler
-from foveate.search.crew import Found, found, shared_storage, work
+from foveate.search.crew import Found, found, patient, shared_storage, work
 from foveate.search.space import Space
 from foveate.search.study import open_study, quiet
 
@@ -70,7 +70,7 @@ def serve(
     with shared_storage(url) as storage:
         sampler = make_sampler(wish.sampler, space, wish.seed + os.getpid())
         with quiet():
-            study = open_study(sampler, wish.directions, storage, name)
+            study = patient(lambda: open_study(sampler, wish.directions, storage, name))
         judge = Judge(material(wish, space, dataset, lambda: found(space, study), folder or Path()))
         work(
             space,

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from foveate.errors import FoveateError
@@ -89,7 +90,7 @@ def work(
     Several workers may pass the budget by one net each.
     """
     with quiet():
-        study = open_study(sampler, directions, storage, name)
+        study = patient(lambda: open_study(sampler, directions, storage, name))
         if alone:
             for number in [t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]:
                 _do(space, study, adopt(study, number), evaluate, told)
@@ -159,7 +160,8 @@ def fail_stale(study: Any, nameless_s: float = NAMELESS_S) -> int:
             continue
         count, again = count + 1, int(trial.user_attrs.get(RETRY, 0))
         if trial.params and again < RETRIES:
-            study.enqueue_trial(trial.params, user_attrs={RETRY: again + 1})
+            params, attempt = trial.params, {RETRY: again + 1}
+            patient(partial(study.enqueue_trial, params, user_attrs=attempt))
         elif trial.params:
             attributes = {ERROR: f"its worker died {again + 1} times"}
             dead = create_trial(
@@ -168,7 +170,7 @@ def fail_stale(study: Any, nameless_s: float = NAMELESS_S) -> int:
                 distributions=trial.distributions,
                 user_attrs=attributes,
             )
-            study.add_trial(dead)
+            patient(partial(study.add_trial, dead))
     return count
 
 

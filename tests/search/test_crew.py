@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from foveate.errors import FoveateError
 from foveate.search import sampler
-from foveate.search.crew import fail_stale, found, shared_storage, work
+from foveate.search.crew import fail_stale, found, patient, shared_storage, work
 from foveate.search.space import Choice, Space
 from foveate.search.study import ERROR, open_study, quiet
 
@@ -61,7 +61,7 @@ def start(url, budget, *, kind="evolution(population=12,tournament=3)", pause=0.
 
 def trials(url):
     with quiet(), shared_storage(url) as storage:
-        return open_study(sampler("random", space(), 0), ["maximize"], storage, "search").trials
+        return patient(lambda: open_study(sampler("random", space(), 0), ["maximize"], storage, "search").trials)
 
 
 @pytest.fixture(scope="module")
