@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from foveate import __version__
 from foveate.config import replace
@@ -139,7 +139,7 @@ def diagnose(
     *,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     most_s: float = MOST_S,
     told: Callable[[str], None] | None = None,
 ) -> Diagnosis:
@@ -151,7 +151,7 @@ def diagnose(
     from foveate.plan import prepare
     from foveate.run import squares
 
-    plan, dataset = prepare(data, model, recipe=recipe, overrides=overrides, device=device)  # type: ignore[arg-type]
+    plan, dataset = prepare(data, model, recipe=recipe, overrides=overrides, device=device)
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     pictures = squares(dataset.splits["train"], plan, side)
     return diagnosed(plan, pictures, len(dataset.classes), most_s=most_s, told=told)

@@ -97,7 +97,12 @@ def rough_macs(model: str, resolution: int) -> float:
 
 def cost_of(model: str, resolution: int) -> float:
     """The multiply-adds by what one of them takes beside one of ResNet's."""
-    return rough_macs(model, resolution) * DEAR.get(entry(model).family, 1.0)
+    return rough_macs(model, resolution) * dear(entry(model).family)
+
+
+def dear(family: str) -> float:
+    """What a multiply-add of a family takes beside one of ResNet's."""
+    return DEAR.get(family, 1.0)
 
 
 def takes(name: str, size: int) -> bool:

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from foveate.candidates import affordable, look
 from foveate.config import near, replace, to_dict
@@ -24,7 +24,7 @@ from foveate.train.engine import Listener
 from foveate.zoo import list_models
 
 RACE_SHARE = 0.25  # of the time, at most
-SEARCH_SHARE = 0.3  # of the time, for nets that no zoo has
+SEARCH_SHARE, SEARCHED = 0.3, 2  # of the time, for nets that no zoo has; how many of them race
 COMPRESS_SHARE, MAX_DROP = 0.4, 0.5  # of the time for a smaller network; points of accuracy that it may lose
 
 
@@ -85,11 +85,23 @@ def fit(
     most_ms = slowest_ms(len(dataset.splits["train"]), time_s)
     measured = look(dataset, weights, models, budget, threads, most_ms, listener)
     if search is not None:
+        from foveate.explore.design import Search
         from foveate.explore.run import finalists
 
-        limits = replace(budget, time_s=SEARCH_SHARE * time_s)
-        options: dict[str, Any] = {"seed": seed, "threads": threads, "device": device, "bad_files": bad_files}
-        measured += finalists(dataset, str(data), search, limits, name=name, runs=runs, listener=listener, **options)
+        rough = Search(
+            data=str(data),
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            space=search,
+            budget=replace(budget, time_s=SEARCH_SHARE * time_s),
+            share=1.0,
+            seed=seed,
+            threads=threads,
+            device=device,
+            bad_files=bad_files,
+            command=command_line(),
+        )
+        measured += finalists(rough, dataset, SEARCHED, name=name, runs=runs, listener=listener)
     fitting = affordable(measured, budget)
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()

@@ -11,6 +11,8 @@ from foveate.cli.options import (
     BadFiles,
     Debug,
     Json,
+    MaxLatency,
+    MaxSize,
     Name,
     Quiet,
     Runs,
@@ -44,15 +46,8 @@ def command(
         str | None,
         typer.Option("--params", metavar="N", help="Parameters: a share such as 0.5, or 1M.", show_default=False),
     ] = None,
-    max_latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Median latency of one picture on this device, e.g. 3ms.", show_default=False
-        ),
-    ] = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Size of the exported model, e.g. 2MB.", show_default=False)
-    ] = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
     max_drop: Annotated[
         float | None,
         typer.Option("--max-drop", metavar="P", help="Points of accuracy that may go, e.g. 0.5.", show_default=False),

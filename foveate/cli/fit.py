@@ -13,6 +13,9 @@ from foveate.cli.options import (
     Debug,
     Device,
     Json,
+    MaxLatency,
+    MaxMacs,
+    MaxSize,
     Name,
     Quiet,
     Runs,
@@ -29,18 +32,9 @@ RACE_ROWS = 4  # rows of the race in the closing text; the report has all
 
 def command(
     data: Data,
-    max_latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", help="Median latency of one picture on this device, e.g. 5ms.", show_default=False
-        ),
-    ] = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Size of the exported model, e.g. 5MB.", show_default=False)
-    ] = None,
-    max_macs: Annotated[
-        str | None, typer.Option(metavar="N", help="Multiply-adds of one picture, e.g. 300M.", show_default=False)
-    ] = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_macs: MaxMacs = None,
     max_memory: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Weights and maps of one picture in float32, e.g. 20MB.", show_default=False),

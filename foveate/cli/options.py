@@ -65,6 +65,23 @@ Weights = Annotated[
         show_default=False,
     ),
 ]
+MaxLatency = Annotated[
+    str | None,
+    typer.Option(
+        "--max-latency",
+        metavar="TIME",
+        help="Median latency of a picture on this device, e.g. 5ms.",
+        show_default=False,
+    ),
+]
+MaxSize = Annotated[
+    str | None,
+    typer.Option("--max-size", metavar="SIZE", help="Size of the exported model, e.g. 5MB.", show_default=False),
+]
+MaxMacs = Annotated[
+    str | None,
+    typer.Option("--max-macs", metavar="N", help="Multiply-adds of one picture, e.g. 300M.", show_default=False),
+]
 TrainDevice = Annotated[Device, typer.Option("--device", help="Where to train.")]
 Threads = Annotated[
     int | None,

@@ -15,6 +15,9 @@ from foveate.cli.options import (
     Debug,
     Device,
     Json,
+    MaxLatency,
+    MaxMacs,
+    MaxSize,
     Name,
     Quiet,
     Runs,
@@ -61,15 +64,9 @@ def command(
             show_default=False,
         ),
     ] = None,
-    max_latency: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Median latency of one picture, e.g. 2ms.", show_default=False)
-    ] = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Size of the exported model, e.g. 5MB.", show_default=False)
-    ] = None,
-    max_macs: Annotated[
-        str | None, typer.Option(metavar="N", help="Multiply-adds of one picture, e.g. 300M.", show_default=False)
-    ] = None,
+    max_latency: MaxLatency = None,
+    max_size: MaxSize = None,
+    max_macs: MaxMacs = None,
     time: Annotated[
         str | None,
         typer.Option(metavar="TIME", help="Wall time for all of it; 60 % for the search.", show_default=False),

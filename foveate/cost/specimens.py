@@ -1,6 +1,6 @@
 """The networks that a latency table is measured on: random ones of many sizes, and some with other kinds of layers."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from foveate.zoo.mnasnet import MnasNetConfig, Stage
 NETWORKS = 44  # random ones
 MOST_MACS = 500_000_000  # of a random one: larger ones cost minutes and say little more
 STRIDES = (1, 2, 2, 2, 1, 2)
+KINDS: tuple[Literal["conv", "sepconv", "mbconv"], ...] = ("conv", "sepconv", "mbconv", "mbconv", "mbconv")
 PUBLISHED = (  # activations, groups, concatenation, shuffling, pooling that the random ones have not; small pictures
     ("resnet18", 64),
     ("regnety_004", 96),
@@ -42,12 +43,12 @@ def _random(rng: np.random.Generator) -> tuple[MnasNetConfig, int]:
     width, stages = 8 * int(rng.integers(1, 4)), []
     for stride in STRIDES:
         width = min(400, 8 * int(np.ceil(width * rng.uniform(1, 2.2) / 8)))
-        op = str(rng.choice(["conv", "sepconv", "mbconv", "mbconv", "mbconv"]))
+        op = KINDS[int(rng.integers(len(KINDS)))]
         expand = int(rng.choice([2, 3, 4, 6])) if op == "mbconv" else 1
         kernel = int(rng.choice([1, 3, 3, 5] if op == "conv" else [3, 5, 7]))
         attn = str(rng.choice(["none", "se(ratio=0.25)"]))
         depth = int(rng.integers(1, 4))
-        stages.append(Stage(depth, width, expand, kernel, stride, op, attn=attn))  # type: ignore[arg-type]
+        stages.append(Stage(depth, width, expand, kernel, stride, op, attn=attn))
     base = variant("mnasnet_b1")
     config = replace(
         base,

@@ -4,7 +4,8 @@ The folder: search.json, study.db (an Optuna study), results.json, table.md, sea
 folder like any other.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +40,8 @@ from foveate.search.study import open_study, quiet
 from foveate.train.engine import Listener
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 
-DEFAULT_TRIALS, AGAIN = 50, 3
+DEFAULT_TRIALS = 50
+AGAIN = 9  # of the best nets, at most, are measured again
 
 
 def search(
@@ -87,81 +89,47 @@ def search(
         raise ConfigError(
             "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
         )
-    wish = designed(
-        dataset,
-        str(data),
-        space,
-        budget,
-        sampler=sampler,
-        reward=reward,
-        evaluate=evaluate,
-        objectives=objectives,
-        trials=trials,
-        epochs=epochs,
-        pictures=pictures,
-        resolution=resolution,
-        recipe=recipe,
-        storage=storage,
-        seed=seed,
-        threads=threads,
-        device=device,
-        bad_files=bad_files,
-    )
-    folder = written(wish, name, runs)
-    return resume_search(folder, workers=workers, ray=ray, listener=listener)
-
-
-def designed(
-    dataset: Dataset,
-    data: str,
-    space: str,
-    budget: Budget,
-    *,
-    sampler: str = "predictor",
-    reward: str = "strict",
-    evaluate: str = "train",
-    objectives: Sequence[str] = ("accuracy",),
-    trials: int | None = None,
-    epochs: int = 3,
-    pictures: int = 5000,
-    resolution: int | None = None,
-    recipe: str | None = None,
-    storage: str | None = None,
-    seed: int = 0,
-    threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
-    bad_files: Literal["stop", "skip"] = "stop",
-    share: float = 0.6,
-) -> Search:
-    """The record of a search, everything in it checked. share: of the time, for the trials."""
-    call, made = fitted_space(space, dataset, resolution)
-    check_wishes(sampler, reward, tuple(objectives), made)
-    check_evaluate(evaluate, reward)
-    import torch
-
-    full, proxy = default_recipes(dataset, recipe, epochs, seed)
-    return Search(
-        data=data,
+    rough = Search(
+        data=str(data),
         name=dataset.name,
         fingerprint=dataset.fingerprint,
-        space=call,
+        space=space,
         sampler=sampler,
         reward=reward,
         evaluate=evaluate,
         objectives=tuple(objectives),
         budget=budget,
-        trials=trials or (None if budget.time_s else DEFAULT_TRIALS),
-        share=share,
-        recipe=full,
-        proxy=proxy,
+        trials=trials,
         pictures=pictures,
-        preprocess=search_preprocess(config_of(made, first_net(made), dataset), dataset),
         storage=storage or "",
         seed=seed,
-        threads=threads or torch.get_num_threads(),
+        threads=threads or 0,
         device=device,
         bad_files=bad_files,
         command=command_line(),
+    )
+    wish = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
+    return resume_search(written(wish, name, runs), workers=workers, ray=ray, listener=listener)
+
+
+def designed(
+    rough: Search, dataset: Dataset, *, epochs: int = 3, resolution: int | None = None, recipe: str | None = None
+) -> Search:
+    """A search as the user typed it, with everything checked and what follows from the pictures filled in."""
+    import torch
+
+    call, made = fitted_space(rough.space, dataset, resolution)
+    check_wishes(rough.sampler, rough.reward, rough.objectives, made)
+    check_evaluate(rough.evaluate, rough.reward)
+    full, proxy = default_recipes(dataset, recipe, epochs, rough.seed)
+    return replace(
+        rough,
+        space=call,
+        trials=rough.trials or (None if rough.budget.time_s else DEFAULT_TRIALS),
+        recipe=full,
+        proxy=proxy,
+        preprocess=search_preprocess(config_of(made, first_net(made), dataset), dataset),
+        threads=rough.threads or torch.get_num_threads(),
     )
 
 
@@ -174,33 +142,20 @@ def written(wish: Search, name: str | None, runs: str | Path) -> Path:
 
 
 def finalists(
-    dataset: Dataset,
-    data: str,
-    space: str,
-    budget: Budget,
-    *,
-    count: int = 2,
-    name: str | None = None,
-    runs: str | Path = "runs",
-    listener: Listener | None = None,
-    **options: Any,
+    rough: Search, dataset: Dataset, count: int, *, name: str | None, runs: str | Path, listener: Listener
 ) -> list[Measured]:
     """The best nets of a search that fit the budget when they are measured again, `count` at most and perhaps none; no
-    net is trained in full. budget.time_s: for the search alone. options: of designed.
+    net is trained in full.
     """
-    listener = listener or silent
-    wish = designed(dataset, data, space, budget, share=1.0, **options)
+    wish = designed(rough, dataset)
     folder = written(wish, name, runs)
     with folder_lock(folder), stop_on_signals() as stop:
-        made = opened(wish)[1]
-        done = trials(folder, wish, made, dataset, 1, None, listener, stop)
-        write_search_report(folder, wish, made, done)
-    good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: -(f.values or (0.0,))[0])
-    found: list[Measured] = []
-    for one in good[: 3 * count]:
-        if len(found) < count and (m := again(wish, made, dataset, one)).within(budget):
-            found.append(m)
-            listener("candidate", m.row(True))
+        space = opened(wish)[1]
+        done = trials(folder, wish, space, dataset, 1, None, listener, stop)
+        write_search_report(folder, wish, space, done)
+    found = [m for _, m in itertools.islice(fitting(wish, space, dataset, done), count)]
+    for m in found:
+        listener("candidate", m.row(True))
     return found
 
 
@@ -317,23 +272,29 @@ def winner(
     wish: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
 ) -> tuple[Found, Measured]:
     """The best net that is within the budget when it is measured again. BudgetError with the nearest where none is."""
-    good = [f for f in done if is_valued(f) and f.facts.get("fits")]
-    if not good:
-        failed = next((f.facts.get("error", "") for f in done if f.values is None), "")
-        near = [f for f in done if f.values is not None]
-        if not near:
-            raise FoveateError(f"every trial failed, the first with: {failed}")
-        nearest = max(near, key=lambda f: (f.values or (0.0,))[0])
-        raise BudgetError(f"none of {len(done)} nets fits the budget; the nearest: {row_text(space, nearest)}")
-    good.sort(key=lambda f: -(f.values or (0.0,))[0])
-    listener("stage", {"text": f"measuring the best {min(AGAIN, len(good))} again"})
-    for one in good[: 3 * AGAIN]:
+    listener("stage", {"text": "measuring the best again"})
+    if (found := next(fitting(wish, space, dataset, done), None)) is not None:
+        return found
+    good = sum(1 for f in done if is_valued(f) and f.facts.get("fits"))
+    if good:
+        raise BudgetError(
+            f"the best {min(AGAIN, good)} nets are over the budget when they are measured again ({HEADROOM:.0%} of a "
+            "latency budget count); the device may be busy: go on with --resume later, or allow more"
+        )
+    near = [f for f in done if f.values is not None]
+    if not near:
+        failed = next((f.facts.get("error", "") for f in done), "")
+        raise FoveateError(f"every trial failed, the first with: {failed}")
+    nearest = max(near, key=lambda f: (f.values or (0.0,))[0])
+    raise BudgetError(f"none of {len(done)} nets fits the budget; the nearest: {row_text(space, nearest)}")
+
+
+def fitting(wish: Search, space: Space, dataset: Dataset, done: Sequence[Found]) -> Iterator[tuple[Found, Measured]]:
+    """Of the AGAIN best nets of a search those that are within the budget when they are measured again, best first."""
+    good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: -(f.values or (0.0,))[0])
+    for one in good[:AGAIN]:
         if (m := again(wish, space, dataset, one)).within(wish.budget):
-            return one, m
-    raise BudgetError(
-        f"the best {min(3 * AGAIN, len(good))} nets are over the budget when they are measured again "
-        f"({HEADROOM:.0%} of a latency budget count); the device may be busy: go on with --resume later, or allow more"
-    )
+            yield one, m
 
 
 def again(wish: Search, space: Space, dataset: Dataset, one: Found) -> Measured:

@@ -14,15 +14,15 @@ from typing import Any
 from foveate.candidates import exceeds, make, measured
 from foveate.config import parse_json
 from foveate.cost.count import cost
+from foveate.explore.design import config_of
 from foveate.explore.evaluators import Material, train_short
-from foveate.field import promises, spread
+from foveate.field import dear, promises, spread
 from foveate.files import write_json
 from foveate.search.crew import Found
 from foveate.train.engine import Listener
 
 COUNT = 3  # networks of the zoo
 NARROW = 4.0  # the cheapest of them may be so many times cheaper than the budget allows
-DENSER = 1.6  # a counted cost takes less time in most networks of the zoo than in those that are searched
 
 
 def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: Listener) -> list[dict[str, Any]]:
@@ -35,7 +35,8 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     size = search.preprocess.resolution
     limits = (search.budget.max_macs, search.budget.max_size_bytes)
     possible = [p for p in promises(dataset, size) if not exceeds(p, *limits)]
-    high = highest_cost(search.budget.max_latency_ms, done)
+    family = config_of(material.space, done[0].net, dataset).family
+    high = highest_cost(search.budget.max_latency_ms, done, dear(family))
     listener("stage", {"text": f"{COUNT} networks of the zoo get the same short training"})
     rows = []
     for promise in spread(possible, high / NARROW, high, COUNT) or possible[:1]:
@@ -52,15 +53,15 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     return rows
 
 
-def highest_cost(max_latency_ms: float | None, done: Sequence[Found]) -> float:
-    """The counted cost that the latency budget seems to allow, by the speed of the nets that were measured; without a
-    budget the largest that the search tried.
+def highest_cost(max_latency_ms: float | None, done: Sequence[Found], factor: float) -> float:
+    """The cost, as field.cost_of counts it, that the latency budget seems to allow, by the speed of the nets that were
+    measured; without a budget the largest that the search tried. factor: how dear their multiply-adds are (field.dear).
     """
-    tried = [float(f.facts["macs"]) for f in done if "macs" in f.facts]
-    speeds = [f.facts["latency_ms"] / f.facts["macs"] for f in done if f.facts.get("latency_ms")]
+    tried = [factor * float(f.facts["macs"]) for f in done if "macs" in f.facts]
+    speeds = [f.facts["latency_ms"] / (factor * f.facts["macs"]) for f in done if f.facts.get("latency_ms")]
     if max_latency_ms is None or not speeds:
         return max(tried, default=math.inf)
-    return DENSER * max_latency_ms / statistics.median(speeds)
+    return max_latency_ms / statistics.median(speeds)
 
 
 def verdict(rows: Sequence[dict[str, Any]], best: Found, n: int) -> list[str]:

@@ -27,8 +27,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from base_net import P, base_of, pictures
 from torch import nn
 
 from foveate.compress.low_rank import Projector, factored
@@ -36,16 +36,12 @@ from foveate.compress.ranks import Plan, Race, Ranking, candidates, reach, with_
 from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.cost.latency import device_name
-from foveate.data.index import open_data
-from foveate.data.load import Pictures, evaluation_pictures, training_pictures
-from foveate.data.preprocess import Preprocess
+from foveate.data.load import Pictures
 from foveate.deploy.layer_time import layer_timer
 from foveate.deploy.measure import measure_latency
-from foveate.files import write_folder, write_text
-from foveate.race import subset
+from foveate.files import write_text
 from foveate.recipes import RECIPES
 from foveate.rung import tuning
-from foveate.train.artefact import ModelCard, load_model, model_files
 from foveate.train.draw import drawer
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
@@ -55,7 +51,6 @@ from foveate.train.statistics import refresh
 from foveate.zoo import FAMILIES, build, variant
 from foveate.zoo.fold import fold, folded
 
-P = Preprocess(resolution=32, resize=32, fit="squash")
 TAKEN = 2**31 + 3  # stream of training batches outside the training
 METHODS = {  # energy transfer, merged matrix, whether it trains whole first
     "svd": (False, False, False),
@@ -133,17 +128,6 @@ def counted(config: Any) -> float:
     return float(cost(config, resolution=32).macs)
 
 
-def trained_base(name: str, training: Pictures, epochs: int, threads: int) -> nn.Module:
-    """The base network, by the recipe for CIFAR."""
-    torch.manual_seed(0)
-    recipe = replace(RECIPES["cifar_standard"], epochs=epochs, precision="fp32", layout="nchw", threads=threads)
-    config = replace(variant(name), num_classes=10, resolution=32)
-    state = State(build(config), None, recipe, FAMILIES[config.family].head, "cpu")
-    for _ in train(state, training, P, recipe, 10):
-        pass
-    return state.model
-
-
 def latencies(base: nn.Module, plan: Plan, ranking: Ranking) -> None:
     """The original, all pairs, and the winners, timed in turn; and the race."""
     found, race = candidates(base, ranking), Race(layer_timer())
@@ -189,24 +173,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="rows; those that it holds already are not run again")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    dataset = open_data(given.data)
-    parts = {}
-    for name, limit in (("train", given.limit), ("test", given.test_limit)):
-        split = dataset.splits[name]
-        limit = min(limit or len(split), len(split))
-        parts[name] = subset(split, np.linspace(0, len(split) - 1, limit).round().astype(int))
-    training = training_pictures(parts["train"], 32).load(given.threads)
-    test = evaluation_pictures(parts["test"], P).load(given.threads)
-    if given.base and (given.base / "config.json").exists():
-        base, _ = load_model(given.base)
-    else:
-        begun = time.process_time()
-        base = trained_base(given.model, training, given.epochs, given.threads)
-        print(f"base: {given.epochs} epochs, {time.process_time() - begun:.0f} s CPU", flush=True)
-        if given.base:
-            facts = {"model": given.model, "fingerprint": dataset.fingerprint}
-            card = ModelCard(base.config, dataset.classes, P, facts)
-            write_folder(given.base, model_files(card, base.state_dict()))
+    dataset, training, test = pictures(given)
+    base = base_of(given, replace(variant(given.model), num_classes=10, resolution=32), dataset, training)
     if given.fold:
         state = fold(base)
         base = build(folded(base.config))

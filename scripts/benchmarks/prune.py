@@ -24,10 +24,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import torch_pruning as tp
+from base_net import P, base_of, pictures
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,15 +35,11 @@ from foveate.compress.criteria import make_criterion
 from foveate.compress.schedule import Schedule, choose, removed, shrink, wanted
 from foveate.config import replace
 from foveate.cost.count import cost
-from foveate.data.index import open_data
-from foveate.data.load import Pictures, evaluation_pictures, training_pictures
-from foveate.data.preprocess import Preprocess
+from foveate.data.load import Pictures
 from foveate.deploy.measure import measure_latency
-from foveate.files import write_folder, write_text
-from foveate.race import subset
+from foveate.files import write_text
 from foveate.recipes import RECIPES
 from foveate.rung import tuning
-from foveate.train.artefact import ModelCard, load_model, model_files
 from foveate.train.draw import drawer
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.intervals import wilson
@@ -52,9 +48,8 @@ from foveate.train.recipe import Recipe
 from foveate.train.state import State
 from foveate.train.statistics import refresh
 from foveate.train.teacher import Teacher
-from foveate.zoo import FAMILIES, build, variant
+from foveate.zoo import FAMILIES, variant
 
-P = Preprocess(resolution=32, resize=32, fit="squash")
 SEEN, TAKEN = 2**31 + 2, 2**31 + 3  # streams of training batches outside the training
 OURS = ("taylor", "taylor2", "norm", "redundancy")
 ROUNDS, BETWEEN = 3, 30  # of the ladder
@@ -196,17 +191,6 @@ METHODS |= {"foveate taylor, 3 rounds": ladder("taylor"), "foveate taylor2, 3 ro
 METHODS |= {f"torch-pruning {name}": theirs(name) for name in ("taylor", "magnitude")}
 
 
-def trained_base(name: str, training: Pictures, epochs: int, classes: tuple[str, ...]) -> nn.Module:
-    """The base network, by the recipe for CIFAR."""
-    torch.manual_seed(0)
-    recipe = replace(RECIPES["cifar_standard"], epochs=epochs, precision="fp32", layout="nchw", threads=1)
-    config = config_of(name)
-    state = State(build(config), None, recipe, FAMILIES[config.family].head, "cpu")
-    for _ in train(state, training, P, recipe, len(classes)):
-        pass
-    return state.model
-
-
 def rows(bench: Bench, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One row for every share, seed and method."""
     for share in map(float, given.shares.split(",")):
@@ -275,25 +259,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    dataset = open_data(given.data)
-    parts = {}
-    for name, limit in (("train", given.limit), ("test", given.test_limit)):
-        split = dataset.splits[name]
-        limit = min(limit or len(split), len(split))
-        parts[name] = subset(split, np.linspace(0, len(split) - 1, limit).round().astype(int))
-    training = training_pictures(parts["train"], 32).load(given.threads)
-    test = evaluation_pictures(parts["test"], P).load(given.threads)
-    if given.base and (given.base / "config.json").exists():
-        base, _ = load_model(given.base)
-    else:
-        begun = time.process_time()
-        base = trained_base(given.model, training, given.epochs, dataset.classes)
-        print(f"base: {given.epochs} epochs, {time.process_time() - begun:.0f} s CPU", flush=True)
-        if given.base:
-            card = ModelCard(
-                base.config, dataset.classes, P, {"model": given.model, "fingerprint": dataset.fingerprint}
-            )
-            write_folder(given.base, model_files(card, base.state_dict()))
+    dataset, training, test = pictures(given)
+    base = base_of(given, config_of(given.model), dataset, training)
     first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nchw", threads=given.threads)
     bench = Bench(base, training, test, tuning(first, given.tune_epochs, "", 0))
     print(

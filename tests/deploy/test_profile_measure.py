@@ -11,7 +11,6 @@ from tiny import TINY
 from foveate.cli import main
 from foveate.config import replace
 from foveate.data.preprocess import Preprocess, normalise, prepare
-from foveate.deploy import openvino
 from foveate.deploy.compare import generated, pairs
 from foveate.deploy.exported import load_exported
 from foveate.errors import FoveateError
@@ -141,7 +140,6 @@ def test_export_best_keeps_what_was_measured_best(run, model, data, tmp_path):
         assert exported.predict(data / "test" / name / "3.png", top=1)[0][0] == name
 
 
-@pytest.mark.skipif(openvino.missing() is not None, reason=f"{openvino.missing()}")
 def test_export_to_openvino_without_pictures(run, model, tmp_path):
     code, out, err = run("export", model, "--to", "openvino", "--out", tmp_path / "m.xml")
     assert code == 0 and "m.bin and" in out and "generated pictures" in out, err

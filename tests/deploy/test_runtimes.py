@@ -44,7 +44,6 @@ from foveate.zoo import build
 CLASSES = ("a", "ü", "c", "d")
 P = Preprocess(resolution=32, resize=36)
 PICTURES = generated(16, seed=5)
-NEEDED = pytest.mark.skipif(openvino.missing("int8") is not None, reason=f"{openvino.missing('int8')}")
 BF16 = openvino.missing("bf16") is None
 
 
@@ -113,7 +112,6 @@ def test_logits_of_any_number_of_pictures_come_in_batches_of_one_size(model):
 # -- OpenVINO
 
 
-@NEEDED
 @pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("fit", ["crop", "squash", "letterbox"])
 def test_openvino_resizes_pictures_of_any_size_as_pillow_does(model, fit, kernel):
@@ -128,7 +126,6 @@ def test_openvino_resizes_pictures_of_any_size_as_pillow_does(model, fit, kernel
     assert (session.classes, session.preprocess) == (("0", "1", "2", "3"), p)
 
 
-@NEEDED
 def test_openvino_takes_any_batch(onnx):
     session, frames = openvino.session(openvino.convert(onnx)), np.stack([p[:36, :36] for p in PICTURES])
     expected = open_session(onnx).run(frames)
@@ -136,7 +133,6 @@ def test_openvino_takes_any_batch(onnx):
         np.testing.assert_allclose(session.run(frames[:n]), expected[:n], atol=1e-3)
 
 
-@NEEDED
 def test_int8_of_openvino_is_close_and_leaves_excluded_layers_alone(onnx):
     expected = np.concatenate([open_session(onnx).run(p[None]) for p in PICTURES])
 
@@ -154,7 +150,6 @@ def test_int8_of_openvino_is_close_and_leaves_excluded_layers_alone(onnx):
     assert 0 < half < whole < 0.7 and 0 < fewer < steps
 
 
-@NEEDED
 def test_openvino_phones_nobody_and_says_nothing(onnx, tmp_path):
     """In a process of its own: statistics are decided when the libraries are imported."""
     (tmp_path / "m.onnx").write_bytes(onnx)
@@ -385,7 +380,6 @@ def test_every_form_is_written_opened_and_answers(subject, name, tmp_path):
     assert target_of(target.engine, target.precision) == name
 
 
-@NEEDED
 def test_openvinos_own_reading_of_resize_is_caught(subject, monkeypatch):
     """As it stands in the ONNX file: without the antialiasing."""
     monkeypatch.setattr(openvino, "_pillow", named)
@@ -399,7 +393,6 @@ def named(resize, kernel):
     return resize.output(0)
 
 
-@NEEDED
 def test_weights_of_another_export_are_refused(subject, tmp_path):
     write(TARGETS["openvino"].make(subject), tmp_path / "m.xml")
     weights = (tmp_path / "m.bin").read_bytes()

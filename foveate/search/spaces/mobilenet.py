@@ -114,7 +114,9 @@ def space(
 
     def make(values: Mapping[str, Value]) -> MobileNetConfig:
         v: Mapping[str, Any] = values
-        stages, c_in = list(frame.before), (frame.before[-1].blocks[-1].width if frame.before else base.stem)  # type: ignore[union-attr]
+        stages, c_in = list(frame.before), base.stem
+        for block in (block for stage in frame.before for block in stage.blocks if isinstance(block, Block)):
+            c_in = block.width
         for i, (unit, stride) in enumerate(zip(frame.units, unit_strides, strict=True)):
             gate = frame.gate if v[f"{i}.se"] else frame.bare
             blocks = []
