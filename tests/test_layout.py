@@ -191,6 +191,16 @@ def test_the_public_names_load_neither_dynamo_nor_torchvision():
     assert not heavy & set(fresh(code).split())
 
 
+def test_networks_without_values_load_no_dynamo():
+    """A draw on the meta device does, which takes seconds."""
+    code = (
+        "import sys; from foveate.zoo.meta import shapes_only; from foveate.zoo import FAMILIES\n"
+        "with shapes_only(): [f.module(next(iter(f.variants.values()))) for f in FAMILIES.values()]\n"
+        "print(*sys.modules)"
+    )
+    assert "torch._dynamo" not in fresh(code).split()
+
+
 def test_help_loads_no_torch():
     code = "import sys; from foveate.cli import main; code = main(['--help']); print(*sys.modules); sys.exit(code)"
     assert not {"torch", "numpy", "PIL", "torchvision", "rich", "pydantic"} & set(fresh(code).split())

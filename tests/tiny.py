@@ -247,13 +247,13 @@ def refusal(family: str, layers: Layers) -> str | None:
     return next((reason for reason in reasons if reason), None)
 
 
-def train_once(config) -> torch.nn.Module:
+def train_once(config, make=build) -> torch.nn.Module:
     """The network of a config after one forward and backward pass over 4 pictures of 32 x 32, always the same.
 
     ArithmeticError where the loss or a gradient is not finite, or a parameter has none.
     """
     torch.manual_seed(0)
-    model = build(config).train()
+    model = make(config).train()
     x = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     loss = torch.nn.functional.cross_entropy(model(x), torch.tensor([0, 1, 2, 0]))
     if not math.isfinite(loss.item()):

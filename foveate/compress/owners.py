@@ -4,12 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from foveate.compress.explicit import LARGEST, assign
 from foveate.errors import ConfigError
 from foveate.zoo import FAMILIES
+from foveate.zoo.meta import shapes_only
 
 Shapes = dict[str, tuple[int, ...]]
 At = tuple[str, int]  # key, axis
@@ -19,7 +19,7 @@ MOST = 12  # a width grows by 0 to 12 times itself when many change at once
 
 def on_meta(config: Any) -> nn.Module:
     """The network without weights, in evaluation mode."""
-    with torch.device("meta"):
+    with shapes_only():
         model: nn.Module = FAMILIES[config.family].module(config).eval()
     return model
 

@@ -22,8 +22,7 @@ class Candidates(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """Normal; the mean of the candidates has the variance 2 / fan-in, by which ReLU keeps the signal's."""
-        if not self.weight.is_meta:  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            nn.init.normal_(self.weight, std=math.sqrt(2 * self.candidates / self.weight[0].numel()))
+        nn.init.normal_(self.weight, std=math.sqrt(2 * self.candidates / self.weight[0].numel()))
 
     def mixed(self, x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
         """x: (N, c_in, H, W), shares: (N, candidates) -> (N, c_out, H', W'), by the mixture of each picture.

@@ -44,8 +44,7 @@ class Transfer(nn.Conv2d):
     """A convolution in groups that keeps the second moment at first: weights from N(0, 1 / fan-in). No bias."""
 
     def reset_parameters(self) -> None:
-        if not self.weight.is_meta:  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
+        nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
 
 
 class Smoother(nn.Conv2d):
@@ -60,8 +59,7 @@ class Smoother(nn.Conv2d):
         super().__init__(width, width, kernel, padding=margin, groups=groups, bias=bias)
 
     def reset_parameters(self) -> None:
-        if not self.weight.is_meta:
-            nn.init.normal_(self.weight, std=math.sqrt(self.gain / self.weight[0].numel()))
+        nn.init.normal_(self.weight, std=math.sqrt(self.gain / self.weight[0].numel()))
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

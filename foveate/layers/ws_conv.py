@@ -84,8 +84,7 @@ class WSConv2d(nn.Conv2d):
 
     def reset_parameters(self) -> None:
         """The weights of the official code; nn.Conv2d calls this before there is a gain."""
-        if not self.weight.is_meta:  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
+        nn.init.normal_(self.weight, std=self.weight[0].numel() ** -0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 

@@ -35,6 +35,7 @@ from foveate.zoo import (
     vgg,
 )
 from foveate.zoo.family import Family
+from foveate.zoo.meta import shapes_only
 
 FAMILIES: Mapping[str, Family] = {
     "resnet": resnet.FAMILY,
@@ -90,7 +91,7 @@ def build(config: Any) -> nn.Module:
     The parameter count is read on the meta device first; over MAX_PARAMS is refused before memory is touched.
     """
     family = pick(FAMILIES, config.family, "family")
-    with torch.device("meta"):
+    with shapes_only():
         meta = family.module(config)
     params = sum(p.numel() for p in meta.parameters())
     if params > MAX_PARAMS:
@@ -110,7 +111,7 @@ def _refuse_idle_conv(config: Any, meta: nn.Module) -> None:
     unit = config.layers.conv
     if unit.partition("(")[0] in ("conv2d", "conv2d_bias"):
         return
-    with torch.device("meta"):
+    with shapes_only():
         plain = FAMILIES[config.family].module(replace(config, layers=replace(config.layers, conv="conv2d")))
     if [type(m) for m in plain.modules()] == [type(m) for m in meta.modules()]:
         raise ConfigError(f'conv "{unit}" changes no convolution of this network; use conv2d')

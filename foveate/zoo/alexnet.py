@@ -125,8 +125,6 @@ class AlexNet(nn.Module):
         the authors of Caffe's copy found that those do not train.
         """
         for name, part in [*self.features.named_children(), *self.classifier.named_children()]:
-            if any(p.is_meta for p in part.parameters()):
-                continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
             if type(part) is nn.Conv2d:
                 std, bias = 0.01, 0.1 if part.groups > 1 else 0.0
             elif type(part) is nn.Linear:

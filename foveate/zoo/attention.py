@@ -177,8 +177,8 @@ class AttentionNet(nn.Module):
         self.act2 = last.make_act(width) if config.unit == "pre" else nn.Identity()
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
-        for module in self.modules():  # "MSRA" as section 4.1; normal_ on meta only imports torch._dynamo, 3 seconds
-            if type(module) is nn.Conv2d and not module.weight.is_meta:
+        for module in self.modules():  # "MSRA" as section 4.1
+            if type(module) is nn.Conv2d:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)

@@ -173,8 +173,7 @@ class DenseNet(nn.Module):
     def init_weights(self) -> None:
         """The authors' start: convolutions normal with variance 2 / (k * k * c_out). torchvision's has fan-in there."""
         for module in self.modules():
-            # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            if type(module) is nn.Conv2d and not module.weight.is_meta:
+            if type(module) is nn.Conv2d:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.classifier.bias)
 

@@ -169,8 +169,6 @@ class EfficientNet(nn.Module):
 def init_weights(model: nn.Module) -> None:
     """The official start: convolutions normal with variance 2 / (k * k * c_out / groups), classifier uniform."""
     for m in model.modules():
-        if any(p.is_meta for p in m.parameters(recurse=False)):
-            continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
         if type(m) is nn.Conv2d:
             fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels // m.groups
             nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))

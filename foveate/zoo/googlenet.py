@@ -108,8 +108,7 @@ def init_weights(model: nn.Module) -> None:
     """
     for module in model.modules():
         kind, layer, bias = (nn.Conv2d, module.conv, 0.2) if isinstance(module, Unit) else (nn.Linear, module, 0.0)
-        # uniform_ on the meta device does nothing but import torch._dynamo, 3 seconds
-        if type(layer) is kind and not layer.weight.is_meta:
+        if type(layer) is kind:
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="linear")
             if layer.bias is not None:
                 nn.init.constant_(layer.bias, bias)

@@ -22,6 +22,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.conv import Pair
 from foveate.zoo import FAMILIES
+from foveate.zoo.meta import shapes_only
 
 ACTIVATIONS: tuple[type[nn.Module], ...] = (
     nn.ReLU,
@@ -169,7 +170,7 @@ def _layers(rules: Mapping[str, str]) -> Layers:
     if not rules:
         raise ConfigError('graft: no rule given; expected slots norm, act, conv: {"norm": "group_norm(groups=16)"}')
     layers = replace(Layers(), **rules)
-    with torch.device("meta"):
+    with shapes_only():
         layers.make_norm(64)
         layers.make_act(64)
         layers.make_conv(64, 64, 3)
@@ -257,7 +258,7 @@ def _act(layers: Layers, old: nn.Module, widths: set[int]) -> nn.Module:
         raise ConfigError(f"a {kind.__name__}, which is a gate")
     if kind not in ACTIVATIONS and not kind.__module__.startswith(TIMM_ACTIVATIONS):
         raise ConfigError(f"a {kind.__name__}, which is not an activation of torch.nn or timm")
-    with torch.device("meta"):
+    with shapes_only():
         shapes = [[t.shape for t in layers.make_act(c).state_dict().values()] for c in (64, 96)]
     if shapes[0] == shapes[1]:
         return layers.make_act(1)  # the number of channels does not matter to it

@@ -128,8 +128,6 @@ def init_weights(model: Inception) -> None:
     As in TF-slim, but for the cut tails of its normals. torchvision: 0.1 for all, which no net without norms survives.
     """
     for module in model.modules():
-        if any(p.is_meta for p in module.parameters(recurse=False)):
-            continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
         if type(module) is nn.Conv2d:
             nn.init.kaiming_normal_(module.weight)
         elif type(module) is nn.Linear:
@@ -138,7 +136,7 @@ def init_weights(model: Inception) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    if model.aux is not None and not model.aux.fc.weight.is_meta:
+    if model.aux is not None:
         nn.init.normal_(model.aux.fc.weight, std=0.001)
         if type(conv := model.aux.conv1.conv) is nn.Conv2d:
             nn.init.normal_(conv.weight, std=0.01)

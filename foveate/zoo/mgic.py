@@ -153,8 +153,8 @@ class MGICNet(nn.Module):
         blocks = [m for m in self.modules() if isinstance(m, MGICBlock)]
         means = [m[0] for block in blocks for m in (*block.restrict, *block.prolong)]
         for module in self.modules():
-            if type(module) is not nn.Conv2d or module.weight.is_meta:
-                continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
+            if type(module) is not nn.Conv2d:
+                continue
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if transfer == "mean" and any(module is m for m in means):
                 nn.init.constant_(module.weight, 1 / module.weight.shape[1])

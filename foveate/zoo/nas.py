@@ -114,8 +114,7 @@ class NASNetwork(nn.Module):
         self.num_features = config.reads(config.unread)
         self.classifier = nn.Linear(self.num_features, config.num_classes)
         for module in self.modules():
-            # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            if type(module) is nn.Conv2d and not module.weight.is_meta:
+            if type(module) is nn.Conv2d:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:

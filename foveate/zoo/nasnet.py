@@ -176,8 +176,6 @@ class NASNet(nn.Module):
     def init_weights(self) -> None:
         """The official start: truncated normal of variance 2 / fan-out, k * k * c_out / groups, for all weights."""
         for m in self.modules():
-            if any(p.is_meta for p in m.parameters(recurse=False)):
-                continue  # trunc_normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
             if type(m) is nn.Conv2d or type(m) is nn.Linear:
                 fan_out = m.weight.shape[0] * m.weight[0, 0].numel()
                 if isinstance(m, nn.Conv2d):

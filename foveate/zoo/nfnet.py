@@ -56,8 +56,6 @@ class NFNet(nn.Module):
     def init_weights(self, config: NFNetConfig) -> None:
         """As in the official code: plain convolutions (the gates' too) N(0, 1 / fan-in), classifier N(0, 0.01^2)."""
         for module in self.modules():
-            if any(p.is_meta for p in module.parameters(recurse=False)):
-                continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
             if type(module) is nn.Conv2d or module is self.fc:
                 nn.init.normal_(module.weight, std=0.01 if module is self.fc else module.weight[0].numel() ** -0.5)
                 if module.bias is not None:

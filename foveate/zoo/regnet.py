@@ -194,8 +194,6 @@ def init_weights(model: nn.Module) -> None:
     groups, classifier normal with deviation 0.01.
     """
     for m in model.modules():
-        if any(p.is_meta for p in m.parameters(recurse=False)):
-            continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
         if type(m) is nn.Conv2d:
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
         elif type(m) is nn.Linear:

@@ -117,8 +117,7 @@ class ResNet(nn.Module):
         the convolution is what the branch ends with.
         """
         for module in self.modules():
-            # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            if type(module) is nn.Conv2d and not module.weight.is_meta:
+            if type(module) is nn.Conv2d:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if config.zero_gamma:
             last = ("bn" if config.order == "post" else "conv") + ("2" if config.block == "basic" else "3")

@@ -118,8 +118,7 @@ class SENet(nn.Module):
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
         for m in self.modules():
-            # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
-            if type(m) is nn.Conv2d and not m.weight.is_meta:
+            if type(m) is nn.Conv2d:
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)

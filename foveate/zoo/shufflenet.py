@@ -168,8 +168,6 @@ class ShuffleNet(nn.Module):
 def init_weights(model: ShuffleNet) -> None:
     """The authors' start: normal, std 0.01 in stem and classifier, 1 / (inputs of a group) in other convolutions."""
     for m in model.modules():
-        if any(p.is_meta for p in m.parameters(recurse=False)):
-            continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
         if type(m) is nn.Conv2d:
             nn.init.normal_(m.weight, std=0.01 if m is model.conv1 else 1 / m.weight.shape[1])
         elif type(m) is nn.Linear:

@@ -73,8 +73,6 @@ class VGG(nn.Module):
         The paper trained its 11 layers first and began the deeper nets with them; with this start that is not needed.
         """
         for part in (*self.features, *self.classifier):
-            if any(p.is_meta for p in part.parameters()):
-                continue  # normal_ on the meta device does nothing but import torch._dynamo, 3 seconds
             if type(part) is nn.Conv2d:
                 nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
             elif type(part) is nn.Linear:
