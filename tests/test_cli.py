@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -379,6 +380,23 @@ def test_profile_of_a_name_and_of_a_folder(run, model):
     assert by_folder["parts"][1:-1] == by_name["parts"][1:-1]
     assert sum(part["macs"] for part in by_name["parts"]) == by_name["macs"]
     assert sum(part["params"] for part in by_name["parts"]) == by_name["params"]
+
+
+def test_profile_of_an_address_on_a_hub(run, model, pictures, monkeypatch, tmp_path):
+    """A folder of ours works in every command; of timm's repositories the network of the same name is counted."""
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18", "num_classes": 10}')
+    folders = {"us/net": model, "timm/resnet18.a1_in1k": tmp_path}
+    hub = types.ModuleType("huggingface_hub")
+    hub.hf_hub_download = lambda repo, name, *, revision: str(folders[repo] / name)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+
+    ours, folder = (json.loads(run("profile", name, "--json")[1]) for name in ("hf-hub:us/net", model))
+    assert {k: v for k, v in ours.items() if k != "model"} == {k: v for k, v in folder.items() if k != "model"}
+    assert run("predict", "hf-hub:us/net", pictures / "a.png")[0] == 0
+    theirs = json.loads(run("profile", "hf-hub:timm/resnet18.a1_in1k", "--json")[1])
+    assert theirs["params"] == 11_689_512 - 990 * 513 and theirs["resolution"] == 224
+    code, _, err = run("predict", "hf-hub:timm/resnet18.a1_in1k", pictures / "a.png")
+    assert code == 2 and "not a model folder of foveate" in err
 
 
 def test_profile_measures(run, model):

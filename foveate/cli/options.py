@@ -93,7 +93,14 @@ Bad = Annotated[BadFiles, typer.Option("--bad-files", help="Stop at the first ba
 
 
 def model_folder(text: str) -> Path:
-    """MODEL as a folder with a config.json: itself, or best/ of a run folder. ConfigError where there is none."""
+    """MODEL as a folder with a config.json: itself, best/ of a run folder, or the local copy of hf-hub:ORG/NAME.
+
+    ConfigError where there is none.
+    """
+    if text.startswith("hf-hub:"):
+        from foveate.zoo.hub import hub_folder
+
+        return hub_folder(text)
     folder = Path(text)
     for candidate in (folder, folder / "best"):
         if (candidate / "config.json").is_file():

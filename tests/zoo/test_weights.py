@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
 from foveate.config import replace
+from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import build, create_model, variant
 from foveate.zoo.efficientnet import EfficientNetConfig, Stage
@@ -312,6 +314,46 @@ def test_a_hub_source_fetches_only_model_safetensors_at_the_revision(monkeypatch
     load_weights(target, "hf-hub:org/name")
     assert calls == [("org/name", "model.safetensors", "v1.0"), ("org/name", "model.safetensors", None)]
     assert equal(source, target)
+
+
+TIMM = {
+    "architecture": "resnet18",
+    "num_classes": 3,
+    "pretrained_cfg": {
+        "input_size": [3, 96, 96],
+        "interpolation": "bilinear",
+        "crop_pct": 0.95,
+        "crop_mode": "center",
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.2, 0.2, 0.2],
+    },
+}
+
+
+def test_a_repository_of_timms_says_what_its_weights_want(monkeypatch, tmp_path):
+    """As timm's own transform: floor(96 / 0.95) = 101."""
+    (tmp_path / "config.json").write_text(json.dumps(TIMM))
+    fake_hub(monkeypatch, lambda repo, name, *, revision: str(tmp_path / name))
+    said = weights_info(variant("resnet18"), "hf-hub:timm/resnet18.a1_in1k")
+    assert said == {
+        "resolution": 96,
+        "resize": 101,
+        "fit": "crop",
+        "kernel": "bilinear",
+        "mean": (0.5, 0.4, 0.3),
+        "std": (0.2, 0.2, 0.2),
+    }
+    transform = timm.data.create_transform((3, 96, 96), interpolation="bilinear", crop_pct=0.95)
+    assert transform.transforms[0].size == said["resize"]
+    Preprocess(**said)
+
+
+def test_a_repository_of_weights_alone_says_nothing(monkeypatch):
+    def download(repo, name, *, revision):
+        raise OSError("404")
+
+    fake_hub(monkeypatch, download)
+    assert weights_info(variant("resnet18"), "hf-hub:org/name") == {}
 
 
 def test_a_hub_that_does_not_answer_is_one_clear_line(monkeypatch):
