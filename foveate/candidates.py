@@ -214,7 +214,7 @@ def measured(candidate: Candidate, counts: "Cost", budget: Budget, threads: int)
     from foveate.deploy.measure import measure_latency
 
     onnx = export_for_timing(build(candidate.config), candidate.preprocess)
-    latency = measure_latency(onnx, candidate.preprocess, threads)
+    latency = measure_latency(onnx, candidate.preprocess, threads, runtime=budget.runtime)
     memory = counts.inference_bytes if budget.max_memory_bytes is not None else None
     return Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory)
 

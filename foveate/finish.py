@@ -47,8 +47,8 @@ def finish(
 
     from foveate.cost.count import cost
     from foveate.deploy.export import export_onnx
+    from foveate.deploy.measure import session_in
     from foveate.deploy.parity import check_parity, require_parity
-    from foveate.deploy.runtime import open_session
     from foveate.report import write_report
     from foveate.run import Run, read
     from foveate.train.artefact import Metric, ModelCard, load_model, model_files
@@ -61,7 +61,7 @@ def finish(
     )
     threads = plan.threads or torch.get_num_threads()
     onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
-    session = open_session(onnx, threads)
+    session = session_in(plan.budget.runtime, onnx, threads)
     parity = check_parity(model, plan.preprocess, session, some_pictures(dataset.splits[split], PARITY_PICTURES))
     require_parity(parity)
     latency = last_latency(onnx, plan, threads)
@@ -77,7 +77,7 @@ def finish(
     )
     card = ModelCard(card.architecture, card.classes, card.preprocess, dict(card.provenance), (*card.metrics, metric))
     files = model_files(card, model.state_dict())
-    write_folder(folder / "best", {**files, "model.onnx": onnx})
+    write_folder(folder / "best", {**files, "model.onnx": onnx, **runtime_files(onnx, plan.budget.runtime)})
     counted = cost(card.architecture, resolution=plan.preprocess.resolution)
     story = parse_json((folder / "story.json").read_bytes(), "story.json")
     result = {
@@ -121,6 +121,16 @@ def finish(
     return Run(folder, summary)
 
 
+def runtime_files(onnx: bytes, runtime: str) -> dict[str, bytes]:
+    """What a runtime opens beside the ONNX file."""
+    if runtime != "openvino":
+        return {}
+    from foveate.deploy import openvino
+
+    graph, weights = openvino.model_files(openvino.convert(onnx), "fp32")
+    return {"model.bin": weights, "model.xml": graph}
+
+
 def last_latency(onnx: bytes, plan: "Plan", threads: int) -> "Latency":
     """The latency of the finished file. One over the budget is measured twice more, and the lowest counts: another
     process can only add to it.
@@ -129,7 +139,7 @@ def last_latency(onnx: bytes, plan: "Plan", threads: int) -> "Latency":
 
     limit, found = plan.budget.max_latency_ms, []
     for _ in range(3):
-        found.append(measure_latency(onnx, plan.preprocess, threads))
+        found.append(measure_latency(onnx, plan.preprocess, threads, runtime=plan.budget.runtime))
         if limit is None or found[-1].median_ms <= limit:
             break
     return min(found, key=lambda latency: latency.median_ms)
@@ -227,7 +237,8 @@ def budget_text(plan: "Plan", threads: int, runtime: str) -> str:
         f"<= {b.max_memory_bytes / 1e6:g} MB in memory" if b.max_memory_bytes else "",
     ]
     limits = " and ".join(p for p in parts if p) or "no limit"
-    short = ".".join(runtime.replace("onnxruntime", "ONNX Runtime").split(".")[:2])
+    named = runtime.replace("onnxruntime", "ONNX Runtime").replace("openvino", "OpenVINO")
+    short = ".".join(named.split(".")[:2])
     return f"{limits} on this device ({threads} thread{'s' * (threads != 1)}, {short}, fp32)"
 
 

@@ -11,7 +11,7 @@ from foveate.errors import ConfigError
 from foveate.files import free_name
 from foveate.pace import END_S, in_time
 from foveate.pictures import recipe_name
-from foveate.plan import Budget, Plan, check_device, command_line
+from foveate.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.race import Frozen, Squares, entrants, race, rows, slowest_ms
 from foveate.recipes import RECIPES
 from foveate.run import (
@@ -46,12 +46,14 @@ def fit(
     bad_files: Literal["stop", "skip"] = "stop",
     search: str | None = None,
     compress: bool = False,
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     listener: Listener | None = None,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
-    max_latency_ms: median of one picture in ONNX Runtime on this machine's processor with `threads` threads; a network
-    is chosen only when it takes at most nine tenths of that, and the end of the run measures it again. max_size_bytes:
+    max_latency_ms: median of one picture in `runtime` on this machine's processor with `threads` threads; a network
+    is chosen only when it takes at most nine tenths of that, and the end of the run measures it again. With openvino
+    (the extra) the run's model folder holds model.xml and model.bin beside model.onnx. max_size_bytes:
     of the exported file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in
     float32, as counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is
     always trained. weights: "lite", a model folder, or a file (then with models). models: a pattern of names to choose
@@ -70,12 +72,14 @@ def fit(
     if models is not None and not list_models(models):
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
     check_device(device)
+    check_runtime(runtime)
     budget = Budget(
         max_latency_ms=max_latency_ms,
         max_size_bytes=max_size_bytes,
         max_macs=max_macs,
         max_memory_bytes=max_memory_bytes,
         time_s=time_s,
+        runtime=runtime,
     )
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
@@ -154,5 +158,6 @@ def fit(
         seed=seed,
         threads=threads,
         bad_files=bad_files,
+        runtime=runtime,
         listener=listener,
     )

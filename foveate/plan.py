@@ -37,6 +37,7 @@ class Budget:
     max_macs: int | None = None
     max_memory_bytes: int | None = None
     time_s: NonNegative | None = None
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"  # in which the latency counts
 
 
 @record
@@ -158,6 +159,14 @@ def check_device(device: str) -> None:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+
+
+def check_runtime(runtime: str) -> None:
+    """ConfigError where a runtime is not installed, with what to install."""
+    if runtime == "openvino":
+        from foveate.deploy.openvino import require
+
+        require()
 
 
 def command_line() -> str:

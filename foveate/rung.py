@@ -264,7 +264,7 @@ def measured(bench: Bench, model: nn.Module) -> dict[str, Any]:
         found = metrics(predict_logits(model, pictures, plan.preprocess), labels_of(pictures), bench.job.classes, split)
         row |= {f"{split}_{key}": found[key] for key in ("accuracy", "interval", "n")}
     counted, onnx = cost(model.config, resolution=plan.preprocess.resolution), export_for_timing(model, plan.preprocess)
-    timing = measure_latency(onnx, plan.preprocess, plan.threads)
+    timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)
     return row | {
         "macs": counted.macs,
         "params": counted.params,

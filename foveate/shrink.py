@@ -25,7 +25,7 @@ from foveate.errors import BudgetError, ConfigError, DataError
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.finish import finish
 from foveate.pictures import recipe_name
-from foveate.plan import Budget, Plan, command_line
+from foveate.plan import Budget, Plan, check_runtime, command_line
 from foveate.recipes import RECIPES
 from foveate.run import Run, announce, environment, make_job, read, silent
 from foveate.rung import Bench, Goal, climb, make_method, pick_method, read_goal, rungs, tuning
@@ -67,12 +67,13 @@ def compress(
     seed: int = 0,
     threads: int | None = None,
     bad_files: Literal["stop", "skip"] = "stop",
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     listener: Listener | None = None,
 ) -> Run:
     """Shrink a trained model of the zoo step by step, fine-tune and measure each step, and finish the best that fits.
 
-    model: a model folder. macs, params: a share of the original's (up to 1) or a number. max_latency_ms,
-    max_size_bytes: median and file of the exported model on this device. At most one of these four; max_drop, points
+    model: a model folder. macs, params: a share of the original's (up to 1) or a number. max_latency_ms: median of the
+    exported model in `runtime` on this device; max_size_bytes: its file. At most one of these four; max_drop, points
     of validation accuracy, alone or with one of them. method: a call of METHODS; auto compares the cheap ones first.
     epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: rungs (each about 0.7 of the one
     above). rounds: of pruning in a step. multiple: widths become multiples of it. resume: a run folder; everything
@@ -80,6 +81,7 @@ def compress(
     Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
     """
     listener = listener or silent
+    check_runtime(runtime)
     with stop_on_signals() as stop:
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
@@ -94,10 +96,11 @@ def compress(
             dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
             check_data(card, dataset, data, listener)
             plan = first_plan(card, str(data), dataset, threads, bad_files)
+            plan = replace(plan, budget=Budget(runtime=runtime, time_s=time_s))
             goal = reachable(goal, card, plan)
             recipe = tuning(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
             recipe = in_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
-            plan = replace(plan, recipe=recipe, budget=budget_of(goal, time_s))
+            plan = replace(plan, recipe=recipe, budget=budget_of(goal, plan.budget))
             folder = free_name(runs, name or dataset.name)
             write_json(folder / "compress.json", goal)
             write_json(folder / "recipe.json", plan)
@@ -176,12 +179,12 @@ def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None
 
 def cost_of(kind: str, plan: Plan, extra_bytes: int) -> Callable[[Any], float]:
     """What a config costs. A latency and a size are measured, on the exported network with random weights."""
-    preprocess, threads = plan.preprocess, plan.threads
+    preprocess, threads, runtime = plan.preprocess, plan.threads, plan.budget.runtime
 
     def latency_ms(config: Any) -> float:
         from foveate.deploy.measure import measure_latency
 
-        return measure_latency(build(config), preprocess, threads).median_ms
+        return measure_latency(build(config), preprocess, threads, runtime=runtime).median_ms
 
     def size_bytes(config: Any) -> float:
         from foveate.deploy.export import export_for_timing
@@ -247,14 +250,14 @@ def in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, time_s: 
     return replace(recipe, epochs=max(1, min(200, int((time_s - END_S) / (goal.steps or MOST) / epoch_s))))
 
 
-def budget_of(goal: Goal, time_s: float | None) -> Budget:
+def budget_of(goal: Goal, budget: Budget) -> Budget:
     """The limits as the report knows them."""
     value = goal.target
-    return Budget(
+    return replace(
+        budget,
         max_latency_ms=value if goal.kind == "latency_ms" else None,
         max_size_bytes=int(value) if value is not None and goal.kind == "size_bytes" else None,
         max_macs=int(value) if value is not None and goal.kind == "macs" else None,
-        time_s=time_s,
     )
 
 

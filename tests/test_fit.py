@@ -21,6 +21,7 @@ from foveate.pictures import at_resolution, with_change
 from foveate.plan import Budget
 from foveate.race import Entry, entrants, ranking, rounds_for
 from foveate.run import evaluate_model
+from foveate.shrink import compress
 
 KEYS = ("run", "model", "test_accuracy", "test_interval", "latency_ms", "size_bytes", "macs", "params")
 
@@ -274,19 +275,37 @@ def test_a_latency_over_the_budget_is_measured_twice_more(monkeypatch):
     from foveate import finish
 
     times = iter([5.5, 5.2, 6.0, 4.0])
-    monkeypatch.setattr("foveate.deploy.measure.measure_latency", lambda *_: SimpleNamespace(median_ms=next(times)))
+    monkeypatch.setattr(
+        "foveate.deploy.measure.measure_latency", lambda *_, **__: SimpleNamespace(median_ms=next(times))
+    )
     plan = SimpleNamespace(budget=Budget(max_latency_ms=5.0), preprocess=None)
     assert finish.last_latency(b"", plan, 1).median_ms == 5.2
     assert finish.last_latency(b"", plan, 1).median_ms == 4.0
 
 
 def test_compress_makes_a_smaller_network_of_the_one_that_was_found(tmp_path):
-    made = fv.fit("digits", models="resnet20_cifar", time_s=2.0, threads=1, compress=True, runs=tmp_path)
+    """In OpenVINO, whose files then lie in the model folders."""
+    made = fv.fit(
+        "digits", models="resnet20_cifar", time_s=2.0, threads=1, compress=True, runtime="openvino", runs=tmp_path
+    )
     assert made.folder.name == "digits-small-1"
     first = json.loads((tmp_path / "digits-1" / "summary.json").read_text())
     assert made.summary["macs"] <= first["macs"]
     assert made.summary["macs"] < first["macs"] or made.summary["test_accuracy"] == first["test_accuracy"]
-    assert len(fv.load(made.folder / "best").predict(open_data("digits").splits["test"].pixels[0])) == 5
+    assert made.summary["runtime"].startswith("openvino") and first["runtime"].startswith("openvino")
+    picture = open_data("digits").splits["test"].pixels[0]
+    answers = [fv.load(made.folder / "best" / name).predict(picture) for name in (".", "model.onnx", "model.xml")]
+    assert [len(answer) for answer in answers] == [5, 5, 5]
+    assert [name for name, _ in answers[1]] == [name for name, _ in answers[2]]
+
+
+def test_a_runtime_that_is_not_installed_is_said_before_anything_is_done(monkeypatch, tmp_path):
+    monkeypatch.setattr("foveate.deploy.openvino.missing", lambda precision="fp32": "OpenVINO is not installed: pip")
+    with pytest.raises(fv.ConfigError, match="OpenVINO is not installed: pip"):
+        fv.fit("digits", runtime="openvino", runs=tmp_path / "runs")
+    with pytest.raises(fv.ConfigError, match="not installed"):
+        compress(tmp_path, "digits", macs=0.5, runtime="openvino")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_searched_nets_race_against_the_zoo(tmp_path):

@@ -11,11 +11,13 @@ from foveate.cli.options import (
     BadFiles,
     Debug,
     Json,
+    LatencyIn,
     MaxLatency,
     MaxSize,
     Name,
     Quiet,
     Runs,
+    Runtime,
     Seed,
     Threads,
     model_folder,
@@ -47,6 +49,7 @@ def command(
         typer.Option("--params", metavar="N", help="Parameters: a share such as 0.5, or 1M.", show_default=False),
     ] = None,
     max_latency: MaxLatency = None,
+    runtime: LatencyIn = Runtime.onnxruntime,
     max_size: MaxSize = None,
     max_drop: Annotated[
         float | None,
@@ -127,6 +130,7 @@ def command(
             seed=seed,
             threads=threads,
             bad_files=bad_files.value,
+            runtime=runtime.value,
             listener=listener,
         )
     if as_json:

@@ -13,12 +13,14 @@ from foveate.cli.options import (
     Debug,
     Device,
     Json,
+    LatencyIn,
     MaxLatency,
     MaxMacs,
     MaxSize,
     Name,
     Quiet,
     Runs,
+    Runtime,
     Seed,
     Threads,
     TrainDevice,
@@ -33,6 +35,7 @@ RACE_ROWS = 4  # rows of the race in the closing text; the report has all
 def command(
     data: Data,
     max_latency: MaxLatency = None,
+    runtime: LatencyIn = Runtime.onnxruntime,
     max_size: MaxSize = None,
     max_macs: MaxMacs = None,
     max_memory: Annotated[
@@ -90,6 +93,7 @@ def command(
             bad_files=bad_files.value,
             search=search,
             compress=compress,
+            runtime=runtime.value,
             listener=listener,
         )
     if as_json:

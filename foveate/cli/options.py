@@ -24,6 +24,13 @@ class Device(enum.StrEnum):
     cuda = "cuda"
 
 
+class Runtime(enum.StrEnum):
+    """In which runtime a latency counts."""
+
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
 def _remember_debug(context: typer.Context, value: bool) -> bool:
     """Tell main, which made the dict; a caller that runs a command by itself has none."""
     settings = context.find_root().obj
@@ -71,6 +78,15 @@ MaxLatency = Annotated[
         "--max-latency",
         metavar="TIME",
         help="Median latency of a picture on this device, e.g. 5ms.",
+        show_default=False,
+    ),
+]
+LatencyIn = Annotated[
+    Runtime,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="In which the latency counts: onnxruntime, or openvino (an extra).",
         show_default=False,
     ),
 ]

@@ -15,12 +15,14 @@ from foveate.cli.options import (
     Debug,
     Device,
     Json,
+    LatencyIn,
     MaxLatency,
     MaxMacs,
     MaxSize,
     Name,
     Quiet,
     Runs,
+    Runtime,
     Seed,
     Threads,
     TrainDevice,
@@ -65,6 +67,7 @@ def command(
         ),
     ] = None,
     max_latency: MaxLatency = None,
+    runtime: LatencyIn = Runtime.onnxruntime,
     max_size: MaxSize = None,
     max_macs: MaxMacs = None,
     time: Annotated[
@@ -174,6 +177,13 @@ def command(
     from foveate.explore.run import resume_search, search
     from foveate.plan import Budget
 
+    budget = Budget(
+        max_latency_ms=latency_ms,
+        max_size_bytes=size_bytes,
+        max_macs=macs,
+        time_s=time_s,
+        runtime=runtime.value,
+    )
     with show.progress(quiet) as listener:
         if resume is not None:
             run = resume_search(resume, workers=workers, ray=ray, listener=listener)
@@ -185,7 +195,7 @@ def command(
                 reward=reward.value,
                 evaluate=evaluate,
                 objectives=objectives.split(",") if objectives else ("accuracy",),
-                budget=Budget(max_latency_ms=latency_ms, max_size_bytes=size_bytes, max_macs=macs, time_s=time_s),
+                budget=budget,
                 trials=trials,
                 epochs=epochs,
                 pictures=pictures,

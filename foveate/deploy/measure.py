@@ -1,4 +1,6 @@
-"""Latency of the file that will be deployed: preprocessing and network in onnxruntime, on this machine."""
+"""Latency of the file that will be deployed: preprocessing and network in its runtime, on this machine."""
+
+from importlib.metadata import version
 
 import numpy as np
 from torch import nn
@@ -6,25 +8,37 @@ from torch import nn
 from foveate.config import to_dict
 from foveate.cost.latency import Latency, device_name, measure
 from foveate.data.preprocess import Preprocess
+from foveate.deploy import openvino
 from foveate.deploy.export import export_for_timing
 from foveate.deploy.parity import sized
-from foveate.deploy.runtime import open_session
+from foveate.deploy.runtime import Session, open_session
+
+
+def session_in(runtime: str, onnx: bytes, threads: int) -> Session:
+    """An ONNX file that export_onnx wrote, opened in a runtime. ConfigError for OpenVINO where it is not installed."""
+    if runtime == "openvino":
+        return openvino.session(openvino.convert(onnx), threads)
+    return open_session(onnx, threads)
 
 
 def measure_latency(
-    model_or_bytes: nn.Module | bytes, preprocess: Preprocess, threads: int = 1, repeats: int = 50, *, batch: int = 1
+    model_or_bytes: nn.Module | bytes,
+    preprocess: Preprocess,
+    threads: int = 1,
+    repeats: int = 50,
+    *,
+    batch: int = 1,
+    runtime: str = "onnxruntime",
 ) -> Latency:
-    """Time a model, or an ONNX file that export_onnx made, in onnxruntime with that many threads.
+    """Time a model, or an ONNX file that export_onnx made, with that many threads in onnxruntime or openvino.
 
     The input is of the size that the resize step gives, so the number is crop + normalise + network, and does not
     depend on how large the user's pictures are. Reading and decoding files is not in it.
     """
-    import onnxruntime
-
     data = model_or_bytes
     if isinstance(data, nn.Module):
         data = export_for_timing(data, preprocess, batch)
-    session = open_session(data, threads)
+    session = session_in(runtime, data, threads)
     side = sized(preprocess)
     # noise, not zeros: with zeros some networks fall into slow denormal numbers
     pictures = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
@@ -33,7 +47,7 @@ def measure_latency(
         **to_dict(timing),
         threads=threads,
         batch=batch,
-        runtime=f"onnxruntime {onnxruntime.__version__}",
+        runtime=f"{runtime} {version(runtime)}",
         precision="float32",
         device=device_name(),
         input=f"uint8 {batch} x {side} x {side} x 3, resized before; timed: {preprocess.fit}, normalise, network",

@@ -31,7 +31,7 @@ from foveate.explore.workers import crowd
 from foveate.explore.zoo import verdict, zoo_rows
 from foveate.files import folder_lock, free_name, write_json
 from foveate.pace import END_S, in_time
-from foveate.plan import Budget, Plan, check_device, command_line
+from foveate.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.run import Run, announce, complete, environment, resume_run, silent
 from foveate.search import sampler as make_sampler
 from foveate.search.crew import Found, fail_stale, found, shared_storage, work
@@ -82,6 +82,7 @@ def search(
     """
     listener, budget = listener or silent, budget or Budget()
     check_device(device)
+    check_runtime(budget.runtime)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
