@@ -2,7 +2,7 @@
 and report.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,13 @@ from foveate.train.evaluate import labels_of, log_softmax, metrics, predict_logi
 
 if TYPE_CHECKING:
     from foveate.cost.latency import Latency
+    from foveate.deploy.runtime import Session
     from foveate.plan import Plan
     from foveate.run import Run
 
 PARITY_PICTURES = 32  # real pictures on which the exported file must agree with torch
 MISTAKES = 24  # shown in the report
+INT8 = "model_int8"  # the int8 form in a model folder: .onnx, or .xml and .bin
 
 
 @dataclass(frozen=True)
@@ -38,16 +40,23 @@ class Tested:
 
 
 def finish(
-    folder: Path, plan: "Plan", dataset: Dataset, job: Job, progress: Progress, seconds: float, listener: Listener
+    folder: Path,
+    plan: "Plan",
+    dataset: Dataset,
+    job: Job,
+    progress: Progress,
+    seconds: float,
+    listener: Listener,
+    int8: Mapping[str, bytes] | None = None,
 ) -> "Run":
     """Everything after the last step. Nothing here changes the weights; a parity failure leaves no model.onnx
-    behind.
+    behind. int8: files of an int8 form by suffix, which then is what is tested and timed.
     """
     import torch
 
     from foveate.cost.count import cost
     from foveate.deploy.export import export_onnx
-    from foveate.deploy.measure import session_in
+    from foveate.deploy.measure import session_in, time_session
     from foveate.deploy.parity import check_parity, require_parity
     from foveate.report import write_report
     from foveate.run import Run, read
@@ -56,15 +65,20 @@ def finish(
     listener("stage", {"text": "testing, exporting and measuring"})
     model, card = load_model(folder / "best")
     split = "test" if "test" in dataset.splits else "val"
-    tested = test(
-        model, read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener), job, split
-    )
-    threads = plan.threads or torch.get_num_threads()
+    threads, runtime = plan.threads or torch.get_num_threads(), plan.budget.runtime
+    quick = None if int8 is None else int8_session(int8, runtime, threads)
+    pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
+    logits = predict_logits(model, pictures, plan.preprocess) if quick is None else session_logits(quick, pictures)
+    tested = Tested(pictures, logits, metrics(logits, labels_of(pictures), job.classes, split))
     onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
-    session = session_in(plan.budget.runtime, onnx, threads)
+    session = session_in(runtime, onnx, threads)
     parity = check_parity(model, plan.preprocess, session, some_pictures(dataset.splits[split], PARITY_PICTURES))
     require_parity(parity)
-    latency = last_latency(onnx, plan, threads)
+    precision = "float32" if quick is None else "int8"
+    latency = last_latency(
+        lambda: time_session(quick or session, plan.preprocess, runtime, precision=precision),
+        plan.budget.max_latency_ms,
+    )
     low, high = tested.report["interval"]
     metric = Metric(
         name="accuracy",
@@ -77,7 +91,7 @@ def finish(
     )
     card = ModelCard(card.architecture, card.classes, card.preprocess, dict(card.provenance), (*card.metrics, metric))
     files = model_files(card, model.state_dict())
-    write_folder(folder / "best", {**files, "model.onnx": onnx, **runtime_files(onnx, plan.budget.runtime)})
+    write_folder(folder / "best", {**files, "model.onnx": onnx, **runtime_files(onnx, runtime), **named(int8 or {})})
     counted = cost(card.architecture, resolution=plan.preprocess.resolution)
     story = parse_json((folder / "story.json").read_bytes(), "story.json")
     result = {
@@ -90,7 +104,7 @@ def finish(
         "threads": threads,
         "environment": environment_of(folder),
         "data": data_report(dataset, job),
-        "budget": {**to_dict(plan.budget), "text": budget_text(plan, threads, latency.runtime)},
+        "budget": {**to_dict(plan.budget), "text": budget_text(plan, threads, latency)},
         "candidates": story.get("candidates") or [only_candidate(plan, latency, len(onnx), counted, progress)],
         "training": {
             "recipe": to_dict(plan.recipe),
@@ -102,7 +116,7 @@ def finish(
         "test": tested.report,
         "cost": {
             **to_dict(cost_dict(counted)),
-            "size_bytes": len(onnx),
+            "size_bytes": sum(map(len, (int8 or {"": onnx}).values())),
             "weights_bytes": len(files["model.safetensors"]),
         },
         "latency": to_dict(latency),
@@ -131,24 +145,37 @@ def runtime_files(onnx: bytes, runtime: str) -> dict[str, bytes]:
     return {"model.bin": weights, "model.xml": graph}
 
 
-def last_latency(onnx: bytes, plan: "Plan", threads: int) -> "Latency":
-    """The latency of the finished file. One over the budget is measured twice more, and the lowest counts: another
+def int8_session(files: Mapping[str, bytes], runtime: str, threads: int) -> "Session":
+    """The int8 form of a model in its runtime, opened."""
+    from foveate.deploy.targets import TARGETS, target_of
+
+    return TARGETS[target_of(runtime, "int8")].open(files, threads)
+
+
+def named(int8: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files of an int8 form by name."""
+    return {f"{INT8}{suffix}": data for suffix, data in int8.items()}
+
+
+def session_logits(session: "Session", pictures: Pictures) -> np.ndarray:
+    """Logits float32 (N, K) of a split's pictures as an exported file sees them: decoded, of any size."""
+    from foveate.data.decode import decode
+
+    split = pictures.split
+    raw = (split.pixels[i] if split.pixels is not None else decode(split.paths[i]) for i in pictures.keep)
+    return np.concatenate([session.run(picture[None]) for picture in raw])
+
+
+def last_latency(measure: Callable[[], "Latency"], limit: float | None) -> "Latency":
+    """The latency of the finished file. One over the limit is measured twice more, and the lowest counts: another
     process can only add to it.
     """
-    from foveate.deploy.measure import measure_latency
-
-    limit, found = plan.budget.max_latency_ms, []
+    found = []
     for _ in range(3):
-        found.append(measure_latency(onnx, plan.preprocess, threads, runtime=plan.budget.runtime))
+        found.append(measure())
         if limit is None or found[-1].median_ms <= limit:
             break
     return min(found, key=lambda latency: latency.median_ms)
-
-
-def test(model: Any, pictures: Pictures, job: Job, split: str) -> Tested:
-    """The whole split once, in evaluation mode."""
-    logits = predict_logits(model, pictures, job.preprocess)
-    return Tested(pictures, logits, metrics(logits, labels_of(pictures), job.classes, split))
 
 
 def worst_mistakes(tested: Tested, classes: tuple[str, ...]) -> list[Any]:
@@ -227,7 +254,7 @@ def only_candidate(plan: "Plan", latency: Any, size_bytes: int, counted: Any, pr
     }
 
 
-def budget_text(plan: "Plan", threads: int, runtime: str) -> str:
+def budget_text(plan: "Plan", threads: int, latency: "Latency") -> str:
     """The budget as one line."""
     b = plan.budget
     parts = [
@@ -237,9 +264,9 @@ def budget_text(plan: "Plan", threads: int, runtime: str) -> str:
         f"<= {b.max_memory_bytes / 1e6:g} MB in memory" if b.max_memory_bytes else "",
     ]
     limits = " and ".join(p for p in parts if p) or "no limit"
-    named = runtime.replace("onnxruntime", "ONNX Runtime").replace("openvino", "OpenVINO")
-    short = ".".join(named.split(".")[:2])
-    return f"{limits} on this device ({threads} thread{'s' * (threads != 1)}, {short}, fp32)"
+    name = latency.runtime.replace("onnxruntime", "ONNX Runtime").replace("openvino", "OpenVINO")
+    short, precision = ".".join(name.split(".")[:2]), latency.precision.replace("float", "fp")
+    return f"{limits} on this device ({threads} thread{'s' * (threads != 1)}, {short}, {precision})"
 
 
 def summarise(

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -47,6 +48,7 @@ SEEN, TAKEN = (
     2**31 + 2,
     2**31 + 3,
 )  # stand where an epoch does: batches that criteria see, and statistics are taken from
+EMPTY: Mapping[str, bytes] = {}
 AUTO = ("taylor", "taylor2", "norm", "bn_scale", "redundancy")
 
 
@@ -232,22 +234,24 @@ def climb(bench: Bench, number: int, method: str, goal: float | None) -> dict[st
         bench.listener("stage", {"text": f"step {number}: {method}"})
         model = make_method(method)(bench, model, goal)
         progress = fine_tune(bench, model, f"step {number}")
-    return save(bench, model, number, method, progress, begun)
+    row = {**measured(bench, model), "seconds": time.monotonic() - begun, "curves": progress.rows}
+    return save(bench, model, number, method, row)
 
 
-def save(bench: Bench, model: nn.Module, number: int, method: str, progress: Progress, begun: float) -> dict[str, Any]:
-    """Measure a model and write its folder with its row; it is there whole or not at all."""
+def save(
+    bench: Bench, model: nn.Module, number: int, method: str, row: dict[str, Any], files: Mapping[str, bytes] = EMPTY
+) -> dict[str, Any]:
+    """Write the folder of a model with its row and further files; it is there whole or not at all."""
     name = "original" if number == 0 else method.partition("(")[0]
     folder = bench.folder / STEPS / f"{number:02d}-{name}"
-    row = {"step": number, "method": method, "run": str(folder), **measured(bench, model)}
-    row |= {"seconds": time.monotonic() - begun, "curves": progress.rows}
+    row = {"step": number, "method": method, "run": str(folder), **row}
     facts = {**bench.job.provenance, "compressed_from": bench.goal.source, "method": method, "step": number}
     low, high = row["val_interval"]
     data, seed = bench.dataset.name, bench.plan.recipe.seed
     metric = Metric("accuracy", row["val_accuracy"], low, high, n=row["val_n"], split="val", data=data, seed=seed)
     card = ModelCard(model.config, bench.job.classes, bench.plan.preprocess, facts, (metric,))
     crashpoint("step.before")
-    write_folder(folder, {**model_files(card, model.state_dict()), "step.json": to_json(row).encode()})
+    write_folder(folder, {**model_files(card, model.state_dict()), **files, "step.json": to_json(row).encode()})
     crashpoint("step.after")
     return row
 
@@ -259,10 +263,8 @@ def measured(bench: Bench, model: nn.Module) -> dict[str, Any]:
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
 
-    plan, row = bench.plan, dict[str, Any]()
-    for split, pictures in (("val", bench.job.val), ("test", bench.test)):
-        found = metrics(predict_logits(model, pictures, plan.preprocess), labels_of(pictures), bench.job.classes, split)
-        row |= {f"{split}_{key}": found[key] for key in ("accuracy", "interval", "n")}
+    plan = bench.plan
+    row = judged(bench, lambda pictures: predict_logits(model, pictures, plan.preprocess))
     counted, onnx = cost(model.config, resolution=plan.preprocess.resolution), export_for_timing(model, plan.preprocess)
     timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)
     return row | {
@@ -273,6 +275,15 @@ def measured(bench: Bench, model: nn.Module) -> dict[str, Any]:
         "latency_p90_ms": timing.p90_ms,
         "size_bytes": len(onnx) + bench.extra_bytes,
     }
+
+
+def judged(bench: Bench, logits_of: Callable[[Pictures], np.ndarray]) -> dict[str, Any]:
+    """Accuracy, interval and n on validation and on test pictures."""
+    row: dict[str, Any] = {}
+    for split, pictures in (("val", bench.job.val), ("test", bench.test)):
+        found = metrics(logits_of(pictures), labels_of(pictures), bench.job.classes, split)
+        row |= {f"{split}_{key}": found[key] for key in ("accuracy", "interval", "n")}
+    return row
 
 
 def rungs(folder: Path) -> list[dict[str, Any]]:
@@ -301,8 +312,6 @@ def pick_method(bench: Bench, goal: float) -> str:
     """auto: one shot of each criterion down to a goal, statistics taken anew, no training; the least validation loss
     on a sample.
     """
-    import numpy as np
-
     source, _ = load_model(bench.goal.source)
     picks = np.arange(0, len(bench.job.val), max(1, len(bench.job.val) // SAMPLE))
     found: dict[str, float] = {}

@@ -23,12 +23,15 @@ from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import BudgetError, ConfigError, DataError
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
+from foveate.finish import INT8 as FILE
 from foveate.finish import finish
 from foveate.pictures import recipe_name
 from foveate.plan import Budget, Plan, check_runtime, command_line
 from foveate.recipes import RECIPES
 from foveate.run import Run, announce, environment, make_job, read, silent
 from foveate.rung import Bench, Goal, climb, make_method, pick_method, read_goal, rungs, tuning
+from foveate.rung_int8 import METHOD as INT8
+from foveate.rung_int8 import missing, quantise_rung, try_int8
 from foveate.train.artefact import ModelCard, read_card
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import Listener
@@ -82,6 +85,8 @@ def compress(
     """
     listener = listener or silent
     check_runtime(runtime)
+    if method == INT8 and (reason := missing(runtime)) is not None:
+        raise ConfigError(f"--method int8: {reason}")
     with stop_on_signals() as stop:
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
@@ -119,8 +124,10 @@ def asked(
         raise ConfigError(
             f"{len(given)} targets given; take one of --macs, --params, --max-latency, --max-size, or --max-drop alone"
         )
-    if method != "auto":
+    if method not in ("auto", INT8):
         make_method(method)
+    if method == INT8 and (targets.get("macs") is not None or targets.get("params") is not None):
+        raise ConfigError("int8 has as many multiply-adds and parameters; give --max-latency, --max-size or --max-drop")
     kind, target = (given[0], float(targets[given[0]] or 0)) if given else ("macs", None)
     if (target is not None and not target > 0) or (max_drop is not None and not max_drop >= 0):
         raise ConfigError(f"target {target}, max_drop {max_drop}: a target above 0, and a drop of at least 0")
@@ -278,9 +285,15 @@ def down(bench: Bench) -> Run:
     begun = time.monotonic()
     if not rows:
         rows = [climb(bench, 0, "original", None)]
+    if method == INT8 and len(rows) == 1:
+        rows.append(quantise_rung(bench, rows[-1], 1))
     while not out_of_time(bench, rows) and (goal := next_goal(bench, rows)) is not None:
+        if (quick := try_int8(bench, rows)) is not None:
+            rows.append(quick)
+            continue
         if method == "auto":
-            method = rows[1]["method"] if len(rows) > 1 else pick_method(bench, goal)
+            known = [row["method"] for row in floats(rows)[1:]]
+            method = known[0] if known else pick_method(bench, goal)
         rows.append(climb(bench, len(rows), method, goal))
         told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
         bench.listener("stage", {"text": f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"})
@@ -298,16 +311,29 @@ def out_of_time(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> bool:
 
 def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
     """The cost that the next rung is to reach; None where the ladder is complete."""
-    goal, done = bench.goal, len(rows) - 1
-    now = rows[-1][goal.kind]
+    goal = bench.goal
+    if goal.method == INT8 or (goal.target is not None and any(fits(goal, row) for row in rows)):
+        return None
+    rows = floats(rows)
+    done, now = len(rows) - 1, rows[-1][goal.kind]
     if goal.target is None:
         lost = 100 * (max(row["val_accuracy"] for row in rows) - rows[-1]["val_accuracy"])
         over = lost > (goal.max_drop or 0.0) + 1e-9 or done >= (goal.steps or MOST)
         return None if over or STEP * now < bench.cost(floor(config_of(rows[-1]), goal.multiple)) else float(STEP * now)
     left = goal.steps - done
-    if now <= goal.target or left <= -EXTRA:
+    if left <= -EXTRA:
         return None
     return float(now * (goal.target / now) ** (1 / left)) if left > 0 else goal.target * 0.95 ** (1 - left)
+
+
+def floats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rungs whose weights were made smaller, without their int8 forms."""
+    return [row for row in rows if row["method"] != INT8]
+
+
+def fits(goal: Goal, row: Mapping[str, Any]) -> bool:
+    """Whether a rung is what was asked for in cost; an int8 form that is not kept never is."""
+    return bool(row.get("kept", True)) and (goal.target is None or row[goal.kind] <= goal.target)
 
 
 def config_of(row: Mapping[str, Any]) -> Any:
@@ -322,19 +348,19 @@ def choose(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> int:
     """
     top = rows[0]["val_accuracy"] if goal.target is not None else max(row["val_accuracy"] for row in rows)
     lost = [100 * (top - row["val_accuracy"]) for row in rows]
-    fits = [i for i, row in enumerate(rows) if goal.target is None or row[goal.kind] <= goal.target]
-    near = [i for i in fits if goal.max_drop is None or lost[i] <= goal.max_drop + 1e-9]
+    cheap = [i for i, row in enumerate(rows) if fits(goal, row)]
+    near = [i for i in cheap if goal.max_drop is None or lost[i] <= goal.max_drop + 1e-9]
     if near and goal.target is None:
-        return min(near, key=lambda i: float(rows[i][goal.kind]))
+        return min(near, key=lambda i: (rows[i][goal.kind], rows[i]["latency_ms"]))
     if near:
         return min(near, key=lambda i: (lost[i], rows[i][goal.kind]))
-    if not fits:
+    if not cheap:
         least = min(rows, key=lambda row: float(row[goal.kind]))
         raise BudgetError(
             f"{amount(goal.kind, goal.target or 0)} was not reached: step {least['step']} measures "
             f"{amount(goal.kind, least[goal.kind])}, see {least['run']}"
         )
-    best = min(fits, key=lambda i: lost[i])
+    best = min(cheap, key=lambda i: lost[i])
     within = max(i for i in range(len(rows)) if lost[i] <= (goal.max_drop or 0) + 1e-9)
     raise BudgetError(
         f"{amount(goal.kind, goal.target or 0)} costs {lost[best]:.2g} points of validation accuracy, over --max-drop "
@@ -355,7 +381,7 @@ def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) ->
             **{key: value for key, value in row.items() if key != "curves"},
             "model": bench.plan.model if i == 0 else f"{bench.plan.model} {row['macs'] / whole:.2f}x",
             "resolution": size,
-            "fits": goal.target is None or row[goal.kind] <= goal.target,
+            "fits": fits(goal, row),
             "chosen": i == number,
         }
         for i, row in enumerate(rows)
@@ -364,7 +390,8 @@ def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) ->
     curves = rows[number]["curves"]
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
     progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
-    run = finish(folder, bench.plan, bench.dataset, bench.job, progress, seconds, bench.listener)
+    int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
+    run = finish(folder, bench.plan, bench.dataset, bench.job, progress, seconds, bench.listener, int8)
     summary = {**run.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
     write_json(folder / "summary.json", summary)
     return Run(folder, summary)

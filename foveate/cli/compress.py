@@ -57,7 +57,10 @@ def command(
     ] = None,
     method: Annotated[
         str,
-        typer.Option("--method", help="auto, taylor, taylor2, redundancy, norm, bn_scale, random; or a call of one."),
+        typer.Option(
+            "--method",
+            help="auto, taylor, taylor2, redundancy, norm, bn_scale, random, lrpet, svd, int8; or a call of one.",
+        ),
     ] = "auto",
     epochs: Annotated[
         int | None,
@@ -186,4 +189,6 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
     )
     lines.append(f"{s.get('test_split', 'test'):<9} {accuracy} · {ratio} of the latency")
     lines.append(f"model     {s['run'] + '/best':<30} report  {s['report']}")
+    if after["method"] == "int8":
+        lines.append(f"int8      {s['run']}/best/model_int8.*; the weights beside it are float32")
     return lines

@@ -30,25 +30,37 @@ def measure_latency(
     batch: int = 1,
     runtime: str = "onnxruntime",
 ) -> Latency:
-    """Time a model, or an ONNX file that export_onnx made, with that many threads in onnxruntime or openvino.
+    """Time a model, or an ONNX file that export_onnx made, with that many threads in onnxruntime or openvino."""
+    data = model_or_bytes
+    if isinstance(data, nn.Module):
+        data = export_for_timing(data, preprocess, batch)
+    return time_session(session_in(runtime, data, threads), preprocess, runtime, repeats, batch=batch)
+
+
+def time_session(
+    session: Session,
+    preprocess: Preprocess,
+    runtime: str,
+    repeats: int = 50,
+    *,
+    batch: int = 1,
+    precision: str = "float32",
+) -> Latency:
+    """Time an opened model.
 
     The input is of the size that the resize step gives, so the number is crop + normalise + network, and does not
     depend on how large the user's pictures are. Reading and decoding files is not in it.
     """
-    data = model_or_bytes
-    if isinstance(data, nn.Module):
-        data = export_for_timing(data, preprocess, batch)
-    session = session_in(runtime, data, threads)
     side = sized(preprocess)
     # noise, not zeros: with zeros some networks fall into slow denormal numbers
     pictures = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), dtype=np.uint8)
     timing = measure(lambda: session.run(pictures), repeats=repeats)
     return Latency(
         **to_dict(timing),
-        threads=threads,
+        threads=session.threads,
         batch=batch,
         runtime=f"{runtime} {version(runtime)}",
-        precision="float32",
+        precision=precision,
         device=device_name(),
         input=f"uint8 {batch} x {side} x {side} x 3, resized before; timed: {preprocess.fit}, normalise, network",
     )
