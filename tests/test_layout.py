@@ -37,6 +37,7 @@ FLOORS = {
         "report_ladder",
         "shrink",
         "rung",
+        "rung_int8",
         "scale",
         "doctor",
         "cli",
