@@ -13,8 +13,9 @@ from foveate.errors import DataError
 def default_preprocess(name: str, config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
     """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs.
 
-    name: the variant that config is of. A file of weights is taken for the public ones of that name (Published).
+    name: the variant that config is of, if any. A file of weights is taken for the public ones of it (Published).
     """
+    from foveate.zoo import list_models
     from foveate.zoo.catalogue import published
     from foveate.zoo.weights import weights_info
 
@@ -25,7 +26,7 @@ def default_preprocess(name: str, config: Any, dataset: Dataset, weights: str | 
         ours = Preprocess(resolution=size, resize=size, fit="squash")
     else:
         ours = Preprocess(resolution=size, resize=round(size * 8 / 7))
-    if weights is None or (known := published(name)) is None:
+    if weights is None or name not in list_models() or (known := published(name)) is None:
         return ours
     theirs = replace(ours, kernel=known.interpolation, mean=known.mean, std=known.std)
     if small:

@@ -12,6 +12,7 @@ from foveate.config import (
     Positive,
     field_names,
     override,
+    parse_json,
     pick,
     record,
     replace,
@@ -25,7 +26,8 @@ from foveate.pictures import at_resolution, default_preprocess, recipe_name, wit
 from foveate.recipes import RECIPES
 from foveate.train.check import checked
 from foveate.train.recipe import Recipe
-from foveate.zoo import variant
+from foveate.zoo import config_from, variant
+from foveate.zoo.tensors import read_small
 
 
 @record
@@ -63,6 +65,20 @@ class Plan:
         return hash((self.data, self.model, self.fingerprint))
 
 
+def network(text: str) -> Any:
+    """The config that a user names: a variant of the zoo, the architecture of a model or run folder, or a JSON file."""
+    path = Path(text)
+    if path.suffix == ".json" and path.is_file():
+        data = parse_json(read_small(path), text)
+        return config_from(data.get("architecture", data) if isinstance(data, dict) else data, text)
+    for folder in (path, path / "best"):
+        if (folder / "config.json").is_file():
+            from foveate.train.artefact import read_card
+
+            return read_card(folder)[0].architecture
+    return variant(text)
+
+
 def prepare(
     data: str | Path,
     model: str,
@@ -86,7 +102,7 @@ def prepare(
     if auto := "batch=auto" in rooms["recipe"]:
         rooms["recipe"].remove("batch=auto")
     # before the data is read: a typing error should not cost a scan
-    override(variant(model), rooms["model"])
+    override(network(model), rooms["model"])
     checked(override(chosen, rooms["recipe"]))
     for text in rooms["preprocess"]:
         with_change(Preprocess(), text)
@@ -94,7 +110,7 @@ def prepare(
     dataset = open_data(data, seed=seed, bad_files=bad_files)
     chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
-    config = override(edited(variant(model), chosen.edits), rooms["model"])
+    config = override(edited(network(model), chosen.edits), rooms["model"])
     config = replace(config, num_classes=len(dataset.classes))
     preprocess = tested(default_preprocess(model, config, dataset, weights), chosen)
     for text in rooms["preprocess"]:

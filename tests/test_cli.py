@@ -17,10 +17,11 @@ from PIL import Image
 
 from foveate import files
 from foveate.cli import fit, main, show, units
-from foveate.config import replace
+from foveate.config import replace, to_dict, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
-from foveate.train.artefact import ModelCard, model_files
+from foveate.plan import prepare
+from foveate.train.artefact import ModelCard, model_files, read_card
 from foveate.zoo import build, variant
 
 FOVEATE = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())")
@@ -380,6 +381,18 @@ def test_profile_of_a_name_and_of_a_folder(run, model):
     assert by_folder["parts"][1:-1] == by_name["parts"][1:-1]
     assert sum(part["macs"] for part in by_name["parts"]) == by_name["macs"]
     assert sum(part["params"] for part in by_name["parts"]) == by_name["params"]
+
+
+def test_the_architecture_of_a_folder_or_a_file_is_trained_anew(model, tmp_path):
+    """That of a compressed or a searched net, say."""
+    wanted = read_card(model)[0].architecture
+    (tmp_path / "net.json").write_text(to_json(wanted))
+    for name in (model, tmp_path / "net.json", model / "config.json"):
+        plan, _ = prepare("digits", str(name), overrides=["model.layers.act=silu"])
+        assert plan.architecture == to_dict(replace(wanted, num_classes=10, layers=replace(wanted.layers, act="silu")))
+    (tmp_path / "net.json").write_text('{"family": "resnet", "pages": 3}')
+    with pytest.raises(ConfigError, match="pages"):
+        prepare("digits", str(tmp_path / "net.json"))
 
 
 def test_profile_of_an_address_on_a_hub(run, model, pictures, monkeypatch, tmp_path):

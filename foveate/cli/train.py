@@ -41,7 +41,13 @@ def command(
         ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="See foveate models.", show_default=False)
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="NAME|MODEL",
+            help="A name, or whose architecture: a folder or a .json.",
+            show_default=False,
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
