@@ -81,7 +81,7 @@ def finish(
     )
     low, high = tested.report["interval"]
     metric = Metric(
-        name="accuracy",
+        name="accuracy" if quick is None else "accuracy of the int8 file",
         value=tested.report["accuracy"],
         n=tested.report["n"],
         split=split,

@@ -41,6 +41,7 @@ def test_the_numbers_of_an_int8_rung_are_those_of_its_file(source, tmp_path, cap
     if chosen["method"] == "int8":
         assert result["latency"]["precision"] == "int8" and "int8" in result["budget"]["text"]
         assert result["cost"]["size_bytes"] == chosen["size_bytes"]
+        assert "accuracy of the int8 file" in (run / "best" / "README.md").read_text()
         assert len(load_exported(run / "best" / name).predict(test.pixels[0])) == 5
     assert (run / "best" / "model.onnx").is_file()
 
