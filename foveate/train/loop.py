@@ -16,6 +16,7 @@ from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError
 from foveate.layers.drop import set_progress
 from foveate.train import ranks
+from foveate.train.allocator import memory_kept
 from foveate.train.clipping import clip_adaptive
 from foveate.train.optim import learning_rate, peak_rate, set_lr
 from foveate.train.recipe import Recipe
@@ -40,11 +41,19 @@ class Step:
 def train(
     state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int = 0
 ) -> Iterator[Step]:
-    """Yield one Step a step, from state.step to the end of the recipe.
+    """Yield one Step a step, from state.step to the end of the recipe. The process keeps freed memory meanwhile.
 
     Raises FoveateError when the loss is not finite in more steps than the recipe passes over, or when the memory is
     too small for a single picture.
     """
+    with memory_kept():
+        yield from steps(state, pictures, preprocess, recipe, classes, workers)
+
+
+def steps(
+    state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int
+) -> Iterator[Step]:
+    """The steps of train."""
     task, batch = Task(recipe, preprocess, classes, len(pictures.split)), min(recipe.batch, len(pictures))
     if ranks.world() > batch:
         raise FoveateError(f"{ranks.world()} processes for a batch of {batch}: at least one picture each")

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.config import replace
+from foveate.train.allocator import memory_kept
 from foveate.train.optim import freeze, has_statistics
 from foveate.train.recipe import Recipe
 from foveate.train.step import autocast
@@ -88,12 +89,13 @@ def probe(config: object, recipe: Recipe, size: int, device: torch.device, repea
             norm.eval()
         x = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=memory)
         runs[precision, layout, threads] = partial(_step_s, model, x, target, precision, threads)
-    seconds = {form: [run()] for form, run in runs.items()}  # the warm-up
-    quickest = min(s[0] for s in seconds.values())
-    again = [form for form, s in seconds.items() if s[0] <= TOO_SLOW * quickest]
-    for _ in range(repeats):
-        for form in again:
-            seconds[form].append(runs[form]())
+    with memory_kept():  # as in training
+        seconds = {form: [run()] for form, run in runs.items()}  # the warm-up
+        quickest = min(s[0] for s in seconds.values())
+        again = [form for form, s in seconds.items() if s[0] <= TOO_SLOW * quickest]
+        for _ in range(repeats):
+            for form in again:
+                seconds[form].append(runs[form]())
     torch.random.set_rng_state(before)
     torch.set_num_threads(threads_before)
     return [Timing(*form, statistics.median(s[1:] or s) / batch) for form, s in seconds.items()]
