@@ -46,7 +46,11 @@ from foveate.zoo.vgg import Stage
 
 BASELINE = "baseline"
 SLOTS = {"norm": NORMS, "act": ACTS, "attn": ATTNS, "conv": CONVS}
-NARROW = {"group_norm": "group_norm(groups=4)", "gn_plus": "gn_plus(groups=4)"}  # 32 groups are instances in these nets
+NARROW = {  # 32 groups are instances in these nets, and groups of 32 channels all of them
+    "group_norm": "group_norm(groups=4)",
+    "gn_plus": "gn_plus(groups=4)",
+    "mgic": "mgic(group=8, coarsest=8)",
+}
 NETS = {
     # 8 layers, 8 to 32 channels; 5 layers, 16 to 64 channels
     "resnet": replace(cifar_resnet(1, (8, 16, 32)), stem_widths=(8,), layers=Layers()),
