@@ -49,7 +49,8 @@ SEEN, TAKEN = (
     2**31 + 3,
 )  # stand where an epoch does: batches that criteria see, and statistics are taken from
 EMPTY: Mapping[str, bytes] = {}
-AUTO = ("taylor", "taylor2", "norm", "bn_scale", "redundancy")
+AUTO = ("taylor", "norm", "bn_scale", "taylor2", "redundancy")
+PICK_SHARE = 0.1  # of the time, after which auto tries no further criterion
 
 
 @record
@@ -310,12 +311,16 @@ def read_goal(folder: Path) -> Goal:
 
 def pick_method(bench: Bench, goal: float) -> str:
     """auto: one shot of each criterion down to a goal, statistics taken anew, no training; the least validation loss
-    on a sample.
+    on a sample. Where there is a time, those that come before a tenth of it is over.
     """
+    begun, limit = time.monotonic(), bench.plan.budget.time_s
     source, _ = load_model(bench.goal.source)
     picks = np.arange(0, len(bench.job.val), max(1, len(bench.job.val) // SAMPLE))
     found: dict[str, float] = {}
     for name in AUTO:
+        if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
+            bench.listener("stage", {"text": f"  {name}: left out, there is no time to try it"})
+            continue
         tried = Bench(**{**vars(bench), "goal": replace(bench.goal, rounds=1)})
         try:
             model = make_method(name)(tried, source, goal)

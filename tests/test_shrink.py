@@ -96,6 +96,19 @@ def test_a_step_a_line_and_half_of_the_multiply_adds(run, source):
     assert card.provenance["compressed_from"] == str(source / "best")
 
 
+def test_auto_tries_no_further_criterion_when_its_time_is_over(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.rung.PICK_SHARE", 0.0)
+    told = []
+    made = compress(
+        source, "digits", macs=0.5, steps=1, epochs=1, time_s=60.0, threads=1, runs=tmp_path,
+        listener=lambda kind, fields: told.append(fields.get("text", "")),
+    )  # fmt: skip
+    assert made.summary["method"] == "taylor"
+    assert [text.split(":")[0].strip() for text in told if "left out" in text] == [
+        "norm", "bn_scale", "taylor2", "redundancy",
+    ]  # fmt: skip
+
+
 def test_the_accuracy_of_a_row_is_that_of_its_folder(run):
     rows, _ = run
     test = evaluation_pictures(open_data("digits").splits["test"], P).load()
