@@ -7,7 +7,6 @@ last finished one.
 import contextlib
 import functools
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from foveate.errors import BudgetError, ConfigError, DataError
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.finish import INT8 as FILE
 from foveate.finish import finish
+from foveate.ladder import MOST, amount, choose, fits, floats, next_goal, rungs_to
 from foveate.pictures import recipe_name
 from foveate.plan import Budget, Plan, check_runtime, command_line
 from foveate.recipes import RECIPES
@@ -40,10 +40,7 @@ from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, stop_on_signals
 from foveate.zoo import build, config_from
 
-STEP = 0.7  # a rung costs about this share of the one above
 EPOCHS = 10  # of fine-tuning a rung
-MOST = 12  # rungs where only the accuracy bounds
-EXTRA = 3  # more rungs where a measured cost is missed
 SLACK_BYTES = 1024  # by which the final file may be larger than foretold: its graph and its config are text
 END_S = 30.0  # testing, export, parity, latency, report
 TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
@@ -233,15 +230,7 @@ def reachable(goal: Goal, card: ModelCard, plan: Plan) -> Goal:
             f"what {plan.model} can shrink to by its widths: {amount(goal.kind, least)} ({least / whole:.3g}), with "
             f"one unit left in every layer; ask for more, or begin with a smaller model"
         )
-    count = max(1, math.ceil(math.log(min(0.999, target / whole)) / math.log(STEP) - 1e-9))
-    return replace(goal, target=target, steps=goal.steps or count)
-
-
-def amount(kind: str, value: float) -> str:
-    """A cost with its unit."""
-    forms = {"macs": (1e6, "M multiply-adds"), "params": (1e3, "k parameters"), "size_bytes": (1e3, "kB")}
-    factor, unit = forms.get(kind, (1.0, "ms"))
-    return f"{value / factor:.4g} {unit}"
+    return replace(goal, target=target, steps=goal.steps or rungs_to(target / whole))
 
 
 def in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, time_s: float | None) -> Recipe:
@@ -307,66 +296,6 @@ def out_of_time(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> bool:
     if limit is None or bench.goal.target is not None or len(rows) < 2:
         return False
     return sum(float(row["seconds"]) for row in rows) + float(rows[-1]["seconds"]) > limit - END_S
-
-
-def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """The cost that the next rung is to reach; None where the ladder is complete."""
-    goal = bench.goal
-    if goal.method == INT8 or (goal.target is not None and any(fits(goal, row) for row in rows)):
-        return None
-    rows = floats(rows)
-    done, now = len(rows) - 1, rows[-1][goal.kind]
-    if goal.target is None:
-        lost = 100 * (max(row["val_accuracy"] for row in rows) - rows[-1]["val_accuracy"])
-        over = lost > (goal.max_drop or 0.0) + 1e-9 or done >= (goal.steps or MOST)
-        return None if over or STEP * now < bench.cost(floor(config_of(rows[-1]), goal.multiple)) else float(STEP * now)
-    left = goal.steps - done
-    if left <= -EXTRA:
-        return None
-    return float(now * (goal.target / now) ** (1 / left)) if left > 0 else goal.target * 0.95 ** (1 - left)
-
-
-def floats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rungs whose weights were made smaller, without their int8 forms."""
-    return [row for row in rows if row["method"] != INT8]
-
-
-def fits(goal: Goal, row: Mapping[str, Any]) -> bool:
-    """Whether a rung is what was asked for in cost; an int8 form that is not kept never is."""
-    return bool(row.get("kept", True)) and (goal.target is None or row[goal.kind] <= goal.target)
-
-
-def config_of(row: Mapping[str, Any]) -> Any:
-    """The architecture of a rung."""
-    return read_card(row["run"])[0].architecture
-
-
-def choose(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> int:
-    """The number of the best rung: within target and drop the most accurate on validation, then the cheapest; without
-    a target the cheapest within the drop, which then counts from the most accurate rung (fine-tuning may have made it
-    better than the original). BudgetError where there is none, with the nearest.
-    """
-    top = rows[0]["val_accuracy"] if goal.target is not None else max(row["val_accuracy"] for row in rows)
-    lost = [100 * (top - row["val_accuracy"]) for row in rows]
-    cheap = [i for i, row in enumerate(rows) if fits(goal, row)]
-    near = [i for i in cheap if goal.max_drop is None or lost[i] <= goal.max_drop + 1e-9]
-    if near and goal.target is None:
-        return min(near, key=lambda i: (rows[i][goal.kind], rows[i]["latency_ms"]))
-    if near:
-        return min(near, key=lambda i: (lost[i], rows[i][goal.kind]))
-    if not cheap:
-        least = min(rows, key=lambda row: float(row[goal.kind]))
-        raise BudgetError(
-            f"{amount(goal.kind, goal.target or 0)} was not reached: step {least['step']} measures "
-            f"{amount(goal.kind, least[goal.kind])}, see {least['run']}"
-        )
-    best = min(cheap, key=lambda i: lost[i])
-    within = max(i for i in range(len(rows)) if lost[i] <= (goal.max_drop or 0) + 1e-9)
-    raise BudgetError(
-        f"{amount(goal.kind, goal.target or 0)} costs {lost[best]:.2g} points of validation accuracy, over --max-drop "
-        f"{goal.max_drop:g}; the smallest within it is step {within} ({amount(goal.kind, rows[within][goal.kind])}): "
-        f"{rows[within]['run']}"
-    )
 
 
 def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) -> Run:

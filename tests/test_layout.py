@@ -36,6 +36,7 @@ FLOORS = {
         "report_plots",
         "report_ladder",
         "shrink",
+        "ladder",
         "rung",
         "rung_int8",
         "scale",

@@ -1,17 +1,19 @@
 """int8 as a rung of foveate compress: measured as a file, kept only where it is faster and loses little."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_shrink import call, source  # noqa: F401  (a fixture)
+from test_shrink import call, row, source  # noqa: F401  (a fixture)
 
 from foveate import rung_int8
 from foveate.config import parse_json
 from foveate.data.index import open_data
 from foveate.deploy.exported import load_exported
 from foveate.deploy.targets import open_exported
-from foveate.rung import rungs
+from foveate.ladder import next_goal
+from foveate.rung import Goal, rungs
 
 
 @pytest.fixture
@@ -73,3 +75,16 @@ def test_int8_can_not_save_multiply_adds(source, tmp_path, capsys):  # noqa: F81
         capsys, "compress", source, "digits", "--macs", "0.5", "--method", "int8", "--quiet", "--runs", tmp_path
     )
     assert code == 2 and "as many multiply-adds" in err
+
+
+def test_what_int8_saves_need_not_be_removed():
+    """A form at 0.6 of the latency: the next rung needs 3 / 0.6 ms, not 3; one step of it, for that is near."""
+    rows = [row(0, 0.9, 6.3e6), row(1, 0.9, 6.3e6) | {"method": "int8", "latency_ms": 3.78, "kept": True}]
+    rows[0] |= {"method": "original", "latency_ms": 6.3}
+    goal = Goal("m", "latency_ms", 3.0, steps=2)
+    bench = SimpleNamespace(goal=goal)
+    assert next_goal(bench, rows) == pytest.approx(5.0)
+    assert next_goal(bench, rows[:1]) == pytest.approx((6.3 * 3.0) ** 0.5)  # two equal steps without one
+    slow = [rows[0], rows[1] | {"kept": False}]
+    assert next_goal(bench, slow) == next_goal(bench, rows[:1])
+    assert next_goal(bench, [rows[0], rows[1] | {"latency_ms": 2.9}]) is None
