@@ -21,7 +21,7 @@ from foveate.errors import BudgetError, ConfigError
 from foveate.files import write_folder, write_json
 from foveate.plan import Plan
 from foveate.rung import Goal, rungs, tuning
-from foveate.shrink import asked, choose, compress
+from foveate.shrink import asked, channels_at_once, choose, compress
 from foveate.train.artefact import ModelCard, load_model, model_files, read_card
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
@@ -245,6 +245,14 @@ ROWS = [row(0, 0.95, 10e6), row(1, 0.95, 7e6), row(2, 0.94, 5e6), row(3, 0.90, 4
 )
 def test_the_best_that_fits_is_chosen(target, drop, step):
     assert choose(Goal("m", "macs", target, max_drop=drop), ROWS) == step
+
+
+def test_widths_follow_the_processor_where_a_latency_is_asked_for():
+    block = channels_at_once()
+    assert block in (8, 16)
+    assert asked({"latency_ms": 3.0}, None, "auto", 0, 3).multiple == block
+    assert asked({"macs": 0.5}, None, "auto", 0, 3).multiple == asked({}, 0.5, "auto", 0, 3).multiple == 1
+    assert asked({"latency_ms": 3.0}, None, "auto", 0, 3, 4).multiple == 4
 
 
 def test_where_nothing_fits_the_nearest_is_named():

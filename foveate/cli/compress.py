@@ -74,8 +74,15 @@ def command(
         int, typer.Option("--steps", min=0, max=100, help="Of the ladder; 0: each costs about 0.7 of the one above.")
     ] = 0,
     multiple: Annotated[
-        int, typer.Option("--multiple", min=1, max=256, help="Widths become multiples of it: 8 or 16 for speed.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--multiple",
+            min=1,
+            max=256,
+            help="Widths become multiples of it; by default 8 or 16 for a latency, else 1.",
+            show_default=False,
+        ),
+    ] = None,
     check: Annotated[
         str | None,
         typer.Option("--check", metavar="NAME", help="Prove removed == masked for this model.", show_default=False),
