@@ -7,20 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import init
-from torch.overrides import TorchFunctionMode
+from torch.overrides import BaseTorchFunctionMode
 
 # What draws values: on the meta device it does nothing but import torch._dynamo, 3 seconds.
 DRAWS = {Tensor.normal_, Tensor.uniform_, init.normal_, init.uniform_, init.kaiming_uniform_}
 
 
-class _NoDraws(TorchFunctionMode):
+class _NoDraws(BaseTorchFunctionMode):
     """Draws leave tensors on the meta device alone."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
         if func in DRAWS and (tensor := args[0] if args else kwargs["tensor"]).is_meta:
             return tensor
-        return func(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 @contextlib.contextmanager
