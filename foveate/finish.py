@@ -56,8 +56,9 @@ def finish(
 
     from foveate.cost.count import cost
     from foveate.deploy.export import export_onnx
-    from foveate.deploy.measure import session_in, time_session
+    from foveate.deploy.measure import time_session
     from foveate.deploy.parity import check_parity, require_parity
+    from foveate.deploy.targets import float_files, opened
     from foveate.report import write_report
     from foveate.run import Run, read
     from foveate.train.artefact import Metric, ModelCard, load_model, model_files
@@ -66,12 +67,13 @@ def finish(
     model, card = load_model(folder / "best")
     split = "test" if "test" in dataset.splits else "val"
     threads, runtime = plan.threads or torch.get_num_threads(), plan.budget.runtime
-    quick = None if int8 is None else int8_session(int8, runtime, threads)
+    quick = None if int8 is None else opened(int8, runtime, "int8", threads)
     pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
     logits = predict_logits(model, pictures, plan.preprocess) if quick is None else session_logits(quick, pictures)
     tested = Tested(pictures, logits, metrics(logits, labels_of(pictures), job.classes, split))
     onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
-    session = session_in(runtime, onnx, threads)
+    exact = float_files(onnx, runtime)
+    session = opened(exact, runtime, "fp32", threads)
     parity = check_parity(model, plan.preprocess, session, some_pictures(dataset.splits[split], PARITY_PICTURES))
     require_parity(parity)
     precision = "float32" if quick is None else "int8"
@@ -91,7 +93,8 @@ def finish(
     )
     card = ModelCard(card.architecture, card.classes, card.preprocess, dict(card.provenance), (*card.metrics, metric))
     files = model_files(card, model.state_dict())
-    write_folder(folder / "best", {**files, "model.onnx": onnx, **runtime_files(onnx, runtime), **named(int8 or {})})
+    forms = {"model.onnx": onnx, **named("model", exact), **named(INT8, int8 or {})}
+    write_folder(folder / "best", {**files, **forms})
     counted = cost(card.architecture, resolution=plan.preprocess.resolution)
     story = parse_json((folder / "story.json").read_bytes(), "story.json")
     result = {
@@ -135,26 +138,9 @@ def finish(
     return Run(folder, summary)
 
 
-def runtime_files(onnx: bytes, runtime: str) -> dict[str, bytes]:
-    """What a runtime opens beside the ONNX file."""
-    if runtime != "openvino":
-        return {}
-    from foveate.deploy import openvino
-
-    graph, weights = openvino.model_files(openvino.convert(onnx), "fp32")
-    return {"model.bin": weights, "model.xml": graph}
-
-
-def int8_session(files: Mapping[str, bytes], runtime: str, threads: int) -> "Session":
-    """The int8 form of a model in its runtime, opened."""
-    from foveate.deploy.targets import TARGETS, target_of
-
-    return TARGETS[target_of(runtime, "int8")].open(files, threads)
-
-
-def named(int8: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Files of an int8 form by name."""
-    return {f"{INT8}{suffix}": data for suffix, data in int8.items()}
+def named(stem: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files of a form, which come by suffix, by name."""
+    return {f"{stem}{suffix}": data for suffix, data in files.items()}
 
 
 def session_logits(session: "Session", pictures: Pictures) -> np.ndarray:

@@ -11,7 +11,7 @@ from foveate.deploy.runtime import Session
 from foveate.deploy.subject import Engine, Subject
 from foveate.deploy.targets import TARGETS, target_of
 from foveate.errors import FoveateError
-from foveate.finish import named, session_logits
+from foveate.finish import INT8, named, session_logits
 from foveate.pictures import some_pictures
 from foveate.rung import Bench, judged, save
 from foveate.train.artefact import load_model
@@ -68,7 +68,7 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
     elif lost > allowed + 1e-9:
         why = f"loses {lost:.2g} points of validation accuracy, {allowed:g} may go"
     row |= {"kept": not why, "why": why, "seconds": time.monotonic() - begun, "curves": []}
-    return save(bench, model, number, METHOD, row, named(files))
+    return save(bench, model, number, METHOD, row, named(INT8, files))
 
 
 def in_turns(exact: Session, quick: Session, subject: Subject) -> tuple[Timing, Timing]:

@@ -75,6 +75,19 @@ TARGETS = {
 }
 
 
+def float_files(onnx: bytes, engine: str) -> Files:
+    """An ONNX file that export_onnx wrote in the form that a runtime opens."""
+    if engine == "onnxruntime":
+        return {".onnx": onnx}
+    graph, weights = openvino.model_files(openvino.convert(onnx), "fp32")
+    return {".bin": weights, ".xml": graph}
+
+
+def opened(files: Files, engine: str, precision: str, threads: int) -> Session:
+    """The files of a form, opened in its runtime."""
+    return TARGETS[target_of(engine, precision)].open(files, threads)
+
+
 def target_of(engine: str, precision: str) -> str:
     """The name of the form that was measured as this."""
     return next(name for name, t in TARGETS.items() if (t.engine, t.precision) == (engine, precision))
