@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,22 +113,24 @@ def look(
     budget: Budget,
     threads: int,
     most_ms: float,
+    until: float,
     listener: Listener,
 ) -> list[Measured]:
     """Every network that fit looks at, measured, cheapest first: those asked for, or the whole zoo in two looks.
 
     The first look is at what learns quickly, and tells how fast this device is. The second one spreads over all costs
     that the budget then seems to allow (field.py). most_ms: a latency that leaves no time for training.
+    until: see measure_all.
     """
     if pattern is not None or weights is not None:
-        return measure_all(asked(dataset, weights, pattern), budget, threads, listener)
+        return measure_all(asked(dataset, weights, pattern), budget, threads, until, listener)
     every = promises(dataset)
     size = small_size(dataset) if is_small(dataset) else 0
     first = [(name, size or side) for name, side in QUICK[0 if size else 1]]
     limits = (budget.max_macs, budget.max_size_bytes)
     possible = [p for p in every if not exceeds(p, *limits)] or every[:1]
     quick = [p for p in possible if (p.model, p.resolution) in first] or possible[:1]
-    found = measure_all([make(dataset, p.model, p.resolution, None) for p in quick], budget, threads, listener)
+    found = measure_all([make(dataset, p.model, p.resolution, None) for p in quick], budget, threads, until, listener)
     ms = statistics.median(
         m.latency.median_ms / cost_of(m.candidate.model, m.candidate.preprocess.resolution) for m in found
     )
@@ -136,7 +139,7 @@ def look(
     more = spread(possible, low, high, MOST - len(quick), quick)
     if not more and not any(m.within(budget) for m in found):
         more = possible[:1]  # at least the cheapest one of all
-    found += measure_all([make(dataset, p.model, p.resolution, None) for p in more], budget, threads, listener)
+    found += measure_all([make(dataset, p.model, p.resolution, None) for p in more], budget, threads, until, listener)
     return sorted(found, key=lambda m: m.macs)
 
 
@@ -183,12 +186,15 @@ def from_folder(dataset: Dataset, weights: str) -> Candidate:
     return Candidate(str(card.provenance.get("model", card.architecture.family)), config, card.preprocess, weights)
 
 
-def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listener: Listener) -> list[Measured]:
+def measure_all(
+    field: Sequence[Candidate], budget: Budget, threads: int, until: float, listener: Listener
+) -> list[Measured]:
     """Export and time every candidate, cheapest first; a limit on multiply-adds is applied before, for it needs no
     export.
 
-    More than MOST candidates are thinned evenly in cost. Latency does not depend on the weights, so the networks are
-    untrained.
+    More than MOST candidates are thinned evenly in cost. After `until` (of time.monotonic) no further one is measured
+    where one fits: on a busy machine training would have no time. Latency does not depend on the weights, so the
+    networks are untrained.
     """
     from foveate.cost.count import cost
 
@@ -201,8 +207,12 @@ def measure_all(field: Sequence[Candidate], budget: Budget, threads: int, listen
     affordable = affordable or counted[:1]  # so that the error can name the nearest
     affordable = thinned(affordable, MOST)
     listener("stage", {"text": f"measuring {len(affordable)} candidates"})
-    found = []
-    for candidate, counts in affordable:
+    found: list[Measured] = []
+    for i, (candidate, counts) in enumerate(affordable):
+        if time.monotonic() > until and any(m.within(budget) for m in found):
+            left = len(affordable) - i
+            listener("stage", {"text": f"the {left} dearest are not measured: training needs the time"})
+            break
         found.append(measured(candidate, counts, budget, threads))
         listener("candidate", found[-1].row(found[-1].within(budget)))
     return found

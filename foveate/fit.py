@@ -9,10 +9,10 @@ from foveate.config import near, replace, to_dict
 from foveate.data.index import open_data
 from foveate.errors import ConfigError
 from foveate.files import free_name
-from foveate.pace import END_S, in_time
+from foveate.pace import END_S, END_SHARE, in_time
 from foveate.pictures import recipe_name
 from foveate.plan import Budget, Plan, check_device, check_runtime, command_line
-from foveate.race import Frozen, Squares, entrants, race, rows, slowest_ms
+from foveate.race import Frozen, Scratch, Squares, entrants, race, rows, slowest_ms
 from foveate.recipes import RECIPES
 from foveate.run import (
     Run,
@@ -23,7 +23,8 @@ from foveate.run import (
 from foveate.train.engine import Listener
 from foveate.zoo import list_models
 
-RACE_SHARE = 0.25  # of the time, at most
+LOOK_SHARE = 0.25  # of the time, after which no further candidate is measured
+RACE_SHARE = 0.25  # of the time that is then left, at most
 SEARCH_SHARE, SEARCHED = 0.3, 2  # of the time, for nets that no zoo has; how many of them race
 COMPRESS_SHARE, MAX_DROP = 0.4, 0.5  # of the time for a smaller network; points of accuracy that it may lose
 
@@ -87,7 +88,7 @@ def fit(
     threads = threads or torch.get_num_threads()
 
     most_ms = slowest_ms(len(dataset.splits["train"]), time_s)
-    measured = look(dataset, weights, models, budget, threads, most_ms, listener)
+    measured = look(dataset, weights, models, budget, threads, most_ms, begun + LOOK_SHARE * time_s, listener)
     if search is not None:
         from foveate.explore.design import Search
         from foveate.explore.run import finalists
@@ -109,24 +110,28 @@ def fit(
     fitting = affordable(measured, budget)
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
+    left_s = max(0.0, begun + time_s - raced_from)
     squares = Squares(dataset, bad_files, listener, device)
-    entering = entrants(fitting, len(dataset.splits["train"]), time_s, RACE_SHARE)
-    entries = race(entering, recipe, RACE_SHARE * time_s, threads, squares, listener) if len(entering) > 1 else []
+    entering = entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
+    entries = race(entering, recipe, RACE_SHARE * left_s, threads, squares, listener) if len(entering) > 1 else []
     chosen = entries[0].measured if entries else entering[0]
     winner = chosen.candidate
     story = {
         "candidates": rows(entries, measured, fitting, chosen, len(dataset.splits["val"])),
         "race_seconds": time.monotonic() - raced_from,
     }
-    probe = None
+    runner, probe, learnt = entries[0].runner if entries else None, None, None
     if weights is not None:
         listener("stage", {"text": f"fitting a linear classifier on the features of {winner.model}"})
-        runner = entries[0].runner if entries else None
         probe = (runner if isinstance(runner, Frozen) else Frozen(winner, threads, squares)).probe(1.0)
-    del squares, entries  # memory for training
-
     listener("stage", {"text": f"timing {winner.model}"})
-    recipe = in_time(recipe, winner, dataset, begun + time_s - time.monotonic() - END_S, device)
+    training_s = begun + time_s - time.monotonic() - min(END_S, END_SHARE * time_s)
+    recipe = in_time(recipe, winner, dataset, training_s, device)
+    if isinstance(runner, Scratch):  # a training shorter than the race would end below it
+        learnt = runner.learnt(recipe.epochs * len(dataset.splits["train"]))
+        story["goes_on_from_race"] = learnt is not None
+    del squares, entries, runner  # memory for training
+
     plan = Plan(
         data=str(data),
         model=winner.model,
@@ -142,7 +147,9 @@ def fit(
         fingerprint=dataset.fingerprint,
         command=command_line(),
     )
-    run = complete(free_name(runs, name or dataset.name), plan, dataset, listener, story=story, probe=probe)
+    run = complete(
+        free_name(runs, name or dataset.name), plan, dataset, listener, story=story, probe=probe, learnt=learnt
+    )
     if not compress:
         return run
     from foveate.shrink import compress as shrink

@@ -15,7 +15,7 @@ from foveate.run import cpu_threads, foldable, fresh, read, silent, trained
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe
 
-END_S = 30.0  # testing, export, parity, latency, report
+END_S, END_SHARE = 30.0, 0.2  # testing, export, parity, latency, report: seconds, but no more of the time than this
 TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
 SPEED = 0.9  # of the time is left for steps; evaluation and checkpoints take the rest
 TIMED = 3  # training steps that are timed to choose the number of epochs

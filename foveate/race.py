@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from foveate.candidates import Candidate, Measured
 from foveate.config import replace
@@ -213,7 +214,7 @@ class Scratch:
         steady = Schedule(kind="constant", warmup=0.5)
         # no probe of precision and layout here: it would take what the round has
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
-        self.preprocess, self.val = candidate.preprocess, squares.val(candidate)
+        self.preprocess, self.val, self.batch = candidate.preprocess, squares.val(candidate), recipe.batch
         self.state = fresh(candidate.config, recipe, squares.device)
         pictures = squares.training(store_side(size, squares.dataset))
         self.steps = train(self.state, pictures, self.preprocess, recipe, len(squares.dataset.classes))
@@ -225,6 +226,10 @@ class Scratch:
             next(self.steps)
         logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
         return accuracy(logits, labels), cross_entropy(logits, labels)
+
+    def learnt(self, pictures: int) -> dict[str, torch.Tensor] | None:
+        """The weights, where the race has shown at least so many pictures; else None."""
+        return self.state.best.state_dict() if self.state.step * self.batch >= pictures else None
 
 
 def subset(split: Split, picks: np.ndarray) -> Split:

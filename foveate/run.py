@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from foveate import __version__
 from foveate.config import from_dict, parse_json, replace
@@ -116,16 +117,18 @@ def complete(
     resume: bool = False,
     story: Mapping[str, Any] | None = None,
     probe: Probe | None = None,
+    learnt: Mapping[str, torch.Tensor] | None = None,
 ) -> Run:
     """Train by the plan in its folder and finish: test, export, measure, report.
 
-    story: what fit has to tell (candidates, race). probe: a linear classifier that fit has made already. Where several
-    processes train together, all but rank 0 end when training does; their Run has no summary.
+    story: what fit has to tell (candidates, race). probe: a linear classifier that fit has made already. learnt:
+    weights to begin with, those of the race. Where several processes train together, all but rank 0 end when training
+    does; their Run has no summary.
     """
     main = ranks.rank() == 0
     with folder_lock(folder) if main else contextlib.nullcontext(), nothing_half_made(folder, main):
         plan, job, progress, seconds = train_in(
-            folder, plan, dataset, listener, resume=resume, story=story, probe=probe
+            folder, plan, dataset, listener, resume=resume, story=story, probe=probe, learnt=learnt
         )
         return finish(folder, plan, dataset, job, progress, seconds, listener) if main else Run(folder, {})
 
@@ -139,13 +142,12 @@ def train_in(
     resume: bool = False,
     story: Mapping[str, Any] | None = None,
     probe: Probe | None = None,
+    learnt: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[Plan, Job, Progress, float]:
     """Training alone, in a folder that the caller has locked: best/, last/, metrics.jsonl and the checkpoints.
 
     Returns the plan with what the probe chose, what was trained on what, how it went, and the seconds.
     """
-    import torch
-
     config = config_from(plan.architecture, "recipe.json: architecture")
     if not resume:
         size, recipe = plan.recipe.resolution or plan.preprocess.resolution, foldable(plan.recipe, config)
@@ -162,7 +164,10 @@ def train_in(
         state = fresh(trained(config, plan.recipe), plan.recipe, plan.device)
         if plan.recipe.loss.teacher:
             state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
-        if plan.weights is None and plan.recipe.init and not resume:
+        if learnt is not None:
+            state.model.load_state_dict(learnt)
+            state.follow()
+        elif plan.weights is None and plan.recipe.init and not resume:
             listener("stage", {"text": f"preparing the first weights: {', '.join(plan.recipe.init)}"})
             begin(state, job.train, job.preprocess, plan.recipe, len(job.classes))
         if plan.weights is not None and not resume:
@@ -208,8 +213,6 @@ def nothing_half_made(folder: Path, ours: bool = True) -> Iterator[None]:
 @contextlib.contextmanager
 def cpu_threads(threads: int) -> Iterator[None]:
     """torch on this many threads within the block. Sums depend on the number: a resumed run must have the same."""
-    import torch
-
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:
@@ -220,8 +223,6 @@ def cpu_threads(threads: int) -> Iterator[None]:
 
 def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> Job:
     """The pictures of a plan, in memory where they fit."""
-    import torch
-
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     listener("stage", {"text": f"reading {len(dataset.splits['train']):,} pictures"})
     training = read(squares(dataset.splits["train"], plan, side), plan.bad_files, listener)
@@ -299,8 +300,6 @@ def trained(config: Any, recipe: Recipe) -> Any:
 
 def fresh(config: Any, recipe: Recipe, device: str) -> State:
     """A State with the weights that the recipe's seed gives."""
-    import torch
-
     torch.manual_seed(recipe.seed)
     model = build(config)
     return State(model, build(config) if averages(recipe) else None, recipe, FAMILIES[config.family].head, device)
@@ -322,7 +321,6 @@ def environment() -> dict[str, Any]:
     """env.json: versions and device, for whoever repeats the run."""
     import numpy
     import onnxruntime
-    import torch
 
     from foveate.cost.latency import device_name
 

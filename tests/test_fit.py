@@ -1,6 +1,7 @@
 """fit and train from data to model folder, on the built-in digits and on made-up photographs."""
 
 import dataclasses
+import importlib
 import json
 import os
 import signal
@@ -159,7 +160,7 @@ def measured(ms, size=1, macs=1, weights=None, model="resnet20_cifar", memory=No
     from foveate.candidates import Candidate, Measured
 
     class Fake:
-        median_ms = p10_ms = ms
+        median_ms = p10_ms = p90_ms = ms
 
     config = fv.variant("resnet20_cifar")
     return Measured(Candidate(model, config, Preprocess(), weights), Fake(), size, macs, 1, memory)
@@ -212,6 +213,28 @@ def test_fine_tuning_takes_the_largest_resolution_that_leaves_epochs_enough():
         assert [m.latency.median_ms for m in entrants(field, 1000, seconds, 0.25)] == [chosen]
 
 
+def test_when_time_is_short_no_further_candidate_is_measured_once_one_fits(monkeypatch):
+    from foveate import candidates
+
+    monkeypatch.setattr(candidates, "measured", lambda c, counts, *_: measured(1.0, macs=counts.macs))
+    told, field = [], asked(open_data("digits"), None, "*resnet20_cifar")
+    for budget, number in ((Budget(), 1), (Budget(max_latency_ms=0.5), len(field))):
+        found = candidates.measure_all(field, budget, 1, 0.0, lambda kind, fields: told.append(fields))
+        assert len(found) == number
+    assert any("are not measured" in fields.get("text", "") for fields in told)
+
+
+def test_a_training_shorter_than_the_race_goes_on_from_there(monkeypatch, tmp_path):
+    module = importlib.import_module("foveate.fit")
+    monkeypatch.setattr(module, "in_time", lambda recipe, *_: fv.replace(recipe, epochs=1))
+    monkeypatch.setattr(module, "entrants", lambda fitting, *_: fitting[:2])
+    monkeypatch.setattr(module, "RACE_SHARE", 0.5)
+    made = fv.fit("digits", models="*resnet20_cifar", time_s=20.0, runs=tmp_path, threads=1)
+    story = json.loads((made.folder / "story.json").read_text())
+    assert story["goes_on_from_race"]
+    assert made.summary["test_accuracy"] > max(c["val_accuracy"] for c in made.summary["race"]) - 0.05
+
+
 def test_halving_needs_log2_rounds():
     assert [rounds_for(n) for n in (1, 2, 3, 4, 5, 8, 9)] == [1, 1, 2, 2, 3, 3, 4]
 
@@ -247,7 +270,7 @@ def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_folder(tmp_path,
 def test_what_is_looked_at_follows_the_pictures_and_the_budget(photos, monkeypatch):
     from foveate import candidates
 
-    def cheap(field, budget, threads, listener):  # 1 ms for 100 million multiply-adds of any network
+    def cheap(field, budget, threads, until, listener):  # 1 ms for 100 million multiply-adds of any network
         costs = [cost_of(c.model, c.preprocess.resolution) for c in field]
         return [
             dataclasses.replace(measured(cost / 1e8, macs=round(cost)), candidate=c)
@@ -257,7 +280,7 @@ def test_what_is_looked_at_follows_the_pictures_and_the_budget(photos, monkeypat
     monkeypatch.setattr(candidates, "measure_all", cheap)
 
     def seen(data, budget, most_ms=1000.0):
-        found = look(open_data(data), None, None, budget, 1, most_ms, lambda *_: None)
+        found = look(open_data(data), None, None, budget, 1, most_ms, 1e9, lambda *_: None)
         return [(m.candidate.model, m.candidate.preprocess.resolution, m.latency.median_ms) for m in found]
 
     assert {size for _, size, _ in seen("digits", Budget())} == {16}

@@ -40,7 +40,7 @@ def base_of(given: argparse.Namespace, config: object, dataset: Dataset, trainin
     begun = time.process_time()
     torch.manual_seed(0)
     threads = given.threads
-    recipe = replace(RECIPES["cifar_standard"], epochs=given.epochs, precision="fp32", layout="nchw", threads=threads)
+    recipe = replace(RECIPES["cifar_standard"], epochs=given.epochs, precision="fp32", layout="nhwc", threads=threads)
     state = State(build(config), None, recipe, FAMILIES[config.family].head, "cpu")
     for _ in train(state, training, P, recipe, len(dataset.classes)):
         pass

@@ -261,7 +261,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     dataset, training, test = pictures(given)
     base = base_of(given, config_of(given.model), dataset, training)
-    first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nchw", threads=given.threads)
+    first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nhwc", threads=given.threads)
     bench = Bench(base, training, test, tuning(first, given.tune_epochs, "", 0))
     print(
         f"{given.model}: {bench.macs:,} multiply-adds, test {100 * bench.right(base):.2f} % of {len(test):,}",
