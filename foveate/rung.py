@@ -63,7 +63,7 @@ class Goal:
     method: str = "auto"
     max_drop: float | None = None  # points of validation accuracy
     steps: int = 0  # rungs; 0: as many as make each about STEP of the one above
-    rounds: int = 3  # of pruning in a rung, with BETWEEN training steps after each
+    rounds: int = 1  # of pruning in a rung, with BETWEEN training steps after each
     multiple: int = 1
     split_seed: int = 0  # of the data
 
@@ -99,7 +99,7 @@ Method = Callable[[Bench, nn.Module, float], nn.Module]  # the model above, the 
 
 
 def pruning(name: str, **options: Any) -> Method:
-    """Removal of channels by a criterion, in rounds with a little training between."""
+    """Removal of channels by a criterion, layers fitted anew; in rounds with a little training between."""
     criterion: Criterion = CRITERIA[name](**options)
 
     def method(bench: Bench, model: nn.Module, target: float) -> nn.Module:

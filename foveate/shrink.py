@@ -59,7 +59,7 @@ def compress(
     epochs: int | None = None,
     time_s: float | None = None,
     steps: int = 0,
-    rounds: int = 3,
+    rounds: int = 1,
     multiple: int | None = None,
     name: str | None = None,
     runs: str | Path = "runs",

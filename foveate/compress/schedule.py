@@ -19,6 +19,7 @@ from foveate.compress.criteria.score import Criterion, Scored
 from foveate.compress.gates import Batch, coupling_of
 from foveate.compress.narrow import narrow, new_widths, with_widths
 from foveate.compress.plan import pick, planned
+from foveate.compress.refit import PICTURES, refit
 from foveate.compress.slice import slice_state
 from foveate.config import NonNegative, Probability, record
 from foveate.cost.count import cost as count
@@ -43,6 +44,7 @@ class Schedule:
     multiple: Annotated[int, Field(ge=1, le=256)] = 1  # widths become multiples of it, 8 or 16 for a runtime
     by_cost: NonNegative | None = None  # scores are divided by a unit's cost to this power; None: as the criterion says
     bound: Probability = 0.0  # tau of the redundancy that bounds what a group gives; 0: none but the criterion's own
+    refit: bool = True  # layers that lost inputs are fitted anew to what they gave before (foveate.compress.refit)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ def shrink(
     for number in itertools.count():
         if before <= target:
             return
-        batches, drawn = some(draw, drawn, wanted(criterion, model))
+        seen = max(wanted(criterion, model), PICTURES * schedule.refit)
+        batches, drawn = some(draw, drawn, seen)
         fresh = bounded(criterion.score(model, batches), model, batches, schedule.bound)
         scored = blended(scored, fresh, criterion.momentum)
         left = schedule.rounds - number
@@ -78,7 +81,10 @@ def shrink(
             plan = few(model.config, scored, schedule.units, cost, target, schedule.multiple, power)
         else:
             plan = choose(model.config, scored, cost, goal, multiple=schedule.multiple, by_cost=power)
-        model = tune(removed(model, plan), number)
+        smaller = removed(model, plan)
+        if schedule.refit:
+            refit(smaller, model, plan, torch.cat([x for x, _ in batches]))
+        model = tune(smaller, number)
         scored = Scored({n: v[torch.tensor(plan[n])] if n in plan else v for n, v in scored.values.items()})
         before = cost(model.config)
         yield Round(number + 1, model, plan, before)

@@ -32,7 +32,7 @@ from foveate.search.crew import Found, Note
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
-from foveate.search.supernet import Supernet, extract
+from foveate.search.supernet import Supernet, extract, largest, smallest
 from foveate.train.draw import drawer
 from foveate.train.engine import Listener
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
@@ -193,6 +193,9 @@ def new_supernet(material: Material) -> Supernet:
     """A supernet of the space for the classes of these pictures, with the weights that the seed gives."""
     torch.manual_seed(material.search.seed)
     made = Supernet(material.space, lambda net: config_of(material.space, net, material.dataset))
+    ends = (config_of(material.space, end(material.space), material.dataset) for end in (smallest, largest))
+    if material.search.proxy.layout == "nhwc" and all(map(nhwc_is_safe, ends)):  # a step takes 0.55 of the time
+        made.to(memory_format=torch.channels_last)
     return made.to(material.search.device)
 
 

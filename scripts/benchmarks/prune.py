@@ -32,6 +32,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.compress.criteria import make_criterion
+from foveate.compress.refit import refit
 from foveate.compress.schedule import Schedule, choose, removed, shrink, wanted
 from foveate.config import replace
 from foveate.cost.count import cost
@@ -120,7 +121,7 @@ class Bench:
         return accuracy(predict_logits(model, self.test, P), labels_of(self.test))
 
 
-def ours(name: str) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
+def ours(name: str, fitted: bool = False) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
     """One shot of a criterion."""
 
     def method(bench: Bench, share: float, seed: int) -> tuple[nn.Module, int]:
@@ -128,14 +129,16 @@ def ours(name: str) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
         scored = criterion.score(model, bench.batches(SEEN, seed, wanted(criterion, model)))
         plan = choose(model.config, scored, counted, share * bench.macs, by_cost=criterion.by_cost)
         smaller = removed(model, plan)
+        if fitted:
+            refit(smaller, model, plan, torch.cat([x for x, _ in bench.batches(SEEN, seed, 512)]))
         refresh(smaller, (x for x, _ in bench.batches(TAKEN, seed, 8 * bench.recipe.batch)))
         return smaller, 0
 
     return method
 
 
-def ladder(name: str) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
-    """Rounds of a criterion with a little training between."""
+def ladder(name: str, fitted: bool, trained: bool) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
+    """Rounds of a criterion, with or without a little training between."""
 
     def method(bench: Bench, share: float, seed: int) -> tuple[nn.Module, int]:
         criterion = make_criterion(name)
@@ -143,12 +146,12 @@ def ladder(name: str) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
 
         def between(model: nn.Module, number: int) -> nn.Module:
             refresh(model, (x for x, _ in bench.batches(TAKEN, seed, 8 * bench.recipe.batch)))
-            return bench.steps(model, seed, number) if number + 1 < ROUNDS else model
+            return bench.steps(model, seed, number) if number + 1 < ROUNDS and trained else model
 
         model = copy.deepcopy(bench.base)
-        for found in shrink(model, criterion, draw, counted, share * bench.macs, between, Schedule(rounds=ROUNDS)):
+        for found in shrink(model, criterion, draw, counted, share * bench.macs, between, Schedule(rounds=ROUNDS, refit=fitted)):
             model = found.model
-        return model, (ROUNDS - 1) * BETWEEN
+        return model, (ROUNDS - 1) * BETWEEN if trained else 0
 
     return method
 
@@ -187,7 +190,10 @@ def counted(config: Any) -> float:
 
 
 METHODS = {f"foveate {name}": ours(name) for name in OURS}
-METHODS |= {"foveate taylor, 3 rounds": ladder("taylor"), "foveate taylor2, 3 rounds": ladder("taylor2")}
+METHODS |= {f"foveate {name}, refit": ours(name, True) for name in OURS}
+METHODS |= {"foveate taylor, 3 rounds": ladder("taylor", False, True)}
+METHODS |= {"foveate taylor, refit, 3 rounds": ladder("taylor", True, False)}
+METHODS |= {"foveate taylor, refit, trained, 3 rounds": ladder("taylor", True, True)}
 METHODS |= {f"torch-pruning {name}": theirs(name) for name in ("taylor", "magnitude")}
 
 
