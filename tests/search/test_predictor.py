@@ -8,7 +8,7 @@ import pytest
 
 from foveate.search import SPACES, sampler
 from foveate.search.samplers.pool import Pool
-from foveate.search.samplers.predictor import Predictor, front_gain
+from foveate.search.samplers.predictor import Predictor
 from foveate.search.samplers.searcher import History
 from foveate.search.space import Choice, Space
 from foveate.search.study import run
@@ -109,15 +109,3 @@ def test_the_counts_say_how_often_a_value_is_chosen():
     onehot, counts = made._encodings(nets)
     assert onehot.shape == (3, 48)
     assert counts.tolist() == [[12, 0, 0, 0], [9, 2, 0, 1], [9, 2, 0, 1]]
-
-
-def test_the_gain_of_a_front_is_that_of_its_formula_without_uncertainty():
-    z = np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]])
-    means = np.array([[2.0, -1.0], [0.5, 0.5], [-2.0, -2.0]])
-    reference = np.array([-1.5, -1.5])
-    got = front_gain(means, np.zeros_like(means), z, reference, np.random.default_rng(4))
-    direction = np.random.default_rng(4).standard_normal((2,)) ** 2 + 1e-6
-    direction /= np.linalg.norm(direction)
-    best = max(min((point - reference) / direction) for point in z)
-    expected = [max(0.0, min((mean - reference) / direction) - best) for mean in means]
-    assert got == pytest.approx(expected, abs=1e-8)

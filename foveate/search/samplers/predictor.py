@@ -9,15 +9,15 @@
     scale, noise    the pair of a small grid with the largest evidence
     next net    the largest expected improvement over the best fitted value
 
-Several objectives: one process each, on normal scores without a floor. Every trial draws a direction w on the unit
-sphere and takes the largest expected improvement of min_k (z_k - reference_k) / w_k over joint draws; averaged over
-directions that is the hypervolume (Zhang & Golovin 2020, arXiv 2006.04655).
+Several objectives: one process each, on normal scores without a floor; the net that is expected to add most to the
+front (front.py).
 """
 
 import numpy as np
 
 from foveate.errors import ConfigError
 from foveate.search.hypervolume import pareto
+from foveate.search.samplers.front import front_gain
 from foveate.search.samplers.gaussian import (
     NOISES,
     best_pair,
@@ -32,7 +32,6 @@ from foveate.search.space import Space, Tokens, Value
 
 FLOOR = -1.0  # normal scores below are raised to it: the worst sixth
 ELITE = 10  # nets whose neighbours are candidates
-DRAWS = 64  # joint draws of several objectives
 EXACT = (1e-4, *NOISES)  # multiply-adds have no noise
 ENTRIES = 300_000  # random candidates x trials, at most: keeps a trial of a long study quick
 
@@ -83,7 +82,7 @@ class Predictor:
         if single:
             gain = expected_improvement(means[:, 0], deviations[:, 0], fits[0].best)
         else:
-            gain = front_gain(means, deviations, z, z[pareto(values)].min(0) - 0.1, rng)
+            gain = front_gain(means, deviations, z, values, rng)
         return candidates[int(np.argmax(gain))]
 
     def _pair(self, k: int, among: list[np.ndarray], values: np.ndarray, single: bool) -> tuple[float, float]:
@@ -119,21 +118,3 @@ class Predictor:
             squared = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
             out.append(np.maximum(squared, 0) / spread)
         return out
-
-
-def front_gain(
-    means: np.ndarray, deviations: np.ndarray, z: np.ndarray, reference: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """(m,) expected improvement of the hypervolume scalarisation in a random direction; means, deviations (m, k),
-    z (n, k) of the trials.
-    """
-    # squared: the ends of the front come up more often
-    direction = rng.standard_normal((z.shape[1],)) ** 2 + 1e-6
-    direction = direction / np.linalg.norm(direction)
-    drawn = np.full((DRAWS, len(means)), np.inf)
-    for k, weight in enumerate(direction):
-        column = means[:, k] + deviations[:, k] * rng.standard_normal(drawn.shape)
-        drawn = np.minimum(drawn, (column - reference[k]) / weight)
-    best = ((z - reference) / direction).min(-1).max()
-    middle = ((means - reference) / direction).min(-1)  # decides where no draw improves
-    return np.maximum(drawn - best, 0).mean(0) + 1e-9 * middle
