@@ -32,6 +32,7 @@ Tune = Callable[[nn.Module, int], nn.Module]  # a smaller model, the round from 
 Plans = dict[str, list[int]]
 
 REFILL = 16  # tries to bring a unit back
+MOST = 0.8  # a layer of few units left is a bottleneck that neither a fit nor training opens again
 PROBED = 8  # a group's units over this are removed at once to see what one of them costs
 
 
@@ -44,6 +45,7 @@ class Schedule:
     multiple: Annotated[int, Field(ge=1, le=256)] = 1  # widths become multiples of it, 8 or 16 for a runtime
     by_cost: NonNegative | None = None  # scores are divided by a unit's cost to this power; None: as the criterion says
     bound: Probability = 0.0  # tau of the redundancy that bounds what a group gives; 0: none but the criterion's own
+    most: Probability = MOST  # share of a group's units that go while other groups can still give
     refit: bool = True  # layers that lost inputs are fitted anew to what they gave before (foveate.compress.refit)
 
 
@@ -73,6 +75,7 @@ def shrink(
         seen = max(wanted(criterion, model), PICTURES * schedule.refit)
         batches, drawn = some(draw, drawn, seen)
         fresh = bounded(criterion.score(model, batches), model, batches, schedule.bound)
+        fresh = limited(fresh, schedule.most)
         scored = blended(scored, fresh, criterion.momentum)
         left = schedule.rounds - number
         goal = target if left <= 1 else target * (before / target) ** (1 - 1 / left)
@@ -240,6 +243,12 @@ def bounded(scored: Scored, model: nn.Module, batches: Iterable[Batch], tau: flo
     if not tau:
         return scored
     return Scored(scored.values, {**bounds(model, batches, tau), **scored.most}, scored.order)
+
+
+def limited(scored: Scored, most: float) -> Scored:
+    """With the bound that a group gives no more than a share of its units while others can still give."""
+    bounds = {name: min(scored.most.get(name, len(v)), int(most * len(v))) for name, v in scored.values.items()}
+    return Scored(scored.values, bounds, scored.order)
 
 
 def blended(before: Scored | None, now: Scored, momentum: float) -> Scored:

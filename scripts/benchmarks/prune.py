@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.compress.criteria import make_criterion
 from foveate.compress.refit import refit
-from foveate.compress.schedule import Schedule, choose, removed, shrink, wanted
+from foveate.compress.schedule import MOST, Schedule, choose, limited, removed, shrink, wanted
 from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.load import Pictures
@@ -126,7 +126,7 @@ def ours(name: str, fitted: bool = False) -> Callable[[Bench, float, int], tuple
 
     def method(bench: Bench, share: float, seed: int) -> tuple[nn.Module, int]:
         criterion, model = make_criterion(name), copy.deepcopy(bench.base)
-        scored = criterion.score(model, bench.batches(SEEN, seed, wanted(criterion, model)))
+        scored = limited(criterion.score(model, bench.batches(SEEN, seed, wanted(criterion, model))), MOST)
         plan = choose(model.config, scored, counted, share * bench.macs, by_cost=criterion.by_cost)
         smaller = removed(model, plan)
         if fitted:
@@ -149,7 +149,9 @@ def ladder(name: str, fitted: bool, trained: bool) -> Callable[[Bench, float, in
             return bench.steps(model, seed, number) if number + 1 < ROUNDS and trained else model
 
         model = copy.deepcopy(bench.base)
-        for found in shrink(model, criterion, draw, counted, share * bench.macs, between, Schedule(rounds=ROUNDS, refit=fitted)):
+        for found in shrink(
+            model, criterion, draw, counted, share * bench.macs, between, Schedule(rounds=ROUNDS, refit=fitted)
+        ):
             model = found.model
         return model, (ROUNDS - 1) * BETWEEN if trained else 0
 

@@ -13,7 +13,18 @@ from foveate.compress.couple import couple
 from foveate.compress.criteria.score import Criterion, Scored
 from foveate.compress.criteria.taylor import taylor
 from foveate.compress.narrow import narrow
-from foveate.compress.schedule import Schedule, blended, choose, floor, macs, removed, shrink, unit_costs, wanted
+from foveate.compress.schedule import (
+    Schedule,
+    blended,
+    choose,
+    floor,
+    limited,
+    macs,
+    removed,
+    shrink,
+    unit_costs,
+    wanted,
+)
 from foveate.compress.slice import mask
 from foveate.config import replace
 from foveate.cost.count import cost
@@ -197,3 +208,15 @@ def test_depthwise_hosts_shrink_too():
     values = Scored({n: torch.rand(len(g.units), generator=generator).double() for n, g in groups.items()})
     plan = choose(config, values, macs, 0.6 * macs(config))
     assert 0.55 * macs(config) < macs(narrow(config, plan)) <= 0.6 * macs(config)
+
+
+def test_a_group_of_least_units_keeps_its_share_until_the_others_have_none_to_give():
+    values = scored()
+    least = next(iter(GROUPS))
+    values.values[least].zero_()
+    free = choose(SMALL, values, macs, 0.7 * macs(SMALL))
+    held = choose(SMALL, limited(values, 0.8), macs, 0.7 * macs(SMALL))
+    assert len(free[least]) == 1
+    assert len(held[least]) >= 0.2 * GROUPS[least]
+    deep = choose(SMALL, limited(values, 0.8), macs, 1.05 * macs(floor(SMALL)))
+    assert any(len(deep[name]) < 0.2 * count for name, count in GROUPS.items())
