@@ -214,8 +214,8 @@ def test_a_group_of_least_units_keeps_its_share_until_the_others_have_none_to_gi
     values = scored()
     least = next(iter(GROUPS))
     values.values[least].zero_()
-    free = choose(SMALL, values, macs, 0.7 * macs(SMALL))
-    held = choose(SMALL, limited(values, 0.8), macs, 0.7 * macs(SMALL))
+    free = choose(SMALL, values, macs, 0.4 * macs(SMALL))
+    held = choose(SMALL, limited(values, 0.8), macs, 0.4 * macs(SMALL))
     assert len(free[least]) == 1
     assert len(held[least]) >= 0.2 * GROUPS[least]
     deep = choose(SMALL, limited(values, 0.8), macs, 1.05 * macs(floor(SMALL)))
