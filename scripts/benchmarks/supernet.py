@@ -1,7 +1,8 @@
 """How well a supernet ranks nets: its accuracies against stand-alone trainings of the same nets.
 
     python scripts/benchmarks/supernet.py CIFAR10 --into supernet.jsonl [--space "mnasnet(skeleton='small')"]
-        [--nets 24] [--pictures 5000] [--val 2000] [--supernet-epochs 60] [--epochs 15] [--seed 0] [--seconds 3000]
+        [--nets 24] [--pictures 5000] [--val 2000] [--supernet-epochs 60] [--epochs 15] [--batch 0] [--seed 0]
+        [--seconds 3000]
 
 The supernet is trained once, by the sandwich rule, with the short form of the recipe for small pictures, and kept
 beside the file. Then random nets of the space are trained one by one for --epochs, each with the same recipe on the
@@ -41,6 +42,7 @@ def design(args: argparse.Namespace) -> tuple[Search, Material]:
     call, space = fitted_space(args.space, dataset, None)
     config = config_of(space, largest(space), dataset)
     _, long = default_recipes(dataset, None, args.supernet_epochs, args.seed)
+    long = replace(long, batch=args.batch or long.batch)
     wish = Search(
         data=args.data,
         name=dataset.name,
@@ -107,6 +109,7 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=2000, help="validation pictures, at most 2000")
     parser.add_argument("--supernet-epochs", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--batch", type=int, default=0, help="0: the recipe's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="of this call, once the supernet is there")
     args = parser.parse_args()
@@ -117,6 +120,7 @@ def main() -> None:
     )
     about = json.loads((scene.folder / ABOUT).read_text("utf-8"))
     _, short = default_recipes(scene.dataset, None, args.epochs, args.seed)
+    short = replace(short, batch=args.batch or short.batch)
     alone = evaluator(dataclasses.replace(scene, search=replace(wish, evaluate="train", proxy=short)))
     shared = evaluator(scene)
     known = args.into.read_text("utf-8").splitlines() if args.into.is_file() else []
