@@ -1,7 +1,7 @@
 """How well a supernet ranks nets: its accuracies against stand-alone trainings of the same nets.
 
     python scripts/benchmarks/supernet.py CIFAR10 --into supernet.jsonl [--space "mnasnet(skeleton='small')"]
-        [--nets 24] [--pictures 5000] [--val 2000] [--supernet-epochs 60] [--epochs 15] [--batch 0] [--seed 0]
+        [--nets 24] [--pictures 5000] [--supernet-epochs 60] [--epochs 15] [--batch 0] [--seed 0]
         [--seconds 3000]
 
 The supernet is trained once, by the sandwich rule, with the short form of the recipe for small pictures, and kept
@@ -106,7 +106,6 @@ def main() -> None:
     parser.add_argument("--space", default="mnasnet(skeleton='small')")
     parser.add_argument("--nets", type=int, default=24)
     parser.add_argument("--pictures", type=int, default=5000)
-    parser.add_argument("--val", type=int, default=2000, help="validation pictures, at most 2000")
     parser.add_argument("--supernet-epochs", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch", type=int, default=0, help="0: the recipe's own")
