@@ -247,11 +247,11 @@ def trials(
                 work(space, judge, sampler, budget=count, alone=alone, stop=enough, told=told, **options)
             else:
                 crowd(folder, workers, enough, told, lambda: found(space, study))
-        fail_stale(study, 0.0 if not wish.storage else 30.0)
         if stop.signal:
             raise Interrupted(
                 f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
             )
+        fail_stale(study, 0.0 if not wish.storage else 30.0)
         return found(space, study)
 
 

@@ -3,8 +3,8 @@
 The study's storage is all that they share: an SQLite file on one machine, PostgreSQL between machines. A trial names
 its worker (host, process, start of the process) and when that was last seen, which it says every BEAT_S seconds. A
 trial whose process is gone, or that was not seen for GRACE_S (machines whose clocks differ by more can not work
-together), is given up by whoever finds it and asked for again, at most RETRIES times. A worker that was only slow keeps
-its result: it becomes a trial of its own.
+together), is given up by whoever finds it, who takes its net over, at most RETRIES times. A worker that was only slow
+keeps its result: it becomes a trial of its own.
 """
 
 import contextlib
@@ -96,14 +96,15 @@ def work(
                 _do(space, study, adopt(study, number), evaluate, told)
         stalled = 0
         while not stop():
-            patient(lambda: fail_stale(study))
-            done, running = patient(lambda: found(space, study)), patient(lambda: _running(study))
+            patient(lambda: fail_stale(study, asked=False))
+            done = patient(lambda: found(space, study))
             if len(done) >= budget or stalled >= STALLED:
                 break
-            if len(done) + len(running) >= budget and not alone:
-                time.sleep(PAUSE_S)  # others have the last ones in hand; should they die, the trials come back
+            trial, running = take_over(study), patient(lambda: _running(study))
+            if trial is None and len(done) + len(running) >= budget and not alone:
+                time.sleep(PAUSE_S)  # others have the last ones in hand; should they die, they are taken over
                 continue
-            new = _do(space, study, patient(study.ask), evaluate, told)
+            new = _do(space, study, trial or patient(study.ask), evaluate, told)
             stalled = 0 if new else stalled + 1
             if not new and running:
                 time.sleep(PAUSE_S)
@@ -143,35 +144,49 @@ def _given_up(trial: Any) -> bool:
     return trial.state.name == "FAIL" and ERROR not in trial.user_attrs
 
 
-def fail_stale(study: Any, nameless_s: float = NAMELESS_S) -> int:
-    """Give up the trials of dead workers and enqueue their nets again, each at most RETRIES times; how many.
+def fail_stale(study: Any, nameless_s: float = NAMELESS_S, *, asked: bool = True) -> None:
+    """Give up the trials of dead workers; asked: also those that have their net, which take_over() would save.
 
     nameless_s: from which age on a trial without a worker's name counts as dead; 0 when all workers have ended.
     """
+    for trial in _running(study):
+        if (asked or ASKED not in trial.user_attrs) and _gone(trial, nameless_s):
+            _give_up(study, trial)
+
+
+def take_over(study: Any) -> Any:
+    """The net of a dead worker as a trial of this one, at most RETRIES times a net; None where nobody has died.
+
+    The new trial is there before the old one is given up: whoever dies in between loses nothing, and of two that take
+    over the same the higher number is a repeat. It is never WAITING, which two workers can take from an SQLite file.
+    """
     from optuna.trial import TrialState, create_trial
 
-    count = 0
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if not _gone(trial, nameless_s):
+    for trial in patient(lambda: _running(study)):
+        if ASKED not in trial.user_attrs or not _gone(trial, NAMELESS_S):
             continue
-        try:
-            study.tell(trial.number, state=TrialState.FAIL)
-        except Exception:  # another worker was first, or has the database: that one goes on with it
-            continue
-        count, again = count + 1, int(trial.user_attrs.get(RETRY, 0))
-        if trial.params and again < RETRIES:
-            params, attempt = trial.params, {RETRY: again + 1}
-            patient(partial(study.enqueue_trial, params, user_attrs=attempt))
-        elif trial.params:
-            attributes = {ERROR: f"its worker died {again + 1} times"}
-            dead = create_trial(
-                state=TrialState.FAIL,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs=attributes,
-            )
-            patient(partial(study.add_trial, dead))
-    return count
+        deaths = int(trial.user_attrs.get(RETRY, 0)) + 1
+        mine = {OWNER: me(), SEEN: time.time(), ASKED: True, RETRY: deaths}
+        dead = deaths > RETRIES
+        heir = create_trial(
+            state=TrialState.FAIL if dead else TrialState.RUNNING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={ERROR: f"its worker died {deaths} times"} if dead else mine,
+        )
+        patient(partial(study.add_trial, heir))
+        _give_up(study, trial)
+        if not dead:
+            own = [t.number for t in patient(lambda: _running(study)) if t.user_attrs.get(OWNER) == me()]
+            return patient(partial(adopt, study, max(own)))
+    return None
+
+
+def _give_up(study: Any, trial: Any) -> None:
+    from optuna.trial import TrialState
+
+    with contextlib.suppress(Exception):  # another worker was first, or has the database: that one goes on with it
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _gone(trial: Any, nameless_s: float) -> bool:
@@ -192,14 +207,20 @@ def me() -> str:
 
 def _do(space: Space, study: Any, trial: Any, evaluate: EvaluateAndNote, told: Callable[[Found], None]) -> bool:
     """One trial; whether it was a new net. A result that comes after the trial was given up is kept as a new one."""
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState, create_trial
 
     mark(trial, SEEN, time.time())
     mark(trial, OWNER, me())
-    net = space.canonical(patient(lambda: ask_for(space, trial)))
+    try:
+        net = space.canonical(patient(lambda: ask_for(space, trial)))
+    except UpdateFinishedTrialError:  # so slow that it was given up before it had a net
+        return False
     mark(trial, ASKED, True)
     while any(t.number < trial.number and ASKED not in t.user_attrs for t in patient(lambda: _running(study))):
-        fail_stale(study)  # of two workers with equal nets the lower number has it: so all lower ones must have theirs
+        fail_stale(
+            study, asked=False
+        )  # of two workers with equal nets the lower number has it: so all lower ones must have theirs
         time.sleep(PAUSE_S / 4)
     for other in patient(lambda: study.get_trials(deepcopy=False)):
         same = other.number != trial.number and other.params and not _given_up(other)

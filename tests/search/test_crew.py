@@ -15,10 +15,11 @@ import pytest
 from optuna.trial import TrialState
 
 from foveate.errors import FoveateError
-from foveate.search import sampler
-from foveate.search.crew import fail_stale, found, patient, shared_storage, work
+from foveate.files import process_start
+from foveate.search import crew, sampler
+from foveate.search.crew import fail_stale, found, patient, shared_storage, take_over, work
 from foveate.search.space import Choice, Space
-from foveate.search.study import ERROR, open_study, quiet
+from foveate.search.study import ERROR, ask_for, open_study, quiet
 
 WORKER = """
 import sys, time
@@ -138,6 +139,7 @@ def test_three_workers_of_which_twenty_are_killed_lose_and_repeat_nothing(shared
     assert not [t for t in done if t.state.name == "RUNNING"]  # no ghosts
     assert [t.number for t in done] == list(range(len(done)))
     evaluated = [t for t in done if t.state.name == "COMPLETE" and "repeat of" not in t.user_attrs]
+    assert not [t for t in evaluated if "asked" not in t.user_attrs]  # no result of a trial that two had in hand
     names = [net_of(t) for t in evaluated]
     assert len(names) == len(set(names)), [t for t in evaluated if names.count(net_of(t)) > 1]  # no net twice
     assert budget <= len(nets) <= budget + 3
@@ -159,21 +161,55 @@ def test_one_worker_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     assert first == second and len(first) >= 25
 
 
+def dead_after(trial):
+    """The trial as a worker leaves it that died while it evaluated."""
+    trial.set_user_attr("worker", f"{os.uname().nodename}|{2**22 + 7}|1")  # a process that is not there
+    trial.set_user_attr("asked", True)
+
+
 def test_a_net_whose_workers_always_die_is_given_up_with_the_reason(tmp_path):
-    url = f"sqlite:///{tmp_path}/study.db"
-    made = space()
-    with quiet(), shared_storage(url) as storage:
+    made, ones = space(), {"a": 1, "b": 1, "c": 1}
+    with quiet(), shared_storage(f"sqlite:///{tmp_path}/study.db") as storage:
         study = open_study(sampler("random", made, 0), ["maximize"], storage, "search")
-        ones = {"a": 1, "b": 1, "c": 1}
         study.enqueue_trial(ones)
+        trial = study.ask()
         for _ in range(3):
-            trial = study.ask()
             assert {c.name: trial.suggest_categorical(c.name, c.values) for c in made.choices} == ones
-            trial.set_user_attr("worker", f"{os.uname().nodename}|{2**22 + 7}|1")  # a process that is not there
-            assert fail_stale(study) == 1
+            dead_after(trial)
+            trial = take_over(study)
         nets = found(made, study)
+    assert trial is None
     assert [(n.net, n.values) for n in nets] == [((1, 1, 0), None)]
     assert nets[0].facts[ERROR] == "its worker died 3 times"
+
+
+def test_of_two_workers_that_take_over_the_same_net_one_evaluates_it(tmp_path, monkeypatch):
+    made, evaluated = space(), []
+
+    def counted(net, note):
+        evaluated.append(net)
+        return score(net)
+
+    with shared_storage(f"sqlite:///{tmp_path}/study.db") as storage:
+        with quiet():
+            study = open_study(sampler("random", made, 0), ["maximize"], storage, "search")
+            trial = study.ask()
+            net = made.canonical(ask_for(made, trial))
+            dead_after(trial)
+            other = open_study(sampler("random", made, 0), ["maximize"], storage, "search")
+            add, heirs = study.add_trial, []
+
+            def in_between(new):  # another worker sees the dead one too, before this one has it
+                monkeypatch.setattr(crew, "me", lambda: f"{os.uname().nodename}|1|{process_start(1)}")
+                heirs.append(take_over(other))
+                monkeypatch.undo()
+                add(new)
+
+            study.add_trial = in_between
+            heirs.append(take_over(study))
+        assert [heir.number for heir in heirs] == [1, 2]
+        nets = work(made, counted, sampler("random", made, 1), budget=1, storage=storage, alone=True)
+    assert evaluated == [net] == [n.net for n in nets]
 
 
 def test_a_slow_worker_that_was_given_up_keeps_its_result(tmp_path):
