@@ -9,7 +9,7 @@ from foveate.config import near, replace, to_dict
 from foveate.data.index import open_data
 from foveate.errors import ConfigError
 from foveate.files import free_name
-from foveate.pace import END_S, END_SHARE, in_time
+from foveate.pace import END_S, END_SHARE, annealing, in_time
 from foveate.pictures import recipe_name
 from foveate.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.race import Frozen, Scratch, Squares, entrants, race, rows, slowest_ms
@@ -120,18 +120,21 @@ def fit(
         "candidates": rows(entries, measured, fitting, chosen, len(dataset.splits["val"])),
         "race_seconds": time.monotonic() - raced_from,
     }
-    runner, probe, learnt = entries[0].runner if entries else None, None, None
+    runner, probe = entries[0].runner if entries else None, None
     if weights is not None:
         listener("stage", {"text": f"fitting a linear classifier on the features of {winner.model}"})
         probe = (runner if isinstance(runner, Frozen) else Frozen(winner, threads, squares)).probe(1.0)
+    shown, learnt = runner.learnt() if isinstance(runner, Scratch) else (0, None)
+    del squares, entries, runner  # memory for training
+
     listener("stage", {"text": f"timing {winner.model}"})
     training_s = begun + time_s - time.monotonic() - min(END_S, END_SHARE * time_s)
     recipe = in_time(recipe, winner, dataset, training_s, device)
-    if isinstance(runner, Scratch):  # a training shorter than the race would end below it
-        learnt = runner.learnt(recipe.epochs * len(dataset.splits["train"]))
-        story["goes_on_from_race"] = learnt is not None
-    del squares, entries, runner  # memory for training
-
+    if shown < recipe.epochs * len(dataset.splits["train"]):
+        learnt = None  # only a training that is shorter than the race would end below it
+    elif learnt is not None:
+        recipe = annealing(recipe)
+    story["goes_on_from_race"] = learnt is not None
     plan = Plan(
         data=str(data),
         model=winner.model,

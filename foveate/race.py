@@ -227,9 +227,9 @@ class Scratch:
         logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
         return accuracy(logits, labels), cross_entropy(logits, labels)
 
-    def learnt(self, pictures: int) -> dict[str, torch.Tensor] | None:
-        """The weights, where the race has shown at least so many pictures; else None."""
-        return self.state.best.state_dict() if self.state.step * self.batch >= pictures else None
+    def learnt(self) -> tuple[int, dict[str, torch.Tensor]]:
+        """How many pictures the race has shown, and the weights that came of it."""
+        return self.state.step * self.batch, self.state.best.state_dict()
 
 
 def subset(split: Split, picks: np.ndarray) -> Split:

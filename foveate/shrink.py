@@ -25,6 +25,7 @@ from foveate.files import folder_lock, free_name, sweep, write_folder, write_jso
 from foveate.finish import INT8 as FILE
 from foveate.finish import finish
 from foveate.ladder import MOST, amount, choose, fits, floats, next_goal, rungs_to
+from foveate.pace import END_S
 from foveate.pictures import recipe_name
 from foveate.plan import Budget, Plan, check_runtime, command_line
 from foveate.recipes import RECIPES
@@ -42,7 +43,6 @@ from foveate.zoo import build, config_from
 
 EPOCHS = 10  # of fine-tuning a rung
 SLACK_BYTES = 1024  # by which the final file may be larger than foretold: its graph and its config are text
-END_S = 30.0  # testing, export, parity, latency, report
 TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
 
 

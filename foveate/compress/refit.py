@@ -6,14 +6,14 @@ draws towards the weights that stayed, not towards zero.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foveate.compress.gates import coupling_of, evaluating
+from foveate.compress.gates import Batch, coupling_of, evaluating
 from foveate.compress.narrow import Plan, narrow
 from foveate.compress.owners import on_meta
 from foveate.compress.slice import all_removed
@@ -23,15 +23,16 @@ PICTURES, LEAST, PIXELS = 512, 32, 2**22  # pictures: at most, at least, and pix
 RIDGE = 0.01  # of the mean square of an input
 
 
-def refit(smaller: nn.Module, model: nn.Module, plan: Plan, x: torch.Tensor) -> None:
+def refit(smaller: nn.Module, model: nn.Module, plan: Plan, batches: Sequence[Batch]) -> None:
     """Fit the weights of `smaller` in place, layer by layer, so that layers give what they gave in `model`.
 
-    smaller: model without the plan's channels (schedule.removed). x: (N, 3, H, W), pictures as the networks want them,
-    of which the first few hundred are looked at, fewer where they are large. Fitted are plain convolutions without
-    groups and linear layers that lost inputs and are called once; each on the inputs that the layers before, fitted
-    already, give it.
+    smaller: model without the plan's channels (schedule.removed). batches: pictures as the networks want them, of which
+    the first enough() are looked at. Fitted are plain convolutions without groups and linear layers that lost inputs
+    and are called once; each on the inputs that the layers before, fitted already, give it.
     """
-    x = x[: min(PICTURES, max(LEAST, PIXELS // (x.shape[2] * x.shape[3])))]
+    first = batches[0][0]
+    count = enough(first.shape[3])
+    x = torch.cat([x for x, _ in batches[: -(-count // len(first))]])[:count]
     rows, wide = kept_rows(model, plan), dict(model.named_modules())
     layers = {name: m for name, m in smaller.named_modules() if fitting(m, wide.get(name))}
     wanted: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
@@ -55,6 +56,11 @@ def refit(smaller: nn.Module, model: nn.Module, plan: Plan, x: torch.Tensor) -> 
                 hooks.callback(handle.remove)
         model(x)
         smaller(x)
+
+
+def enough(side: int) -> int:
+    """How many pictures of side x side are looked at."""
+    return min(PICTURES, max(LEAST, PIXELS // side**2))
 
 
 def fitting(layer: Any, before: Any) -> bool:

@@ -19,7 +19,7 @@ from foveate.compress.criteria.score import Criterion, Scored
 from foveate.compress.gates import Batch, coupling_of
 from foveate.compress.narrow import narrow, new_widths, with_widths
 from foveate.compress.plan import pick, planned
-from foveate.compress.refit import PICTURES, refit
+from foveate.compress.refit import enough, refit
 from foveate.compress.slice import slice_state
 from foveate.config import NonNegative, Probability, record
 from foveate.cost.count import cost as count
@@ -69,11 +69,12 @@ def shrink(
     BudgetError where the target is below what is reachable.
     """
     before, scored, drawn = cost(model.config), None, 0
+    config: Any = model.config
+    fitted = enough(config.resolution) if schedule.refit else 0  # pictures for refit
     for number in itertools.count():
         if before <= target:
             return
-        seen = max(wanted(criterion, model), PICTURES * schedule.refit)
-        batches, drawn = some(draw, drawn, seen)
+        batches, drawn = some(draw, drawn, max(wanted(criterion, model), fitted))
         fresh = bounded(criterion.score(model, batches), model, batches, schedule.bound)
         fresh = limited(fresh, schedule.most)
         scored = blended(scored, fresh, criterion.momentum)
@@ -86,7 +87,7 @@ def shrink(
             plan = choose(model.config, scored, cost, goal, multiple=schedule.multiple, by_cost=power)
         smaller = removed(model, plan)
         if schedule.refit:
-            refit(smaller, model, plan, torch.cat([x for x, _ in batches]))
+            refit(smaller, model, plan, batches)
         model = tune(smaller, number)
         scored = Scored({n: v[torch.tensor(plan[n])] if n in plan else v for n, v in scored.values.items()})
         before = cost(model.config)

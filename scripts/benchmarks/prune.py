@@ -7,11 +7,12 @@ NAME: resnet20_cifar, resnet56_cifar, vgg16_bn_cifar, mobilenetv2_100.
 DATA is what foveate takes: a folder with train/ and test/, or a CSV. The base network is trained once (or read from
 --base, a model folder). Then for every share of its multiply-adds, seed and method: prune in one shot, fine-tune, test.
 
-Ours: foveate.compress.schedule.choose by a criterion, statistics of norms taken anew; and the ladder of foveate
-compress, whose training between the rounds of pruning is taken off its fine-tuning. Theirs: BasePruner with global
-pruning, at most 0.9 of a layer, in steps until the multiply-adds are reached (Torch-Pruning's own CIFAR benchmark does
-so): by GroupTaylorImportance on the same pictures, and by GroupMagnitudeImportance. Fine-tuning is foveate's loop with
-the same recipe, batches, teacher and seed for all. A seed is that of the batches that criteria see and of fine-tuning.
+Ours: foveate.compress.schedule.choose by a criterion, with the default bound of what a layer gives; "refit": layers
+fitted anew, as foveate compress does; statistics of norms taken anew. "3 rounds": shrink in three, "trained" with
+training between, which is taken off its fine-tuning. Theirs: BasePruner with global pruning, at most 0.9 of a layer, in
+steps until the multiply-adds are reached (Torch-Pruning's own CIFAR benchmark does so): by GroupTaylorImportance on the
+same pictures, and by GroupMagnitudeImportance. Fine-tuning is foveate's loop with the same recipe, batches, teacher and
+seed for all. A seed is that of the batches that criteria see and of fine-tuning.
 Times are CPU seconds of this process; latency is the median of one picture in ONNX Runtime, one thread.
 """
 
@@ -126,11 +127,12 @@ def ours(name: str, fitted: bool = False) -> Callable[[Bench, float, int], tuple
 
     def method(bench: Bench, share: float, seed: int) -> tuple[nn.Module, int]:
         criterion, model = make_criterion(name), copy.deepcopy(bench.base)
-        scored = limited(criterion.score(model, bench.batches(SEEN, seed, wanted(criterion, model))), MOST)
+        batches = bench.batches(SEEN, seed, max(512, wanted(criterion, model)))
+        scored = limited(criterion.score(model, batches), MOST)
         plan = choose(model.config, scored, counted, share * bench.macs, by_cost=criterion.by_cost)
         smaller = removed(model, plan)
         if fitted:
-            refit(smaller, model, plan, torch.cat([x for x, _ in bench.batches(SEEN, seed, 512)]))
+            refit(smaller, model, plan, batches)
         refresh(smaller, (x for x, _ in bench.batches(TAKEN, seed, 8 * bench.recipe.batch)))
         return smaller, 0
 
@@ -193,7 +195,7 @@ def counted(config: Any) -> float:
 
 METHODS = {f"foveate {name}": ours(name) for name in OURS}
 METHODS |= {f"foveate {name}, refit": ours(name, True) for name in OURS}
-METHODS |= {"foveate taylor, 3 rounds": ladder("taylor", False, True)}
+METHODS |= {"foveate taylor, trained, 3 rounds": ladder("taylor", False, True)}
 METHODS |= {"foveate taylor, refit, 3 rounds": ladder("taylor", True, False)}
 METHODS |= {"foveate taylor, refit, trained, 3 rounds": ladder("taylor", True, True)}
 METHODS |= {f"torch-pruning {name}": theirs(name) for name in ("taylor", "magnitude")}
