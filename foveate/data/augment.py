@@ -74,13 +74,18 @@ def augment(
     if mirrored is not None:
         flip = mirrored.cpu().numpy()
     ratio = aspect.cpu().double().numpy()
-    at_once = max(1, CACHED // (3 * max(side, size) ** 2)) if stored.device.type == "cpu" else n
-    if n <= at_once:
-        return _change(stored, ratio, flip, u, size, changes, policy)
-    out = torch.empty((n, 3, size, size), device=stored.device)
+    at_once = max(1, CACHED // (3 * max(side, size) ** 2) if stored.device.type == "cpu" else n)
+    last = stored.permute(0, 2, 3, 1).is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    out = torch.empty((n, 3, size, size), device=stored.device, memory_format=layout)
     for i in range(0, n, at_once):
         part = slice(i, i + at_once)
-        out[part] = _change(stored[part], ratio[part], flip[part], u[part], size, changes, policy)
+        slot = out[part]
+        x = _change(stored[part], ratio[part], flip[part], u[part], size, changes, policy, slot)
+        if x is not slot and n <= at_once:
+            return x
+        if x is not slot:
+            slot.copy_(x)
     return out
 
 
@@ -102,8 +107,9 @@ def _change(
     size: int,
     changes: Changes,
     policy: Policy | None,
+    room: torch.Tensor,
 ) -> torch.Tensor:
-    """augment for pictures that fit into the cache together."""
+    """augment for pictures that fit into the cache together; room: of the result's shape, which may be used."""
     side, device = stored.shape[3], stored.device
     if changes.crop > 0 or side != size:
         grid = _crop_grid(u[:, CROP], aspect, flip, size, changes, device)
@@ -117,7 +123,7 @@ def _change(
         x = _translate(x, u[:, SHIFT], reach) if reach else x
     if policy is not None:
         x = policy(x, u[:, POLICY])
-    x = x if x.is_floating_point() else x.float().div_(255)
+    x = x if x.is_floating_point() else room.copy_(x).div_(255)
     if changes.colour > 0:
         x = _colour(x, _moved(1 + changes.colour * (2 * u[:, COLOUR] - 1), device))
     if changes.lighting > 0:

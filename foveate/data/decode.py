@@ -150,15 +150,23 @@ class LeanJpeg(NamedTuple):
 
     plain: nothing in it is read differently by different decoders, and nothing behind any of its rows could still be a
     reason to refuse it: segments without gaps, then one sequential scan with no marker but restarts, then the end.
+    frame: where in data the header of the frame is; its height, two bytes, follows 5 bytes later.
     """
 
     data: bytes
     plain: bool
+    frame: int
+
+    def upper(self, rows: int) -> bytearray:
+        """A copy that says that it is only so many rows high: decoders then stop there. Only of a plain one."""
+        copy = bytearray(self.data)
+        copy[self.frame + 5 : self.frame + 7] = rows.to_bytes(2, "big")
+        return copy
 
 
 def lean_jpeg(data: bytes, limits: Limits) -> LeanJpeg:
     """The JPEG without EXIF, ICC, XMP, thumbnails, comments and the index of further pictures."""
-    parts, kept, end, tidy = [], 2, 2, data.endswith(b"\xff\xd9")
+    parts, kept, end, frame, tidy = [], 2, 2, 0, data.endswith(b"\xff\xd9")
     channels = scanned = b""
     for marker, start, after in jpeg_segments(Reader(data), limits):
         # Pillow reads 12 bytes of what it knows of JFIF and Adobe segments, libjpeg less of short ones
@@ -169,17 +177,19 @@ def lean_jpeg(data: bytes, limits: Limits) -> LeanJpeg:
             kept = end
         if marker in (0xC0, 0xC1):  # sequential frames, Huffman-coded
             channels = data[start + 9 : start + 10]
+            frame = 2 + sum(map(len, parts)) + start - kept
         elif marker == 0xDA:
             scanned = data[start + 4 : start + 5]
     coded = np.frombuffer(data, np.uint8)[end:]
-    followers = coded[1:][np.flatnonzero(coded[:-1] == 0xFF)]
-    markers = followers[followers != 0]  # FF 00 is a coded byte FF
+    at = (coded[:-1] == 0xFF) & (coded[1:] != 0)  # FF 00 is a coded byte FF
+    # where the end is the only one there is nothing to look up, which takes longer than to find it
+    markers = coded[-1:] if tidy and np.count_nonzero(at) == 1 else coded[1:][at]
     if np.count_nonzero(markers == 0xDA) >= limits.max_scans:  # besides the first scan, which is before `end`
         raise Refused("too_large", f"a JPEG of more than {limits.max_scans} scans; save it anew")
     between = markers[:-1]  # the last one is the end, where the file is tidy
     tidy = tidy and len(markers) > 0 and not np.any((between < 0xD0) | (between > 0xD7))  # D0 to D7: restarts
     plain = tidy and len(channels) == 1 and scanned == channels
-    return LeanJpeg(b"".join((b"\xff\xd8", *parts, data[kept:])) if parts else data, plain)
+    return LeanJpeg(b"".join((b"\xff\xd8", *parts, data[kept:])) if parts else data, plain, frame)
 
 
 def _lean_png(data: bytes, limits: Limits) -> bytes:

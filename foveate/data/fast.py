@@ -5,33 +5,26 @@ its size where the crop then still has `size` pixels a side (libjpeg leaves out 
 block); where it has not, at full size. The crop is the one that augment takes from the stored square for the same
 random numbers, but it comes from the picture itself: no squashed copy of the picture stands between them.
 
-Files are refused exactly as decode refuses them. Where torchvision has its JPEG decoder, that decodes pictures of full
-size: the same library and the same bytes as Pillow's, written once instead of three times. Pillow has the last word
-on every file that it does not like.
+Files are refused exactly as decode refuses them. simplejpeg decodes: by libjpeg-turbo, with the same bytes as Pillow's,
+written once instead of three times. Pillow has the last word on every file that it does not like.
 """
 
-import functools
-import importlib.util
 import math
-from collections.abc import Callable, Sequence
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
+import simplejpeg
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
-from foveate.data.decode import Colour, lean_jpeg, read_bytes, refusals, upright
+from foveate.data.decode import Colour, LeanJpeg, lean_jpeg, read_bytes, refusals, upright
 from foveate.data.formats import Source, examine
 from foveate.data.reader import DEFAULT_LIMITS, Header, Limits, Reader
 from foveate.errors import ConfigError
 
 Share = tuple[float, float, float, float]  # left, top, right, bottom of a box as shares of width and height
-Decoder = Callable[[torch.Tensor, int, bool], torch.Tensor]
-
-_RGB = 3  # torchvision's ImageReadMode.RGB
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 def crop_share(u: Sequence[float], aspect: float, crop: float, shift: float = 0.0) -> Share:
@@ -52,7 +45,7 @@ def crop_share(u: Sequence[float], aspect: float, crop: float, shift: float = 0.
     return left, top, left + width, top + height
 
 
-def crop_pixels(share: Share, width: int, height: int) -> tuple[int, int, int, int]:
+def crop_pixels(share: Share, width: int, height: int) -> Box:
     """The box in whole pixels of a picture of this size: at least one each way, inside the picture."""
     left, right = min(round(share[0] * width), width - 1), round(share[2] * width)
     top, bottom = min(round(share[1] * height), height - 1), round(share[3] * height)
@@ -79,22 +72,24 @@ def cut(
     if size < 1 or not 0 <= crop <= 1:
         raise ConfigError(f"cut(size={size}, crop={crop}): expected a size of 1 or more and a crop from 0 to 1")
     if isinstance(source, np.ndarray):
-        share = crop_share(u, source.shape[1] / source.shape[0], crop, shift)
-        return _resized(torch.from_numpy(source), share, size)
+        height, width = source.shape[:2]
+        box = crop_pixels(crop_share(u, width / height, crop, shift), width, height)
+        return _resized(torch.from_numpy(source), box, size)
     with refusals(source):
         data = read_bytes(source, limits)
         header = examine(Reader(data), limits)
         share = crop_share(u, header.width / header.height, crop, shift)
         if header.format == "JPEG" and header.orientation == 1 and header.mode in ("L", "RGB"):
             lean = lean_jpeg(data, limits)
-            pixels = _of_jpeg(lean.data, header, share, size, side) if lean.plain else None
+            pixels = _of_jpeg(lean, header, share, size, side) if lean.plain else None
             if pixels is not None:
                 return pixels
 
         def need(width: int, height: int) -> tuple[int, int]:
             return _need(share, size, side, width, height)
 
-        return _cropped(upright(data, header, limits, background, need), share, size)
+        image = upright(data, header, limits, background, need)
+        return _cropped(image, crop_pixels(share, *image.size), size)
 
 
 def _need(share: Share, size: int, side: int, width: int, height: int) -> tuple[int, int]:
@@ -106,90 +101,38 @@ def _need(share: Share, size: int, side: int, width: int, height: int) -> tuple[
 
 def shrunk(image: Image.Image, size: int) -> torch.Tensor:
     """A whole RGB picture squashed: uint8 (3, size, size), by the kernel that cut uses."""
-    return _cropped(image, (0.0, 0.0, 1.0, 1.0), size)
+    return _cropped(image, (0, 0, image.width, image.height), size)
 
 
-def _of_jpeg(data: bytes, header: Header, share: Share, size: int, side: int) -> torch.Tensor | None:
-    """cut for a plain, upright, grey or RGB JPEG. None: decode it the common way, which also says what is wrong."""
-    width, height = _need(share, size, side, header.width, header.height)
-    decoder = torchvision_decoder()
-    if decoder is not None and min(header.width // width, header.height // height) < 2:
-        try:
-            pixels = decoder(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB, False)
-        except RuntimeError:
-            return None
-        if pixels.shape != (3, header.height, header.width):
-            return None
-        return _resized(pixels.permute(1, 2, 0), share, size)
-    image = _Rows(BytesIO(data))
-    if image.size != (header.width, header.height):
-        return None
-    image.draft(None, (width, height))
-    image.total = len(data)
-    bottom = crop_pixels(share, *image.size)[3]
-    image.rows = bottom if bottom < 0.95 * image.height else 0  # a piece more costs as much as 5 %
-    try:
-        image.load()
-    except _Enough:
-        image.tile = []  # it counts as loaded
-    return _cropped(image, share, size)
+def _of_jpeg(lean: LeanJpeg, header: Header, share: Share, size: int, side: int) -> torch.Tensor | None:
+    """cut for a plain, upright, grey or RGB JPEG. None: decode it the common way, which also says what is wrong.
 
-
-class _Enough(Exception):
-    """Every row that is wanted has been decoded."""
-
-
-class _Rows(JpegImageFile):
-    """A JPEG of which only the upper rows are decoded. It is read in pieces until the last of them is no more black,
-    as all of it is before (where that row is black indeed, until the end of the file).
+    Rows below the crop are not decoded: the decoder gets a header that ends there, two rows on, for colours that are
+    stored at half or a quarter of the rows are smoothed across.
     """
-
-    rows = 0  # 0: all
-    total = 0  # bytes of the file
-
-    def load_read(self, read_bytes: int) -> bytes:
-        if self.rows:
-            assert self.fp is not None
-            if self.fp.tell() == 0:
-                read_bytes = self.total * self.rows * 9 // (self.height * 10)
-            elif self.im.crop((0, self.rows - 1, self.width, self.rows)).getbbox() is not None:
-                raise _Enough
-            else:
-                read_bytes = self.total // 24
-        return super().load_read(max(read_bytes, 4096))
+    width, height = _need(share, size, side, header.width, header.height)
+    scale = next(s for s in (8, 4, 2, 1) if s <= max(1, min(header.width // width, header.height // height)))
+    box = crop_pixels(share, -(-header.width // scale), -(-header.height // scale))
+    rows = min(header.height, (box[3] + 2) * scale)
+    sides = -(-rows // scale), -(-header.width // scale)
+    try:  # not strict: as Pillow, it goes on where libjpeg only warns, here of bytes that are left over
+        pixels = simplejpeg.decode_jpeg(lean.upper(rows), min_height=sides[0], min_width=sides[1], strict=False)
+    except ValueError:
+        return None
+    return _resized(torch.from_numpy(pixels), box, size) if pixels.shape == (*sides, 3) else None
 
 
-def _cropped(image: Image.Image, share: Share, size: int) -> torch.Tensor:
-    """The crop of a decoded picture, which may be smaller than the file says."""
-    image = image.crop(crop_pixels(share, *image.size))
+def _cropped(image: Image.Image, box: Box, size: int) -> torch.Tensor:
+    """A box of a picture as uint8 (3, size, size)."""
+    image = image.crop(box)
     image = image if image.mode == "RGB" else image.convert("RGB")
     pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
-    return _resized(pixels, (0.0, 0.0, 1.0, 1.0), size)
+    return _resized(pixels, (0, 0, image.width, image.height), size)
 
 
-def _resized(pixels: torch.Tensor, share: Share, size: int) -> torch.Tensor:
+def _resized(pixels: torch.Tensor, box: Box, size: int) -> torch.Tensor:
     """A box of uint8 (H, W, 3) as uint8 (3, size, size)."""
-    left, top, right, bottom = crop_pixels(share, pixels.shape[1], pixels.shape[0])
+    left, top, right, bottom = box
     # a batch of one whose strides say "channels last" in full: else torch copies it to another layout first
-    box = pixels[None].permute(0, 3, 1, 2)[:, :, top:bottom, left:right]
-    return F.interpolate(box, (size, size), mode="bilinear", antialias=True)[0]
-
-
-@functools.cache
-def torchvision_decoder() -> Decoder | None:
-    """torchvision's JPEG decoder, an operator of its library of pictures; None where it has none that loads.
-
-    Only the library is loaded: the package costs seconds, and its Python function warns that it will go one day.
-    """
-    package = importlib.util.find_spec("torchvision")
-    if package is None or package.origin is None:
-        return None
-    for name in ("image_stable.so", "image.so"):
-        path = Path(package.origin).with_name(name)
-        if path.exists():
-            try:
-                torch.ops.load_library(path)
-                return torch.ops.image.decode_jpeg.default
-            except (OSError, AttributeError, RuntimeError):
-                return None
-    return None
+    part = pixels[None].permute(0, 3, 1, 2)[:, :, top:bottom, left:right]
+    return F.interpolate(part, (size, size), mode="bilinear", antialias=True)[0]

@@ -144,7 +144,8 @@ class Pictures:
         numbers: list[list[float] | None] = [None] * len(samples)
         if cuts and key is not None:  # the numbers that augment takes for the same copies of these samples
             numbers = uniforms(*key, virtual_samples(samples, copies, len(self)), CROP.stop)[:, CROP].tolist()
-        pictures = torch.empty((len(samples), 3, self.side, self.side), dtype=torch.uint8)
+        layout = torch.channels_last if cuts else torch.contiguous_format  # crops come so, and are used once
+        pictures = torch.empty((len(samples), 3, self.side, self.side), dtype=torch.uint8, memory_format=layout)
         good = np.ones(len(samples), bool)
         for place, (i, u) in enumerate(zip(samples.tolist(), numbers, strict=True)):
             try:

@@ -100,8 +100,7 @@ def _loss(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> t
     loss_of, goal = recipe.loss, smooth(targets, recipe.loss.smoothing, recipe.loss.spread)
     taught = state.teacher(x) if state.teacher is not None else None
     x = normalise_own(x, task.preprocess)  # the pictures of a step are its own
-    if recipe.layout == "nhwc":
-        x = x.contiguous(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last if recipe.layout == "nhwc" else torch.contiguous_format)
     with autocast(x.device, recipe.precision):
         logits, *others = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in state.network(x))
     goal = goal.to(logits.dtype)

@@ -24,7 +24,6 @@ import torch
 from PIL import Image
 
 from foveate.data.augment import COLUMNS, augment
-from foveate.data.fast import torchvision_decoder
 from foveate.data.index import Split
 from foveate.data.load import Crop, Pictures, cut_pictures, training_pictures
 from foveate.data.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, normalise_own
@@ -144,7 +143,7 @@ def main() -> None:
                 ratio = [a / b for a, b in zip(first, times, strict=True)]
                 low, middle, high = min(ratio), statistics.median(ratio), max(ratio)
                 print(f"  {statistics.median(times):6.2f} ms  {middle:5.2f} ({low:.2f} to {high:.2f})  {path}")
-    print(f"JPEG decoder of torchvision in use: {torchvision_decoder() is not None}; load {os.getloadavg()[0]:.1f}")
+    print(f"load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

@@ -147,6 +147,9 @@ def test_a_sample_gets_the_same_bytes_alone_and_in_any_batch(changes, text, monk
     monkeypatch.setattr("foveate.data.augment.CACHED", 3 * 24 * 24 * 7)  # seven at a time
     assert torch.equal(changed(np.arange(40)), whole)
     assert torch.equal(x, kept)
+    x = x.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(changed(np.arange(40)), whole)
+    assert torch.equal(changed(np.array([39]))[0], whole[39])
 
 
 def test_the_policy_sees_the_flipped_picture_as_bytes():

@@ -11,7 +11,7 @@ from test_decode import mutated
 from foveate.config import replace
 from foveate.data import fast
 from foveate.data.augment import COLUMNS, CROP, augment
-from foveate.data.decode import decode, decode_image, lean_jpeg
+from foveate.data.decode import LeanJpeg, decode, decode_image, lean_jpeg
 from foveate.data.fast import crop_pixels, crop_share, cut
 from foveate.data.formats import BadImage
 from foveate.data.index import Split, open_data
@@ -45,16 +45,6 @@ def large(tmp_path_factory):
         image.save(folder / f"{name}.jpg", quality=90, **options)
     image.convert("L").save(folder / "grey.jpg", quality=90)
     return {path.stem: path for path in folder.iterdir()}
-
-
-@pytest.fixture(params=["torchvision", "pillow"])
-def decoder(request, monkeypatch):
-    """Each of the two decoders of full-size JPEGs."""
-    if request.param == "pillow":
-        monkeypatch.setattr(fast, "torchvision_decoder", lambda: None)
-    else:
-        assert fast.torchvision_decoder() is not None
-    return request.param
 
 
 def as_pillow(image: Image.Image, u: list[float], size: int, crop: float) -> np.ndarray:
@@ -116,24 +106,17 @@ def test_a_size_or_share_out_of_range_is_refused():
 # which pixels
 
 
-def test_at_full_size_the_pixels_are_pillows_to_one_level(large, decoder):
+def test_at_full_size_the_pixels_are_pillows_to_one_level(large):
     for name, path in large.items():
         image = Image.fromarray(decode(path))
         for u in CUTS[:4]:
             assert far(cut(path, u, 500, 0.6), as_pillow(image, u, 500, 0.6)) <= 1, name
 
 
-def test_every_good_odd_picture_is_cut_as_pillow_cuts_its_pixels(good_name, odd_images, decoder):
+def test_every_good_odd_picture_is_cut_as_pillow_cuts_its_pixels(good_name, odd_images):
     image = Image.fromarray(decode(odd_images[good_name]))
     for u in (*CUTS[:2], WHOLE):
         assert far(cut(odd_images[good_name], u, 40, 0.3), as_pillow(image, u, 40, 0.3)) <= 1
-
-
-def test_both_decoders_give_the_same_bytes(large, monkeypatch):
-    ours = {name: [cut(path, u, 400, 0.5) for u in CUTS[:4]] for name, path in large.items()}
-    monkeypatch.setattr(fast, "torchvision_decoder", lambda: None)
-    for name, path in large.items():
-        assert all(torch.equal(cut(path, u, 400, 0.5), one) for u, one in zip(CUTS, ours[name], strict=False))
 
 
 @pytest.mark.parametrize(("least", "divisor"), [(112, 8), (113, 4), (225, 4), (226, 2), (450, 2), (451, 1), (2000, 1)])
@@ -172,42 +155,26 @@ def test_a_scaled_crop_looks_as_the_full_one(tmp_path):
 # how much of the file
 
 
-def spy(monkeypatch) -> list[int]:
-    """The lengths of all pieces that are read for the decoder."""
-    lengths: list[int] = []
-    read = fast._Rows.load_read
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("size", [(1200, 900), (613, 407)])
+def test_rows_below_the_crop_are_not_decoded_and_the_pixels_are_pillows(tmp_path, monkeypatch, subsampling, size):
+    asked, upper = [], LeanJpeg.upper
 
-    def counted(image: fast._Rows, read_bytes: int) -> bytes:
-        piece = read(image, read_bytes)
-        lengths.append(len(piece))
-        return piece
+    def noted(lean: LeanJpeg, rows: int) -> bytearray:
+        asked.append(rows)
+        return upper(lean, rows)
 
-    monkeypatch.setattr(fast._Rows, "load_read", counted)
-    return lengths
-
-
-def test_rows_below_the_crop_are_not_decoded_and_no_pixel_changes(large, monkeypatch):
-    monkeypatch.setattr(fast, "torchvision_decoder", lambda: None)
-    lengths, top = spy(monkeypatch), [0.1, 0.5, 0.5, 0.0]
-    for name in ("plain", "restarts", "progressive", "grey"):
-        lean = lean_jpeg(large[name].read_bytes(), DEFAULT_LIMITS)
-        early = [cut(large[name], u, 200, 0.1) for u in (*CUTS, top)]
-        assert lean.plain == (name != "progressive")
-        with monkeypatch.context() as patch:
-            patch.setattr(fast, "lean_jpeg", lambda data, limits: lean_jpeg(data, limits)._replace(plain=False))
-            assert all(torch.equal(cut(large[name], u, 200, 0.1), e) for u, e in zip((*CUTS, top), early, strict=True))
-        lengths.clear()
-        cut(large[name], top, 200, 0.1)
-        assert 0 < sum(lengths) < 0.7 * len(lean.data) if lean.plain else lengths == []
-
-
-def test_a_black_picture_is_read_to_its_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(fast, "torchvision_decoder", lambda: None)
-    path = tmp_path / "black.jpg"
-    Image.new("RGB", (1200, 900)).save(path)
-    lengths = spy(monkeypatch)
-    assert not cut(path, [0.1, 0.5, 0.5, 0.0], 200, 0.1).any()
-    assert sum(lengths) == path.stat().st_size
+    monkeypatch.setattr(LeanJpeg, "upper", noted)
+    for restarts in (0, 1):
+        path = tmp_path / f"{restarts}.jpg"
+        photo(*size).save(path, quality=90, subsampling=subsampling, restart_marker_rows=restarts, comment=b"ab" * 99)
+        for u in (*CUTS[:6], [0.1, 0.5, 0.5, 0.0]):
+            for out in (30, 70, 150, 300):
+                early = cut(path, u, out, 0.1)
+                with monkeypatch.context() as patch:
+                    patch.setattr(fast, "lean_jpeg", lambda d, limits: lean_jpeg(d, limits)._replace(plain=False))
+                    assert torch.equal(cut(path, u, out, 0.1), early)
+    assert len(asked) == 2 * 4 * 7 and min(asked) < 0.6 * size[1] < max(asked) <= size[1]
 
 
 def test_a_jpeg_is_plain_only_where_nothing_can_follow_its_scan(large, odd_images):
@@ -227,7 +194,7 @@ def test_a_jpeg_is_plain_only_where_nothing_can_follow_its_scan(large, odd_image
 # which files
 
 
-def test_a_bad_file_is_refused_with_the_same_words(bad_name, odd_images, decoder):
+def test_a_bad_file_is_refused_with_the_same_words(bad_name, odd_images):
     with pytest.raises(BadImage) as common:
         decode(odd_images[bad_name])
     for u in (CUTS[0], [0.0, 0.5, 0.5, 0.0]):
@@ -236,14 +203,14 @@ def test_a_bad_file_is_refused_with_the_same_words(bad_name, odd_images, decoder
         assert (caught.value.reason, str(caught.value)) == (common.value.reason, str(common.value))
 
 
-def test_a_jpeg_cut_off_at_any_byte_is_refused_whatever_the_crop(large, odd_images, decoder):
+def test_a_jpeg_cut_off_at_any_byte_is_refused_whatever_the_crop(large, odd_images):
     for whole in (odd_images["plain.jpg"].read_bytes(), large["plain"].read_bytes(), large["restarts"].read_bytes()):
         for length in {*range(2, len(whole), len(whole) // 40), *range(len(whole) - 10, len(whole))}:
             with pytest.raises(BadImage):
                 cut(whole[:length], [0.0, 0.5, 0.5, 0.0], 16, 0.08)
 
 
-def test_300_damaged_jpegs_are_refused_exactly_where_decode_refuses_them(large, odd_images, decoder, capfd):
+def test_300_damaged_jpegs_are_refused_exactly_where_decode_refuses_them(large, odd_images, capfd):
     draw, limits = random.Random(1), Limits(max_pixels=2_000_000)
     corpus = [path for name, path in odd_images.items() if name.endswith(".jpg") and 100 < path.stat().st_size < 20_000]
     small = Image.open(large["plain"]).resize((240, 180))

@@ -6,7 +6,15 @@ import torch
 from PIL import Image
 
 from foveate.data.fast import shrunk
-from foveate.data.preprocess import Preprocess, crop_box, normalise, normalise_unit, prepare, resized_size
+from foveate.data.preprocess import (
+    Preprocess,
+    crop_box,
+    normalise,
+    normalise_own,
+    normalise_unit,
+    prepare,
+    resized_size,
+)
 from foveate.errors import DataError
 
 DRAW = np.random.default_rng(0)
@@ -87,6 +95,9 @@ def test_normalise_gives_the_bits_of_torchvision():
     assert ours.dtype == torch.float32
     assert torch.equal(ours, theirs)
     assert torch.equal(normalise_unit(batch.float() / 255, p), theirs)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        own = (batch.float() / 255).contiguous(memory_format=layout)
+        assert normalise_own(own, p) is own and torch.equal(own, theirs)
     assert batch.dtype == torch.uint8 and torch.equal(batch[0].permute(1, 2, 0), torch.from_numpy(pictures[0]))
 
 
