@@ -104,3 +104,22 @@ def test_a_parameter_without_gradient_stays_and_has_no_slots(call):
     train(model, made, LR, 1, 3)  # and it may have one later
     assert not torch.equal(model.hidden.weight, before)
     assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_fused_steps_are_the_plain_ones_whatever_layout_a_gradient_has(kind):
+    """A fused optimiser on a CPU reads memory side by side, and takes a number for another where layouts differ."""
+    draw, optim = torch.Generator().manual_seed(0), Optim(momentum=0.9, nesterov=True)
+    first = torch.randn(8, 6, 3, 3, dtype=torch.float64, generator=draw).contiguous(memory_format=torch.channels_last)
+    ours, theirs = torch.nn.Parameter(first.clone()), torch.nn.Parameter(first.clone())
+    sgd = kind is torch.optim.SGD
+    mine = (make_sgd if sgd else make_adamw)([{"params": [ours], "lr": LR, "weight_decay": 0.05}], optim)
+    options = {"momentum": 0.9, "nesterov": True} if sgd else {"betas": (0.9, optim.beta2)}
+    plainly = kind([theirs], lr=LR, weight_decay=0.05, foreach=False, **options)
+    for _ in range(3):
+        g = torch.randn(8, 6, 3, 3, dtype=torch.float64, generator=draw)
+        ours.grad, theirs.grad = g.clone(), g.clone()
+        mine.step()
+        plainly.step()
+    assert ours.grad.stride() == ours.stride()
+    assert (ours - theirs).abs().max() < 1e-12 < 1e-3 < (ours - first).abs().max()

@@ -116,6 +116,21 @@ def keep_layout(optimizer: O) -> O:
     return optimizer
 
 
+def in_one_layout(optimizer: O) -> O:
+    """keep_layout for fused optimisers, which read the memory of weights, gradients and slots side by side and on a CPU
+    do not ask whether it is laid out alike. autograd sees to that; whoever else puts a gradient in place may not.
+    """
+
+    def check(given: torch.optim.Optimizer, *_: object) -> None:
+        for group in given.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.grad.stride() != p.stride():
+                    p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
+
+    optimizer.register_step_pre_hook(check)
+    return keep_layout(optimizer)
+
+
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
     """Give every slot that is shaped as its parameter the parameter's strides."""
     for p, state in optimizer.state.items():
