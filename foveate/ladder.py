@@ -14,6 +14,7 @@ from foveate.train.artefact import read_card
 STEP = 0.7  # a rung costs about this share of the one above
 MOST = 12  # rungs where only the accuracy bounds
 EXTRA = 3  # more rungs where a measured cost is missed
+NEAR = 0.95  # of a latency: a rung that is to cost more than this may only be measured as faster, and lose nothing
 
 
 def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
@@ -27,14 +28,17 @@ def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
         over = lost > (goal.max_drop or 0.0) + 1e-9 or done >= (goal.steps or MOST)
         least = bench.cost(floor(config_of(weights[-1]), goal.multiple))
         return None if over or STEP * now < least else float(STEP * now)
+    if goal.kind == "latency_ms":
+        now = min(now, bench.cost(config_of(weights[-1])))  # what the next rung is compared with
     share, left = int8_share(goal, rows), goal.steps - done
     target = goal.target / share
     if left <= -EXTRA:
         return None
     if left <= 0 or target >= now:
-        return float(min(target, now) * 0.95 ** max(1, 1 - left))
+        return float(min(target, now) * NEAR ** max(1, 1 - left))
     left = left if share == 1 else min(left, rungs_to(target / now))
-    return float(now * (target / now) ** (1 / left))
+    following = float(now * (target / now) ** (1 / left))
+    return min(following, NEAR * now) if goal.kind == "latency_ms" else following
 
 
 def rungs_to(share: float) -> int:

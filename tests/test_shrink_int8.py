@@ -77,14 +77,24 @@ def test_int8_can_not_save_multiply_adds(source, tmp_path, capsys):  # noqa: F81
     assert code == 2 and "as many multiply-adds" in err
 
 
-def test_what_int8_saves_need_not_be_removed():
+def test_what_int8_saves_need_not_be_removed(monkeypatch):
     """A form at 0.6 of the latency: the next rung needs 3 / 0.6 ms, not 3; one step of it, for that is near."""
     rows = [row(0, 0.9, 6.3e6), row(1, 0.9, 6.3e6) | {"method": "int8", "latency_ms": 3.78, "kept": True}]
     rows[0] |= {"method": "original", "latency_ms": 6.3}
     goal = Goal("m", "latency_ms", 3.0, steps=2)
-    bench = SimpleNamespace(goal=goal)
+    monkeypatch.setattr("foveate.ladder.config_of", lambda row: None)
+    bench = SimpleNamespace(goal=goal, cost=lambda config: 6.3)
     assert next_goal(bench, rows) == pytest.approx(5.0)
     assert next_goal(bench, rows[:1]) == pytest.approx((6.3 * 3.0) ** 0.5)  # two equal steps without one
     slow = [rows[0], rows[1] | {"kept": False}]
     assert next_goal(bench, slow) == next_goal(bench, rows[:1])
     assert next_goal(bench, [rows[0], rows[1] | {"latency_ms": 2.9}]) is None
+
+
+def test_a_rung_is_asked_for_more_than_what_two_measurements_differ_by(monkeypatch):
+    """5.59 and 5.46 ms of the same net, whose int8 form takes 3.21 for 3.17: a goal of 5.51 would remove nothing."""
+    rows = [row(0, 0.9, 5.2e6), row(1, 0.9, 5.2e6) | {"method": "int8", "latency_ms": 3.21, "kept": True}]
+    rows[0] |= {"method": "original", "latency_ms": 5.59}
+    monkeypatch.setattr("foveate.ladder.config_of", lambda row: None)
+    bench = SimpleNamespace(goal=Goal("m", "latency_ms", 3.17, steps=2), cost=lambda config: 5.46)
+    assert next_goal(bench, rows) == pytest.approx(0.95 * 5.46)
