@@ -82,7 +82,7 @@ def augment(
         part = slice(i, i + at_once)
         slot = out[part]
         x = _change(stored[part], ratio[part], flip[part], u[part], size, changes, policy, slot)
-        if x is not slot and n <= at_once:
+        if n <= at_once:
             return x
         if x is not slot:
             slot.copy_(x)

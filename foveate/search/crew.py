@@ -217,10 +217,9 @@ def _do(space: Space, study: Any, trial: Any, evaluate: EvaluateAndNote, told: C
     except UpdateFinishedTrialError:  # so slow that it was given up before it had a net
         return False
     mark(trial, ASKED, True)
+    # of two workers with equal nets the lower number has it: so all lower ones must have theirs
     while any(t.number < trial.number and ASKED not in t.user_attrs for t in patient(lambda: _running(study))):
-        fail_stale(
-            study, asked=False
-        )  # of two workers with equal nets the lower number has it: so all lower ones must have theirs
+        fail_stale(study, asked=False)
         time.sleep(PAUSE_S / 4)
     for other in patient(lambda: study.get_trials(deepcopy=False)):
         same = other.number != trial.number and other.params and not _given_up(other)

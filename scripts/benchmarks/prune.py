@@ -33,7 +33,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.compress.criteria import make_criterion
-from foveate.compress.refit import refit
+from foveate.compress.refit import enough, refit
 from foveate.compress.schedule import MOST, Schedule, choose, limited, removed, shrink, wanted
 from foveate.config import replace
 from foveate.cost.count import cost
@@ -127,7 +127,7 @@ def ours(name: str, fitted: bool = False) -> Callable[[Bench, float, int], tuple
 
     def method(bench: Bench, share: float, seed: int) -> tuple[nn.Module, int]:
         criterion, model = make_criterion(name), copy.deepcopy(bench.base)
-        batches = bench.batches(SEEN, seed, max(512, wanted(criterion, model)))
+        batches = bench.batches(SEEN, seed, max(enough(model.config.resolution), wanted(criterion, model)))
         scored = limited(criterion.score(model, batches), MOST)
         plan = choose(model.config, scored, counted, share * bench.macs, by_cost=criterion.by_cost)
         smaller = removed(model, plan)
