@@ -10,16 +10,27 @@ import torch
 
 import foveate as fv
 from foveate.config import replace
-from foveate.explore.evaluators import ABOUT, WEIGHTS, ahead_s, evaluator, hopeless, positive, prepare
+from foveate.explore.evaluators import (
+    ABOUT,
+    WEIGHTS,
+    ahead_s,
+    evaluator,
+    hopeless,
+    positive,
+    prepare,
+    quiet,
+    train_short,
+)
 from foveate.explore.judge import material
 from foveate.explore.run import load_search, search
 from foveate.explore.study import opened
 from foveate.plan import Budget
 from foveate.run import silent
-from foveate.search import load_space
+from foveate.search import SPACES, load_space
 from foveate.search.crew import Found
 from foveate.search.scores import score
-from foveate.search.supernet import largest, smallest
+from foveate.search.space import UNUSED
+from foveate.search.supernet import Supernet, largest, smallest
 
 SPACE = """
 import foveate as fv
@@ -144,6 +155,50 @@ def test_a_trained_supernet_tells_what_its_nets_are_worth(shared, tmp_path):
     assert all(v > 0.2 for v in found)  # chance is 0.1
     assert noted == {"score_name": "supernet accuracy", "score": found[1]}
     assert value(largest(space), noted.__setitem__) == found[0]
+
+
+def test_a_short_training_begins_as_the_recipe_says(shared, tmp_path):
+    wish = load_search(shared.folder.parent)
+    dataset, space = opened(wish)
+    scene = material(replace(wish, proxy=replace(wish.proxy, init=("zero_gamma",))), space, dataset, tuple, tmp_path)
+    base = space.config(largest(space))
+    chain = replace(base, stages=(replace(base.stages[0], depth=1, skip="none"),), num_classes=10)
+    with pytest.raises(fv.ConfigError, match="no residual branch"):
+        train_short(scene, chain, {}.__setitem__)
+
+
+def test_a_supernet_starts_with_layers_that_add_nothing():
+    torch.manual_seed(0)
+    supernet = Supernet(SPACES["mobilenet"](resolution=16, num_classes=5, widths=(0.5,)))
+    space = supernet.space
+    deep = largest(space)
+    shallow = space.complete([UNUSED] * len(deep), lambda i: 0 if space.choices[i].name.endswith("depth") else deep[i])
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    def out(net):
+        return supernet.train()(x, net, regularised=False)
+
+    def pull():
+        grads = torch.autograd.grad(out(deep).logsumexp(1).sum(), list(supernet.parameters()), allow_unused=True)
+        return torch.stack([g.norm() for g in grads if g is not None]).norm()
+
+    before = pull()
+    assert not torch.allclose(out(deep), out(shallow), atol=0.1)
+    assert quiet(supernet, 0) == 32  # gain and bias of the fixed first block and of 3 layers in each of 5 units
+    assert torch.allclose(out(deep), out(shallow), atol=1e-6) and pull() < before / 3
+
+
+def test_what_stands_without_a_shortcut_in_some_nets_is_not_silenced():
+    torch.manual_seed(0)
+    supernet = Supernet(SPACES["mnasnet"](skeleton="small", resolution=16, num_classes=5))
+    space, rng = supernet.space, np.random.default_rng(1)
+    quiet(supernet, 0)
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for net in (space.sample(rng) for _ in range(5)):
+        supernet.train()(x, net, regularised=False).logsumexp(1).sum().backward()
+        stem = next(p for name, p in supernet.weights.items() if name.endswith("weight") and p.ndim == 4)
+        assert stem.grad.abs().sum() > 0
+        stem.grad = None
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,10 +33,12 @@ from foveate.search.crew import Found, Note
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
-from foveate.search.supernet import Supernet, extract, largest, smallest
+from foveate.search.supernet import Supernet, edges, extract, largest, shared_names, smallest
+from foveate.train.begin import begin
 from foveate.train.draw import drawer
 from foveate.train.engine import Listener
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
+from foveate.train.initialisers.residual import Branches
 from foveate.train.loop import train
 from foveate.train.optim import learning_rate, make_optimizer, peak_rate
 from foveate.train.probe import nhwc_is_safe
@@ -50,6 +53,7 @@ FRESH, ANEW = 2**31 + 1, 8  # stream and number of the batches that statistics a
 STARTERS = 8  # short trainings that run to their end before one is cut off
 SCORED = 64  # pictures of the batch that scores see
 CALIBRATION = 1024  # pictures that a sub-net's statistics are taken from, at most
+SEEN = 32  # random nets that tell which shared weights may start at 0
 SUPERNET_SHARE = 0.5  # of the time for the search: the most that training the supernet takes
 WEIGHTS, ABOUT = "supernet.safetensors", "supernet.json"
 
@@ -123,6 +127,7 @@ def train_short(material: Material, config: Any, note: Note) -> float:
     layout = search.proxy.layout if nhwc_is_safe(config) else "nchw"
     recipe = replace(search.proxy, seed=search.seed, layout=layout)
     state, curve = fresh(config, recipe, search.device), []
+    begin(state, train_, search.preprocess, recipe, len(material.dataset.classes))
     per_epoch = train_.steps(min(recipe.batch, len(train_)))
     reached = None
     for step in train(state, train_, search.preprocess, recipe, len(material.dataset.classes)):
@@ -199,6 +204,30 @@ def new_supernet(material: Material) -> Supernet:
     return made.to(material.search.device)
 
 
+def quiet(supernet: Supernet, seed: int) -> int:
+    """Let every residual branch begin by adding nothing (BigNAS, arXiv:2003.11142 section 3.1); how many weights.
+
+    Set to 0 is what ends a branch in every net that has it, of the edges of the space and SEEN random nets. A weight
+    that stands behind a shortcut in some nets and alone in others (a skip that is searched) stays as it is: at 0 it
+    would cut the others off. Without this start the gradients of a deep net are so much larger than those of a shallow
+    one that they decide every step.
+    """
+    space, rng = supernet.space, np.random.default_rng(seed)
+    ends, others = set[str](), set[str]()
+    for net in dict.fromkeys((*edges(space), *(space.sample(rng) for _ in range(SEEN)))):
+        with torch.device("meta"):
+            model = build(supernet.config(net))
+        names = shared_names(model)
+        here = {names[name] for end in Branches(model).ends() for name in end}
+        ends |= here
+        others |= {*names.values()} - here
+    silent = (ends - others) & supernet.weights.keys()
+    with torch.no_grad():
+        for name in silent:
+            supernet.weights[name].zero_()
+    return len(silent)
+
+
 def shared_weights(material: Material, epochs: int = 20, randoms: int = 2) -> Value:
     """Accuracy on the validation pictures with the slices of the trained supernet (see prepare)."""
     search, supernet = material.search, new_supernet(material)
@@ -233,7 +262,7 @@ def prepare(
     begun, m = time.monotonic(), material()
     recipe, limit = replace(search.proxy, seed=search.seed), search.budget.time_s
     batch, supernet = min(recipe.batch, len(m.train)), new_supernet(m)
-    per_epoch = m.train.steps(batch)
+    silent, per_epoch = quiet(supernet, search.seed), m.train.steps(batch)
     plan = {"steps": epochs * per_epoch}  # fewer, once it is known how long a step takes
     peak = peak_rate(recipe.optim, batch)
     listener("stage", {"text": f"training a supernet of {m.space!r}: at most {epochs} epochs"})
@@ -258,7 +287,7 @@ def prepare(
             break
     about = {"epochs": number / per_epoch, "steps": number, "loss": last, "batch": batch, "randoms": randoms}
     write_bytes(folder / WEIGHTS, tensor_bytes({k: v.cpu() for k, v in supernet.state_dict().items()}))
-    write_json(folder / ABOUT, {**about, "seconds": time.monotonic() - begun})
+    write_json(folder / ABOUT, {**about, "silent": silent, "seconds": time.monotonic() - begun})
 
 
 def ahead_s(folder: Path) -> float:

@@ -29,8 +29,8 @@ def train_supernet(
     probabilities (N, K) or labels (N,). rate: step -> learning rate, times a group's "factor" where it has one; None:
     the optimiser's own. clip: 2-norm that the summed gradient is cut to; 0: not at all. seed: of the random nets.
     Dropout works in the largest net only, as in BigNAS; weight decay is the optimiser's and meets all weights (there
-    only the largest net's, which has all weights but those of other operations). Their other means (start of the last
-    gain of every block at 0, constant end of the rate) are left out.
+    only the largest net's, which has all weights but those of other operations). Their constant end of the rate is left
+    out; their start, the last gain of every residual branch at 0, is for the caller to make before the first step.
     """
     space, optimizer = supernet.space, make_optimizer(supernet)
     rng = np.random.default_rng(seed)

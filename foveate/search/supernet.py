@@ -164,13 +164,24 @@ def smallest(space: Space) -> Tokens:
 
 def corners(space: Space) -> list[Tokens]:
     """Nets in which every weight of the space is as large as it gets: the largest, with every word in turn."""
-    words = [i for i, choice in enumerate(space.choices) if isinstance(choice.values[0], str)]
-    rounds = max((len(space.choices[i].values) for i in words), default=0)
-    found: dict[Tokens, None] = {largest(space): None}
-    for r in range(rounds):
-        forced = {i: min(r, len(space.choices[i].values) - 1) for i in words}
-        found[_extreme(space, 1, forced)] = None
-    return list(found)
+    return list(dict.fromkeys((largest(space), *(_extreme(space, 1, forced) for forced in _turns(space)))))
+
+
+def edges(space: Space) -> list[Tokens]:
+    """The corners, and what they become where one word is changed: every word in all company that it can have."""
+    changed = (
+        {**forced, i: value}
+        for forced in _turns(space)
+        for i in forced
+        for value in range(len(space.choices[i].values))
+    )
+    return list(dict.fromkeys((*corners(space), *(_extreme(space, 1, forced) for forced in changed))))
+
+
+def _turns(space: Space) -> list[dict[int, int]]:
+    """Tokens of all words: every first value, every second value, and so on."""
+    words = {i: len(c.values) - 1 for i, c in enumerate(space.choices) if isinstance(c.values[0], str)}
+    return [{i: min(turn, last) for i, last in words.items()} for turn in range(1 + max(words.values(), default=-1))]
 
 
 def _extreme(space: Space, sign: int, forced: Mapping[int, int] | None = None) -> Tokens:

@@ -2,11 +2,11 @@
 
     python scripts/benchmarks/supernet.py CIFAR10 --into supernet.jsonl [--space "mnasnet(skeleton='small')"]
         [--nets 24] [--pictures 5000] [--supernet-epochs 60] [--epochs 15] [--batch 0] [--seed 0]
-        [--seconds 3000]
+        [--init zero_gamma] [--seconds 3000]
 
 The supernet is trained once, by the sandwich rule, with the short form of the recipe for small pictures, and kept
 beside the file. Then random nets of the space are trained one by one for --epochs, each with the same recipe on the
-same pictures, and both accuracies on the same held-out part of the training split are appended to the file as they are
+same pictures from --init, which is how the supernet starts, too, and both accuracies on the same held-out part of the training split are appended to the file as they are
 known. A call that ran out of --seconds is continued by the next; of the supernet's own training nothing is kept.
 Printed: Spearman's rank correlation of both accuracies with a 95 % bootstrap interval over nets, and, beside it, that
 of multiply-adds and of parameters with the stand-alone accuracy, which a supernet has to beat.
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch", type=int, default=0, help="0: the recipe's own")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", default="zero_gamma", help="initialisers of the nets alone; empty: the zoo's start")
     parser.add_argument("--seconds", type=float, default=1e9, help="of this call, once the supernet is there")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -119,7 +120,7 @@ def main() -> None:
     )
     about = json.loads((scene.folder / ABOUT).read_text("utf-8"))
     _, short = default_recipes(scene.dataset, None, args.epochs, args.seed)
-    short = replace(short, batch=args.batch or short.batch)
+    short = replace(short, batch=args.batch or short.batch, init=tuple(args.init.split()))
     alone = evaluator(dataclasses.replace(scene, search=replace(wish, evaluate="train", proxy=short)))
     shared = evaluator(scene)
     known = args.into.read_text("utf-8").splitlines() if args.into.is_file() else []
@@ -135,6 +136,8 @@ def main() -> None:
             file.flush()
             print(f"{len(rows)}: alone {row['alone']:.3f}, supernet {row['supernet']:.3f}", flush=True)
     done = [rows[scene.space.text(net)] for net in nets if scene.space.text(net) in rows]
+    if not done:
+        return
     print("\n".join(lines(done, args.seed)))
     each = np.mean([row["alone_seconds"] for row in done])
     print(f"{wish.space}: supernet {about['epochs']:.0f} epochs in {about['seconds']:.0f} s,", end=" ")

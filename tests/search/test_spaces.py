@@ -149,6 +149,7 @@ def test_sizes_are_the_products_of_the_choices():
     assert load_space("nasnet").size == math.prod((2 + b) ** 2 * 13**2 * 2 for b in range(5)) ** 2
     assert load_space(A).size == load_space("nasnet").size * 2**12
     assert load_space("mobilenet").size == 4 * (2 * sum(9**d for d in (2, 3, 4))) ** 5
+    assert load_space("mobilenet(widths=(0.5,))").size * 4 == load_space("mobilenet").size
     assert load_space("mobilenet(skeleton='fbnet')").size == 4 * 12**2 * (2 * sum(6**d for d in (1, 2, 3, 4))) ** 5
     row = 5 * 2 * 2 * 2
     assert load_space("mixnet").size == 3 * 2 * (3 * 2 * 3 * row * (1 + 3 * row)) ** 5

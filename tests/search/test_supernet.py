@@ -1,6 +1,7 @@
 """The supernet: its nets are the zoo's, slices mean what they say, statistics and gradients are those by hand."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.search import SPACES
 from foveate.search.sandwich import train_supernet
 from foveate.search.space import Choice, Space
-from foveate.search.supernet import Supernet, corners, extract, largest, shared_names, smallest
+from foveate.search.supernet import Supernet, corners, edges, extract, largest, shared_names, smallest
 
 SMALL = {"resolution": 16, "num_classes": 5}
 
@@ -144,6 +145,13 @@ def test_corners_hold_every_weight_that_a_net_can_have(supernets):
     whole, least = spaces()["mnasnet"].decode(largest(spaces()["mnasnet"])), smallest(spaces()["mnasnet"])
     assert whole["3.op"] == "mbconv" and whole["3.expand"] == 6 and whole["3.depth"] == 5 and whole["3.se"] is True
     assert spaces()["mnasnet"].decode(least)["3.width"] == 24
+
+
+def test_edges_show_every_word_beside_every_kind_of_block():
+    space = spaces()["mnasnet"]
+    seen = {(values["3.op"], values["3.skip"]) for values in map(space.decode, edges(space))}
+    assert seen == set(itertools.product(("sepconv", "mbconv", "conv"), ("identity", "pool", "none")))
+    assert edges(spaces()["ofa"]) == corners(spaces()["ofa"]) == [largest(spaces()["ofa"])]
 
 
 def tiny():

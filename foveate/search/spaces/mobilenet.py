@@ -93,15 +93,16 @@ def space(
     num_classes: int = 1000,
     in_chans: int = 3,
     skeleton: Literal["ofa", "fbnet"] = "ofa",
+    widths: tuple[float, ...] = WIDTHS,
 ) -> Space:
-    """The space; its nets are MobileNetConfig."""
+    """The space; its nets are MobileNetConfig. widths=(0.5,) is Once-for-All's own form: one width a supernet."""
     frame = pick(SKELETONS, skeleton, "skeleton")
     strides = fitted((2, *(1 for _ in frame.before), *(unit.stride for unit in frame.units)), resolution)
     base = replace(
         frame.base, stem_stride=strides[0], resolution=resolution, num_classes=num_classes, in_chans=in_chans
     )
     unit_strides = strides[1 + len(frame.before) :]
-    choices = [Choice("width", WIDTHS)]
+    choices = [Choice("width", widths)]
     for i, unit in enumerate(frame.units):
         choices += [Choice(f"{i}.se", (False, True)), Choice(f"{i}.depth", unit.depths)]
         for j in range(max(unit.depths)):
@@ -135,7 +136,7 @@ def space(
         searched = config.stages[len(frame.before) : len(config.stages) - len(frame.behind)]
         ends: list[Any] = [stage.blocks[-1] for stage in searched]
         found = [unit.width for unit in frame.units]
-        width = next(w for w in WIDTHS if [round_width(c * w) for c in found] == [end.width for end in ends])
+        width = next(w for w in widths if [round_width(c * w) for c in found] == [end.width for end in ends])
         out: dict[str, Value] = {"width": width}
         c_in: Any = round_width(16 * width)  # what the units read, in both skeletons
         for i, stage in enumerate(searched):
