@@ -6,8 +6,9 @@
 
 The supernet is trained once, by the sandwich rule, with the short form of the recipe for small pictures, and kept
 beside the file. Then random nets of the space are trained one by one for --epochs, each with the same recipe on the
-same pictures from --init, which is how the supernet starts, too, and both accuracies on the same held-out part of the training split are appended to the file as they are
-known. A call that ran out of --seconds is continued by the next; of the supernet's own training nothing is kept.
+same pictures, from --init, as the supernet starts, too. Both accuracies on the same held-out part of the training split
+are appended to the file as they are known. A call that ran out of --seconds is continued by the next; of the supernet's
+own training nothing is kept.
 Printed: Spearman's rank correlation of both accuracies with a 95 % bootstrap interval over nets, and, beside it, that
 of multiply-adds and of parameters with the stand-alone accuracy, which a supernet has to beat.
 """
