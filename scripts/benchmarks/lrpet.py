@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/lrpet.py DATA [--model resnet20_cifar] [--seeds 0,1,2] [--limit N] [--test-limit N]
         [--epochs 60] [--tune-epochs 20] [--share 0.5] [--fold] [--lr 0.03] [--rule energy]
-        [--form best] [--base FOLDER] [--json FILE]
+        [--form best] [--base FOLDER] [--scratch] [--json FILE]
 
 DATA is what foveate takes: a folder with train/ and test/, or a CSV. The base network is trained once (or read from
 --base, a model folder). One plan of ranks, from the base, serves all methods and seeds: that of --share of the base's
@@ -12,6 +12,9 @@ multiply-adds. Every method then trains as many steps by the same schedule, from
     merged svd  the same, nearest in the matrix that the batch norm makes of the weight
     projection  --projected of the training whole, projected every --every steps; then in two factors
     lrpet       the same with energy transfer (arXiv:2204.05566)
+
+--scratch is the authors' own setting: every training begins with fresh weights (those of its seed) and the first
+recipe's rate, and --projected 1 keeps it projected to the end. There is no base then.
 
 Columns: test accuracy right after the last projection, with the running statistics of the training and with those
 taken anew; and after all training. A seed is that of the batches. Then the latency in ONNX Runtime, one thread, of the
@@ -77,6 +80,9 @@ class Bench:
         per_epoch = self.training.steps(min(recipe.batch, len(self.training)))
         until = round(self.given.projected * recipe.epochs) * per_epoch if whole_first else 0
         model = copy.deepcopy(self.base)
+        if self.given.scratch:
+            torch.manual_seed(seed)
+            model = build(self.base.config)
         if whole_first:
             options = {"every": self.given.every or per_epoch, "transfer": transfer, "merged": merged}
             projector = Projector(model, plan, **options)
@@ -169,18 +175,21 @@ def main() -> None:
     parser.add_argument("--multiple", type=int, default=1, help="ranks become multiples of it")
     parser.add_argument("--methods", default=";".join(METHODS), help="names of the table, with ; between")
     parser.add_argument("--base", type=Path, help="model folder of the base; trained and written there where missing")
+    parser.add_argument("--scratch", action="store_true", help="from fresh weights, without a base")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="rows; those that it holds already are not run again")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     dataset, training, test = pictures(given)
-    base = base_of(given, replace(variant(given.model), num_classes=10, resolution=32), dataset, training)
+    torch.manual_seed(0)
+    config = replace(variant(given.model), num_classes=10, resolution=32)
+    base = build(config) if given.scratch else base_of(given, config, dataset, training)
     if given.fold:
         state = fold(base)
         base = build(folded(base.config))
         base.load_state_dict(state)
     first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nchw", threads=given.threads)
-    recipe = tuning(first, given.tune_epochs, "", 0)
+    recipe = replace(first, epochs=given.tune_epochs) if given.scratch else tuning(first, given.tune_epochs, "", 0)
     recipe = replace(recipe, optim=replace(recipe.optim, lr=given.lr or recipe.optim.lr))
     bench = Bench(base, training, test, recipe, given)
     ranking = Ranking(rule=given.rule, form=given.form, multiple=given.multiple)

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from tiny import host, refusal
+from prunable import PLUGS, SHUFFLES, SIDES, prunable
+from tiny import host
 from torch import nn
 
 from foveate.compress.check import check, distance, pictures, three, unsettle
@@ -30,28 +31,7 @@ from foveate.zoo import (
 )
 from foveate.zoo.tensors import read_tensors, tensor_bytes
 
-PLUGS = {
-    "plain": Layers(),
-    "ws": Layers("none", "scaled(act='silu')", "se(ratio=0.5)", "ws_conv(add_eps=True)"),
-    "group": Layers("group_norm", "hard_sigmoid", "coord(least=2)", "conv2d"),
-    "white": Layers("iter_norm(group_size=2)", "silu", "se(ratio=0.25, divisor=4)", "mix_conv"),
-}
-SIDES = {"inception": 75}  # pixels; the tiny host of the others takes 32
 SLOW = {"attention", "nasnet", "ghostnet", "googlenet"}  # many widths: two forms
-
-
-SHUFFLES = shufflenet.ShuffleNetConfig((shufflenet.Stage(16, (8, 8)), shufflenet.Stage(40, (16, 12))), groups=2, stem=8)
-
-
-def tiny(family, layers):
-    config = host(family, layers)
-    if refusal(family, config.layers):  # mix_conv where nothing is depthwise
-        config = host(family, replace(layers, conv="conv2d"))
-    if family == "shufflenet" and layers.norm.startswith("iter_norm"):  # 4 groups, shuffled, beside pairs: none fits
-        config = replace(SHUFFLES, layers=layers)
-    if family == "mgic":  # without a head every width is fixed by the halving of the grid
-        config = replace(config, head=16)
-    return replace(config, num_classes=5)
 
 
 FORMS = [(family, plug) for family in FAMILIES for plug in PLUGS if family not in SLOW or plug in ("plain", "ws")]
@@ -59,7 +39,7 @@ FORMS = [(family, plug) for family in FAMILIES for plug in PLUGS if family not i
 
 @pytest.mark.parametrize(("family", "plug"), FORMS)
 def test_removed_is_masked(family, plug):
-    config = tiny(family, PLUGS[plug])
+    config = prunable(family, PLUGS[plug])
     plan = random_plan(config, 0)
     assert plan
     whole, masked, removed = three(config, plan, 0)
@@ -209,7 +189,7 @@ def test_squeeze_channels_of_the_largest_weights_stay():
 
 @pytest.mark.parametrize("family", ["resnet", "ghostnet", "sknet", "shufflenet"])
 def test_the_smaller_network_is_saved_loaded_and_trained(family, tmp_path):
-    config = tiny(family, PLUGS["plain"])
+    config = prunable(family, PLUGS["plain"])
     model, plan = unsettle(build(config), 0).eval(), random_plan(config, 3)
     path = tmp_path / "small.safetensors"
     path.write_bytes(tensor_bytes(slice_state(config, model.state_dict(), plan)))
