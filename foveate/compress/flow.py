@@ -26,7 +26,7 @@ class Site:
 
 def sites(model: nn.Module, in_chans: int, resolution: int) -> dict[str, Site]:
     """Name -> Site of every nn.Conv2d that runs, in the order of the forward pass. The model stays as it is."""
-    twin = copy.deepcopy(model).to("meta").eval()
+    twin = copy.deepcopy(model).to("meta", torch.float32).eval()
     flow = _Flow(twin)
     with torch.no_grad():
         flow.run(torch.empty(1, in_chans, resolution, resolution, device="meta"))

@@ -20,7 +20,7 @@ MOST = 12  # a width grows by 0 to 12 times itself when many change at once
 def on_meta(config: Any) -> nn.Module:
     """The network without weights, in evaluation mode."""
     with shapes_only():
-        model: nn.Module = FAMILIES[config.family].module(config).eval()
+        model: nn.Module = FAMILIES[config.family].make(config).eval()
     return model
 
 

@@ -23,6 +23,10 @@ class Rank:
     form: Literal["channel", "spatial"] = "channel"  # spatial: kernels above 1 in both directions
 
 
+# a field of every family's config: its convolutions in two factors; compression writes it
+Ranks = Annotated[tuple[Rank, ...], Field(max_length=4096)]
+
+
 def full_rank(c_in: int, c_out: int, kernel: tuple[int, int], form: str) -> int:
     """The lesser side of the matrix: channel (c_out) x (c_in k_y k_x); spatial (c_in k_y) x (c_out k_x)."""
     k_y, k_x = kernel
@@ -168,8 +172,8 @@ def like(conv: nn.Conv2d, rank: int, form: str) -> LowRank:
 
 
 def factorise(model: nn.Module, ranks: Sequence[Rank]) -> None:
-    """Put a fresh LowRank where each of `ranks` says, in place: the last thing that a host's __init__ does before it
-    draws its weights, so that a factored network is a config like any other.
+    """Put a fresh LowRank where each of `ranks` says, in place: the last step of making a network, so that a factored
+    one is a config like any other. Both factors start as Kaiming draws them by fan-out, biases at 0.
 
     ConfigError for a place that the network has not, for one that is named twice, and for what is no plain convolution.
     """
@@ -188,4 +192,9 @@ def factorise(model: nn.Module, ranks: Sequence[Rank]) -> None:
         if own.form == "spatial" and 1 in conv.kernel_size:
             raise ConfigError(f'ranks.{number}: {own.at} has a kernel of {conv.kernel_size}; take form "channel"')
         seen.add(own.at)
-        model.set_submodule(own.at, like(conv, own.rank, own.form))
+        pair = like(conv, own.rank, own.form)
+        for factor in (pair.first, pair.second):
+            nn.init.kaiming_normal_(factor.weight, mode="fan_out", nonlinearity="relu")
+        if pair.second.bias is not None:
+            nn.init.zeros_(pair.second.bias)
+        model.set_submodule(own.at, pair)

@@ -92,13 +92,13 @@ def build(config: Any) -> nn.Module:
     """
     family = pick(FAMILIES, config.family, "family")
     with shapes_only():
-        meta = family.module(config)
+        meta = family.make(config)
     params = sum(p.numel() for p in meta.parameters())
     if params > MAX_PARAMS:
         raise ConfigError(f"{config.family}: this config has {params:,} parameters; at most {MAX_PARAMS:,} are built")
     _refuse_idle_conv(config, meta)
     asked_for_meta = torch.empty(0).device.type == "meta"
-    model = meta if asked_for_meta else family.module(config)
+    model = meta if asked_for_meta else family.make(config)
     model.config = config
     return model
 
@@ -112,7 +112,7 @@ def _refuse_idle_conv(config: Any, meta: nn.Module) -> None:
     if unit.partition("(")[0] in ("conv2d", "conv2d_bias"):
         return
     with shapes_only():
-        plain = FAMILIES[config.family].module(replace(config, layers=replace(config.layers, conv="conv2d")))
+        plain = FAMILIES[config.family].make(replace(config, layers=replace(config.layers, conv="conv2d")))
     if [type(m) for m in plain.modules()] == [type(m) for m in meta.modules()]:
         raise ConfigError(f'conv "{unit}" changes no convolution of this network; use conv2d')
 

@@ -13,6 +13,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Positive, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 NORM = "batch_norm(eps=1e-12, momentum=0.4, scale=False)"
@@ -49,6 +50,7 @@ class AirbenchConfig:
     num_classes: Width = 10
     in_chans: Count = 3
     resolution: Pixels = 32
+    ranks: Ranks = ()
 
 
 class ConvGroup(nn.Module):

@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import Count, Kernel, Pixels, Positive, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 Zeros = Annotated[int, Field(ge=0, le=15)]
@@ -69,6 +70,7 @@ class AlexNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         for i, (before, stage) in enumerate(zip(self.stages, self.stages[1:], strict=False), start=1):

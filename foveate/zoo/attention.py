@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.layers.mask import Hourglass, squash
 from foveate.zoo.attention_published import PUBLISHED
 from foveate.zoo.family import Family
@@ -65,6 +66,7 @@ class AttentionConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (units := sum(self.units_of(s) for s in self.stages)) > MAX_UNITS:

@@ -17,6 +17,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 MAX_LAYERS = 1024  # dense layers in all blocks together; DenseNet-BC-250 has 123
@@ -53,6 +54,7 @@ class DenseNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (count := sum(len(s.growth) for s in self.stages)) > MAX_LAYERS:

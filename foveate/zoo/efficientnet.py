@@ -15,6 +15,7 @@ from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
+from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
 from foveate.zoo.efficientnet_published import PUBLISHED
 from foveate.zoo.family import Family
@@ -59,6 +60,7 @@ class EfficientNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:

@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from foveate.layers.low_rank import Ranks, factorise
+
 Rename = Callable[[str], str]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,6 +22,7 @@ class Config(Protocol):
     num_classes: int
     in_chans: int
     resolution: int  # pixels, square: the published test resolution
+    ranks: Ranks  # convolutions in two factors
 
     def __init__(self, *args: Any, **fields: Any) -> None: ...
 
@@ -65,3 +68,9 @@ class Family:
     auxiliary: tuple[str, ...] = ()
     # every norm stands right behind the convolution registered before it, so that it can be folded (zoo/fold.py)
     folds: bool = False
+
+    def make(self, config: Any) -> nn.Module:
+        """The module of a config, its convolutions in two factors where config.ranks says so."""
+        model = self.module(config)
+        factorise(model, config.ranks)
+        return model

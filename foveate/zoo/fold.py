@@ -29,6 +29,7 @@ def can_fold(config: Any) -> bool:
     # a family may know better; training branches (GhostNetV3) are fused, not folded
     plain = plain and getattr(config, "foldable", True) and getattr(config, "form", "plain") != "branches"
     own = any(getattr(s, "layers", None) is not None or getattr(s, "before_last", "none") != "none" for s in stages)
+    plain = plain and not config.ranks  # behind a pair there is no norm that is known
     fits = FAMILIES[config.family].folds and plain and getattr(config, "order", "post") == "post" and not own
     if not fits or norm == "batch_norm":
         return fits

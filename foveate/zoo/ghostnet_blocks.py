@@ -11,6 +11,7 @@ from torch import nn
 from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 
 MAX_BLOCKS = 1024  # in all stages together; the published nets have 16
 
@@ -62,6 +63,7 @@ class GhostNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:

@@ -13,6 +13,7 @@ from torch import nn
 from foveate.config import Count, Kernel, Pixels, Probability, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 
 MaybeWidth = Annotated[int, Field(ge=0, le=65_536)]  # 0: this convolution is left out
 
@@ -66,6 +67,7 @@ class GoogLeNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         names = [f"{i}{a}" for i, s in enumerate(self.stages, 3) for a in ascii_lowercase[: len(s.modules)]]

@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import HALF, Family, Published
 from foveate.zoo.inception_blocks import (
     MAX_UNITS,
@@ -52,6 +53,7 @@ class InceptionConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 299
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         branches = [branch for stage in self.stages for block in stage.blocks for branch in block.branches]

@@ -16,6 +16,7 @@ from torch import nn
 from foveate.config import Count, Kernel, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.layers.mgic import levels, v_cycle
 from foveate.zoo.family import Family, Published
 from foveate.zoo.resnet import make_pool
@@ -57,6 +58,7 @@ class MGICConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:

@@ -15,6 +15,7 @@ from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
+from foveate.layers.low_rank import Ranks
 from foveate.layers.mix_conv import MixConv, Split, split_channels
 from foveate.layers.same import Padding
 from foveate.zoo.efficientnet import round_width
@@ -73,6 +74,7 @@ class MixNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:

@@ -16,6 +16,7 @@ from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
+from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
 from foveate.zoo.efficientnet import Expand, from_timm, init_weights, round_width
 from foveate.zoo.family import Family
@@ -68,6 +69,7 @@ class MnasNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:

@@ -12,6 +12,7 @@ from foveate.config import Count, NonNegative, Pixels, Probability, Stride, Widt
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
+from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
 
 MAX_BLOCKS = 1024  # in all stages together; MobileNetV4 has at most 40
@@ -105,6 +106,7 @@ class MobileNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:

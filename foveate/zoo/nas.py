@@ -20,6 +20,7 @@ from torch import nn
 from foveate.config import Kernel, Pixels, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 MAX_WIDTH = 65_536  # channels that a layer or the classifier may read
@@ -53,6 +54,7 @@ class NASConfig:
     num_classes: Width = 10
     in_chans: Annotated[int, Field(ge=1, le=4096)] = 3
     resolution: Pixels = 32
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):

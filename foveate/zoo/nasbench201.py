@@ -13,6 +13,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 from foveate.zoo.nasnet_blocks import ActConvNorm, Pool
 
@@ -47,6 +48,7 @@ class NASBench201Config:
     num_classes: Width = 10
     in_chans: Count = 3
     resolution: Pixels = 32
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (cells := sum(s.cells for s in self.stages)) > MAX_CELLS:

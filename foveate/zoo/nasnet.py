@@ -22,6 +22,7 @@ from foveate.config import Count, Pixels, Probability, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import set_progress
+from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding
 from foveate.zoo.family import HALF, Family, Published
 from foveate.zoo.nasnet_blocks import Block, Cell, CellWidths, Genotype, Place
@@ -81,6 +82,7 @@ class NASNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         ops = 2 * sum(len(genotype.blocks) for genotype, *_ in self.plan())

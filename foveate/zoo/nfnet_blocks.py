@@ -11,6 +11,7 @@ from foveate.config import Count, Pixels, Positive, Probability, Stride, Width, 
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
+from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for, same_pads
 from foveate.zoo.resnet_blocks import input_norm
 
@@ -74,6 +75,7 @@ class NFNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 256
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:

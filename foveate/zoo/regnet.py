@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.layers.norm import for_pooled
 from foveate.zoo.family import Family
 from foveate.zoo.regnet_published import PUBLISHED
@@ -65,6 +66,7 @@ class RegNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:

@@ -10,7 +10,6 @@ from torch import nn
 
 from foveate.config import replace
 from foveate.layers import Layers
-from foveate.layers.low_rank import factorise
 from foveate.zoo.family import Family
 from foveate.zoo.resnet_blocks import BLOCKS, Block, ResNetConfig, Stage, input_norm
 from foveate.zoo.resnet_published import published
@@ -106,7 +105,6 @@ class ResNet(nn.Module):
         self.norm_mean = last.make_norm(width) if config.whitens_mean else nn.Identity()
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
-        factorise(self, config.ranks)
         self.init_weights(config)
 
     def init_weights(self, config: ResNetConfig) -> None:

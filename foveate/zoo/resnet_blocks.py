@@ -15,7 +15,7 @@ from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropBlock, DropPath
-from foveate.layers.low_rank import Rank
+from foveate.layers.low_rank import Ranks
 
 MAX_BLOCKS = 1024  # in all stages together; ResNet-1202 has 600
 
@@ -64,12 +64,11 @@ class ResNetConfig:
     drop_path: Probability = 0.0  # stochastic depth of the last block; block l of L has l / L of it (arXiv:1603.09382)
     drop_block_size: Kernel = 7  # pixels a side of what Stage.drop_block drops
     zero_gamma: bool = False  # every residual branch starts at zero (arXiv:1706.02677)
-    # convolutions in two factors, by the name of their module; compression writes this
-    ranks: Annotated[tuple[Rank, ...], Field(max_length=4096)] = ()
     layers: Layers = Layers()
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
@@ -95,11 +94,6 @@ class ResNetConfig:
                 f'ResNetConfig.order = "white" with stem "{self.stem}" normalises the mean of the last map, a single '
                 f'position, of which {norm} leaves only its bias; take another norm, stem "cifar" or another order'
             )
-
-    @property
-    def foldable(self) -> bool:
-        """Whether zoo/fold.py may look for norms behind convolutions: behind a pair there is none that it knows."""
-        return not self.ranks
 
     @property
     def white(self) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 MAX_BLOCKS = 1024  # in all stages together; SENet-154 has 50
@@ -56,6 +57,7 @@ class SENetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.mid1) for s in self.stages)) > MAX_BLOCKS:

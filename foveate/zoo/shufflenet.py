@@ -16,6 +16,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 MAX_BLOCKS = 1024  # units in all stages together; the paper's nets have 16
@@ -48,6 +49,7 @@ class ShuffleNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (units := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:

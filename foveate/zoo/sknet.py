@@ -14,6 +14,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.layers.sk import SelectiveKernel
 from foveate.zoo.family import Family, Published
 
@@ -57,6 +58,7 @@ class SKNetConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:

@@ -14,6 +14,7 @@ from torch import nn
 from foveate.config import Count, Pixels, Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.low_rank import Ranks
 from foveate.zoo.family import Family, Published
 
 MAX_CONVS = 1024  # in all stages together; VGG-19 has 16
@@ -47,6 +48,7 @@ class VGGConfig:
     num_classes: Width = 1000
     in_chans: Count = 3
     resolution: Pixels = 224
+    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         if (convs := sum(len(s.widths) for s in self.stages)) > MAX_CONVS:

@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from prunable import PLUGS, SIDES, prunable
 from torch import nn
 
+from foveate.compress.check import check, distance, unsettle
 from foveate.compress.flow import sites
 from foveate.compress.low_rank import Projector, factor, factored, low_rank_stage
 from foveate.compress.project import as_matrix, as_weight, gains, merged, project, rank_of, spectrum
@@ -16,7 +18,7 @@ from foveate.cost.count import cost
 from foveate.errors import BudgetError, ConfigError
 from foveate.layers.low_rank import LowRank, Rank, full_rank, like
 from foveate.train.artefact import ModelCard, load_model, model_files
-from foveate.zoo import build, config_from, resnet, variant
+from foveate.zoo import FAMILIES, build, config_from, resnet, variant
 
 FORMS = ("channel", "spatial")
 TWO = (resnet.Stage(8, (12, 8), 1), resnet.Stage(12, (16, 16), 2))
@@ -248,6 +250,23 @@ def test_a_projected_network_is_factored_exactly_and_multiplied_out_again(form):
     assert float((back(x) - model(x)).abs().max().detach()) < 1e-12 * scale
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_factored(family):
+    config = prunable(family, PLUGS["plain"])
+    model, side = unsettle(build(config), 0).double().eval(), SIDES.get(family, 32)
+    rule = Ranking(rule="share", form="best", merged=False)
+    plan = ranked(candidates(model, rule), 0.5, rule)
+    assert plan
+    pairs, before = factored(model, plan), copy.deepcopy(model)
+    assert config_from(to_dict(pairs.config)) == pairs.config
+    assert sum(isinstance(m, LowRank) for m in pairs.modules()) == len(plan)
+    Projector(model, plan, transfer=False, merged=False).project()
+    x = random(2, 3, side, side)
+    assert distance(model, pairs, x) <= 1e-12 < distance(before, pairs, x)
+    if family != "mgic":  # its pairs hang on widths that others are halves of
+        assert check(pairs.config) <= 1e-12  # a factored network is pruned like any other
+
+
 def test_a_factored_network_is_saved_and_loaded_like_any_other(tmp_path):
     from foveate.data.preprocess import Preprocess
 
@@ -353,7 +372,5 @@ def test_what_can_not_be_is_refused():
         Projector(model, (Rank("layer9", 2),))
     with pytest.raises(ConfigError, match="not a network of the zoo"):
         candidates(nn.Conv2d(3, 4, 3), Ranking())
-    with pytest.raises(ConfigError, match="can not say ranks"):
-        reach(build(variant("mobilenetv3_small_050")), lambda config: 1.0, 0.5, Ranking())
     with pytest.raises(ConfigError):
         Rank("conv1", 0)
