@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/lrpet.py DATA [--model resnet20_cifar] [--seeds 0,1,2] [--limit N] [--test-limit N]
         [--epochs 60] [--tune-epochs 20] [--share 0.5] [--fold] [--lr 0.03] [--rule energy]
-        [--form best] [--base FOLDER] [--scratch] [--json FILE]
+        [--form best] [--base FOLDER] [--scratch] [--constant] [--json FILE]
 
 DATA is what foveate takes: a folder with train/ and test/, or a CSV. The base network is trained once (or read from
 --base, a model folder). One plan of ranks, from the base, serves all methods and seeds: that of --share of the base's
@@ -14,7 +14,8 @@ multiply-adds. Every method then trains as many steps by the same schedule, from
     lrpet       the same with energy transfer (arXiv:2204.05566)
 
 --scratch is the authors' own setting: every training begins with fresh weights (those of its seed) and the first
-recipe's rate, and --projected 1 keeps it projected to the end. There is no base then.
+recipe's rate, and --projected 1 keeps it projected to the end. There is no base then. --constant: the rate stays at its
+peak, as in the projected half of foveate compress --method lrpet.
 
 Columns: test accuracy right after the last projection, with the running statistics of the training and with those
 taken anew; and after all training. A seed is that of the batches. Then the latency in ONNX Runtime, one thread, of the
@@ -48,7 +49,7 @@ from foveate.rung import tuning
 from foveate.train.draw import drawer
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
-from foveate.train.recipe import Recipe
+from foveate.train.recipe import Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.statistics import refresh
 from foveate.zoo import FAMILIES, build, variant
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--methods", default=";".join(METHODS), help="names of the table, with ; between")
     parser.add_argument("--base", type=Path, help="model folder of the base; trained and written there where missing")
     parser.add_argument("--scratch", action="store_true", help="from fresh weights, without a base")
+    parser.add_argument("--constant", action="store_true", help="no schedule: the peak rate to the end")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="rows; those that it holds already are not run again")
     given = parser.parse_args()
@@ -191,6 +193,8 @@ def main() -> None:
     first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nchw", threads=given.threads)
     recipe = replace(first, epochs=given.tune_epochs) if given.scratch else tuning(first, given.tune_epochs, "", 0)
     recipe = replace(recipe, optim=replace(recipe.optim, lr=given.lr or recipe.optim.lr))
+    if given.constant:
+        recipe = replace(recipe, schedule=Schedule(kind="constant", warmup=0.0))
     bench = Bench(base, training, test, recipe, given)
     ranking = Ranking(rule=given.rule, form=given.form, multiple=given.multiple)
     plan = reach(base, counted, given.share * counted(base.config), ranking)
