@@ -93,7 +93,13 @@ def test_the_folder_says_what_was_found_and_what_it_cost(run):
     assert results["winner"] == best["net"]
     assert "5 nets in" in (folder / "table.md").read_text()
     assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
-    assert "act " in (folder / "winner.txt").read_text()
+    lines = (folder / "winner.txt").read_text().splitlines()
+    assert any(line.startswith("act ") for line in lines) and float(lines[-1].split()[0]) == round(
+        best["macs"] / 1e6, 2
+    )
+    page = (folder / "report.html").read_text()
+    assert (folder / "winner.png").read_bytes().startswith(b"\x89PNG")
+    assert page.count("data:image/png;base64,") == 2 and "5 nets in" in page and '<th scope="row">fc</th>' in page
     assert sum(kind == "stage" and fields["text"].startswith("trial ") for kind, fields in told) == 5
 
 

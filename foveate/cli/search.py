@@ -239,5 +239,5 @@ def closing(s: Mapping[str, Any], quiet: bool) -> list[str]:
     costs = f"{show.milliseconds(s['latency_ms'])} median · {show.size(s['size_bytes'])}"
     lines += ["", f"test      {accuracy} · {costs} · {show.count(s['macs'])} multiply-adds"]
     lines.append(f"model     {s['run']}/best          report  {s['report']}")
-    lines.append(f"search    {about['folder']}: table.md, search.png, winner.txt, study.db")
+    lines.append(f"search    {about['folder']}: report.html, table.md, winner.txt, study.db")
     return lines

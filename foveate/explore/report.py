@@ -1,4 +1,4 @@
-"""What a search found, for people: table.md, search.png, winner.txt and results.json of its folder."""
+"""What a search found, for people: table.md, search.png, winner.txt, winner.png, report.html and results.json."""
 
 import io
 import math
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from foveate.explore.blueprint import Part, diagram, parts, text
 from foveate.explore.design import Search
+from foveate.explore.page import page
 from foveate.files import write_bytes, write_json, write_text
 from foveate.search.crew import Found
 from foveate.search.space import Space
@@ -76,20 +78,63 @@ def write_search_report(
     space: Space,
     done: Sequence[Found],
     best: Found | None = None,
+    config: Any = None,
     zoo: Sequence[Mapping[str, Any]] = (),
     said: Sequence[str] = (),
 ) -> None:
-    """All files; best: the net that is trained in full, where that is settled; zoo, said: see explore/zoo.py."""
+    """All files. best, config: the net that is trained in full, once that is settled; zoo, said: see explore/zoo.py."""
     rows = [row_of(space, one) for one in done]
     result: dict[str, Any] = {"space": wish.space, "sampler": wish.sampler, "trials": rows}
+    lines = [*table(wish, space, done), *said]
+    write_text(folder / "table.md", "\n".join(lines) + "\n")
+    curve = picture(wish, done) if any(row["score"] is not None for row in rows) else b""
+    if curve:
+        write_bytes(folder / "search.png", curve)
     if best is not None:
         result |= {"winner": space.text(best.net), "choices": space.decode(best.net)}
         result["zoo"] = list(zoo)
-        write_text(folder / "winner.txt", winner_text(space, best))
+        found = parts(config, wish.preprocess.resolution)
+        drawn = diagram(found)
+        write_text(folder / "winner.txt", winner_text(space, best, found))
+        write_bytes(folder / "winner.png", drawn)
+        write_text(folder / "report.html", search_page(wish, space, done, best, zoo, lines, found, curve, drawn))
     write_json(folder / "results.json", result)
-    write_text(folder / "table.md", "\n".join([*table(wish, space, done), *said]) + "\n")
-    if any(row["score"] is not None for row in rows):
-        write_bytes(folder / "search.png", picture(wish, done))
+
+
+def search_page(
+    wish: Search,
+    space: Space,
+    done: Sequence[Found],
+    best: Found,
+    zoo: Sequence[Mapping[str, Any]],
+    lines: Sequence[str],
+    found: list[Part],
+    curve: bytes,
+    drawn: bytes,
+) -> str:
+    """report.html."""
+    good = sorted(filter(is_valued, done), key=_score)[:TOP]
+    rows = [
+        {**row_of(space, one), "name": f"trial {one.number}", "value": f"{value_of(one):.4g}", "chosen": one is best}
+        for one in good
+    ]
+    beside = [
+        {**row, "name": row["model"], "value": f"{100 * row['val_accuracy']:.4g}" if row["val_accuracy"] else "\u2013"}
+        for row in zoo
+    ]
+    return page(
+        wish.name,
+        f"The best of {len(done)} nets of {wish.space.partition('(')[0]}: {value_text(best)}",
+        lines[0],
+        [line for line in lines[1:] if line and not line.startswith("|")],
+        rows,
+        beside,
+        str(best.facts.get("score_name", "val %")),
+        found,
+        space.decode(best.net),
+        curve,
+        drawn,
+    )
 
 
 def table(wish: Search, space: Space, done: Sequence[Found]) -> list[str]:
@@ -135,11 +180,12 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) and np.ptp(y) else 0.0
 
 
-def winner_text(space: Space, best: Found) -> str:
-    """Every choice of the winner, a line each."""
+def winner_text(space: Space, best: Found, found: list[Part]) -> str:
+    """Every choice of the winner, a line each; then its blocks."""
     values: Mapping[str, Any] = space.decode(best.net)
     wide = max(len(name) for name in values)
-    return "\n".join(f"{name:<{wide}}  {value}" for name, value in values.items()) + "\n"
+    choices = (f"{name:<{wide}}  {value}" for name, value in values.items())
+    return "\n".join([*choices, "", *text(found)]) + "\n"
 
 
 def picture(wish: Search, done: Sequence[Found]) -> bytes:

@@ -1,6 +1,6 @@
 """A search on pictures from its folder to its winner: trials, by one process or several; the winner's full training.
 
-The folder: search.json, study.db (an Optuna study), results.json, table.md, search.png, winner.txt, and winner/, a run
+The folder: search.json, study.db (an Optuna study), results.json, report.html, table.md, winner.txt, and winner/, a run
 folder like any other.
 """
 
@@ -188,7 +188,7 @@ def resume_search(
     ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
     left = None if wish.budget.time_s is None else wish.budget.time_s - spent(done, workers) - ahead - END_S
     plan = plan_of(wish, dataset, m, left, listener)
-    write_search_report(folder, wish, space, done, best, zoo, said)
+    write_search_report(folder, wish, space, done, best, m.candidate.config, zoo, said)
     place.mkdir(exist_ok=True)
     rows = [*rows_of(wish, space, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
