@@ -196,13 +196,16 @@ def picture(wish: Search, done: Sequence[Found]) -> bytes:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
+    # a net over a strict budget has a score below all accuracies that says how far over; it would flatten the curve
+    over = np.array([wish.reward == "strict" and f.values is not None and not f.facts.get("fits", True) for f in done])
     scores = np.array([f.values[0] if f.values is not None else -math.inf for f in done])
+    scores = np.where(over, -math.inf, scores)
     steps = np.arange(1, len(scores) + 1)
     rng = np.random.default_rng(0)
     orders = np.stack([np.maximum.accumulate(rng.permutation(scores)) for _ in range(SHUFFLES)])
     seen = np.isfinite(scores)
     scale = 100 if wish.evaluate == "train" else 1
-    left.plot(steps[seen], scale * scores[seen], ".", color="0.7", label="trial")
+    left.plot(steps[seen], scale * scores[seen], ".", color="0.5", label="trial")
     left.step(
         steps,
         scale * np.where(np.isfinite(c := np.maximum.accumulate(scores)), c, np.nan),
@@ -213,6 +216,7 @@ def picture(wish: Search, done: Sequence[Found]) -> bytes:
     left.plot(
         steps, scale * np.where(np.isfinite(middle), middle, np.nan), "--", label="the same trials in random order"
     )
+    left.plot(steps[over], np.zeros(over.sum()), "|", color="C3", transform=left.get_xaxis_transform(), label="over")
     left.set(xlabel="nets", ylabel="score, %" if scale > 1 else f"value by {wish.evaluate}")
     left.legend(fontsize=8)
     key, label, unit = ("latency_ms", "latency, ms", 1.0) if wish.needs_latency else ("macs", "multiply-adds, M", 1e-6)

@@ -37,9 +37,10 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     possible = [p for p in promises(dataset, size) if not exceeds(p, *limits)]
     family = config_of(material.space, done[0].net, dataset).family
     high = highest_cost(search.budget.max_latency_ms, done, dear(family))
-    listener("stage", {"text": f"{COUNT} networks of the zoo get the same short training"})
+    chosen = spread(possible, high / NARROW, high, COUNT) or possible[:1]
+    listener("stage", {"text": f"the same short training for the zoo's {', '.join(p.model for p in chosen)}"})
     rows = []
-    for promise in spread(possible, high / NARROW, high, COUNT) or possible[:1]:
+    for promise in chosen:
         begun, facts = time.monotonic(), dict[str, Any]()
         candidate = make(dataset, promise.model, size, None)
         m = measured(candidate, cost(candidate.config, resolution=size), search.budget, search.threads or 1)
