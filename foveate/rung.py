@@ -19,8 +19,10 @@ from foveate.compress.ranks import Ranking
 from foveate.compress.schedule import Draw, Schedule, shrink
 from foveate.config import from_dict, make, parse_json, record, replace, to_json
 from foveate.cost.count import cost
+from foveate.cost.latency import Timing
 from foveate.data.index import Dataset
 from foveate.data.load import Pictures
+from foveate.deploy.beside import Yardstick
 from foveate.errors import ConfigError, Interrupted
 from foveate.files import crashpoint, recover_folder, write_folder
 from foveate.plan import Plan
@@ -79,6 +81,7 @@ class Bench:
     job: Job
     test: Pictures
     cost: Callable[[Any], float]  # of a config, in the goal's kind
+    yardstick: Callable[[], Yardstick]  # the original, once it was measured
     extra_bytes: int  # of the final file over the one that rungs are timed with, where the size counts
     listener: Listener
     stop: Stop
@@ -235,7 +238,7 @@ def climb(bench: Bench, number: int, method: str, goal: float | None) -> dict[st
         bench.listener("stage", {"text": f"step {number}: {method}"})
         model = make_method(method)(bench, model, goal)
         progress = fine_tune(bench, model, f"step {number}")
-    row = {**measured(bench, model), "seconds": time.monotonic() - begun, "curves": progress.rows}
+    row = {**measured(bench, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}
     return save(bench, model, number, method, row)
 
 
@@ -257,9 +260,9 @@ def save(
     return row
 
 
-def measured(bench: Bench, model: nn.Module) -> dict[str, Any]:
+def measured(bench: Bench, model: nn.Module, original: bool) -> dict[str, Any]:
     """Accuracy on validation (to choose) and test pictures (to report) with 95 % intervals; exact cost; latency and
-    size of the exported file.
+    size of the exported file. The latency of all but the original is its share of the original's, timed in turns.
     """
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
@@ -267,7 +270,11 @@ def measured(bench: Bench, model: nn.Module) -> dict[str, Any]:
     plan = bench.plan
     row = judged(bench, lambda pictures: predict_logits(model, pictures, plan.preprocess))
     counted, onnx = cost(model.config, resolution=plan.preprocess.resolution), export_for_timing(model, plan.preprocess)
-    timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)
+    timing: Timing
+    if original:
+        timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)
+    else:
+        timing = bench.yardstick().time(onnx)
     return row | {
         "macs": counted.macs,
         "params": counted.params,

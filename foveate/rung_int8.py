@@ -4,11 +4,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from foveate.cost.latency import Timing
-from foveate.deploy.compare import MARGIN, clock
+from foveate.deploy.beside import in_turns, own_ms, scaled
+from foveate.deploy.compare import MARGIN
 from foveate.deploy.measure import session_in
-from foveate.deploy.runtime import Session
-from foveate.deploy.subject import Engine, Subject
+from foveate.deploy.subject import Subject
 from foveate.deploy.targets import TARGETS, target_of
 from foveate.errors import FoveateError
 from foveate.finish import INT8, named, session_logits
@@ -17,7 +16,6 @@ from foveate.rung import Bench, judged, save
 from foveate.train.artefact import load_model
 
 METHOD = "int8"
-REPEATS, MAX_S = 50, 20.0  # of timing
 CALIBRATION = 200  # training pictures
 MAX_DROP = 1.0  # points of validation accuracy that int8 may lose, where --max-drop says nothing
 COUNTS = ("macs", "params")  # what int8 does not change
@@ -52,35 +50,25 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
     session = target.open(files, subject.threads)
     row = judged(bench, lambda pictures: session_logits(session, pictures))
     exact = session_in(plan.budget.runtime, subject.onnx, subject.threads)
-    before, timing = in_turns(exact, session, subject)
+    before, after = in_turns(exact, session, subject)
+    exact_ms, quick_ms = (own_ms(timing, subject.threads) for timing in (before, after))
+    quick = scaled(after, above["latency_ms"] * quick_ms / max(exact_ms, 1e-9))
     row |= {
         "macs": above["macs"],
         "params": above["params"],
-        "latency_ms": timing.median_ms,
-        "latency_p10_ms": timing.p10_ms,
-        "latency_p90_ms": timing.p90_ms,
+        "latency_ms": quick.median_ms,
+        "latency_p10_ms": quick.p10_ms,
+        "latency_p90_ms": quick.p90_ms,
         "size_bytes": sum(map(len, files.values())),
     }
     lost = 100 * (above["val_accuracy"] - row["val_accuracy"])
     why = ""
-    if (ms := own_ms(timing, subject)) > (1 - MARGIN) * own_ms(before, subject):
-        why = f"not faster: {ms:.3g} against {own_ms(before, subject):.3g} ms, in turns"
+    if quick_ms > (1 - MARGIN) * exact_ms:
+        why = f"not faster: {quick_ms:.3g} against {exact_ms:.3g} ms, in turns"
     elif lost > allowed + 1e-9:
         why = f"loses {lost:.2g} points of validation accuracy, {allowed:g} may go"
     row |= {"kept": not why, "why": why, "seconds": time.monotonic() - begun, "curves": []}
     return save(bench, model, number, METHOD, row, named(INT8, files))
-
-
-def in_turns(exact: Session, quick: Session, subject: Subject) -> tuple[Timing, Timing]:
-    """Timings of two opened models: what else the machine does hits both alike."""
-    engines = {(name, ""): Engine(session.run, 0, "") for name, session in (("exact", exact), ("quick", quick))}
-    found = clock(engines, subject, REPEATS, MAX_S)
-    return found["exact", ""], found["quick", ""]
-
-
-def own_ms(timing: Timing, subject: Subject) -> float:
-    """On one thread the processor's time, which other processes hardly change; else the time on the clock."""
-    return timing.cpu_ms if subject.threads == 1 else timing.median_ms
 
 
 def try_int8(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -18,8 +18,10 @@ from foveate.compress.gates import coupling_of
 from foveate.compress.schedule import floor
 from foveate.config import from_dict, parse_json, replace, to_dict, to_json
 from foveate.cost.count import cost
+from foveate.cost.latency import MIN_REPEATS
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
+from foveate.deploy.beside import Yardstick
 from foveate.errors import BudgetError, ConfigError, DataError
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.finish import INT8 as FILE
@@ -195,14 +197,25 @@ def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None
     )
 
 
-def cost_of(kind: str, plan: Plan, extra_bytes: int) -> Callable[[Any], float]:
-    """What a config costs. A latency and a size are measured, on the exported network with random weights."""
-    preprocess, threads, runtime = plan.preprocess, plan.threads, plan.budget.runtime
+def yardstick_of(plan: Plan, ms: Callable[[], float | None]) -> Callable[[], Yardstick]:
+    """The original to time others beside, made when it is first asked for. ms: its latency; None: measured then."""
+
+    @functools.cache
+    def made() -> Yardstick:
+        model = build(config_from(plan.architecture, "architecture"))
+        return Yardstick(model, plan.preprocess, plan.threads or 1, plan.budget.runtime, ms())
+
+    return made
+
+
+def cost_of(kind: str, plan: Plan, extra_bytes: int, yardstick: Callable[[], Yardstick]) -> Callable[[Any], float]:
+    """What a config costs. A latency and a size are measured, on the exported network with random weights; a latency
+    beside the original's, so that it means the same however busy the machine is.
+    """
+    preprocess = plan.preprocess
 
     def latency_ms(config: Any) -> float:
-        from foveate.deploy.measure import measure_latency
-
-        return measure_latency(build(config), preprocess, threads, runtime=runtime).median_ms
+        return yardstick().time(build(config), MIN_REPEATS).median_ms
 
     def size_bytes(config: Any) -> float:
         from foveate.deploy.export import export_for_timing
@@ -233,7 +246,7 @@ def reachable(goal: Goal, card: ModelCard, plan: Plan) -> Goal:
     """The goal in absolute numbers: a share of the original's becomes one. BudgetError below what is reachable."""
     if goal.target is None:
         return goal
-    measure = cost_of(goal.kind, plan, extra_bytes(goal, plan))
+    measure = cost_of(goal.kind, plan, extra_bytes(goal, plan), yardstick_of(plan, lambda: None))
     whole, target = measure(card.architecture), goal.target
     if goal.kind in ("macs", "params") and target <= 1:
         target = target * whole
@@ -278,8 +291,9 @@ def bench_of(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: L
     split = dataset.splits["test" if "test" in dataset.splits else "val"]
     test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
     extra = extra_bytes(goal, plan)
-    measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra))
-    return Bench(folder, goal, plan, dataset, job, test, measure, extra, listener, stop)
+    yardstick = yardstick_of(plan, lambda: float(rungs(folder)[0]["latency_ms"]))
+    measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra, yardstick))
+    return Bench(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop)
 
 
 def down(bench: Bench) -> Run:
