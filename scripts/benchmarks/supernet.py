@@ -86,8 +86,8 @@ def row_of(scene: Material, net: tuple[int, ...], alone: Any, shared: Any) -> di
     return {**row, "supernet_seconds": middle - begun, "alone_seconds": time.monotonic() - middle}
 
 
-def lines(rows: list[dict[str, Any]], seed: int) -> list[str]:
-    """Markdown."""
+def lines(rows: list[dict[str, Any]], pictures: int, seed: int) -> list[str]:
+    """Markdown. pictures: that an accuracy is of."""
     alone, rng = np.array([row["alone"] for row in rows]), np.random.default_rng(seed)
     out = ["| against stand-alone accuracy | Spearman | 95 % |", "|---|---|---|"]
     for key in KEYS:
@@ -96,7 +96,10 @@ def lines(rows: list[dict[str, Any]], seed: int) -> list[str]:
         low, high = np.percentile(draws, [2.5, 97.5])
         out.append(f"| {key} | {rank_correlation(value, alone):+.3f} | {low:+.2f} to {high:+.2f} |")
     mean = [100 * float(np.mean([row[key] for row in rows])) for key in ("alone", "supernet")]
-    return [*out, "", f"{len(rows)} nets; mean accuracy alone {mean[0]:.1f} %, in the supernet {mean[1]:.1f} %."]
+    share, apart = mean[0] / 100, 100 * float(alone.std(ddof=1)) if len(rows) > 1 else 0.0
+    error = 100 * (share * (1 - share) / pictures) ** 0.5
+    told = f"alone the nets deviate by {apart:.1f} points; the error of {pictures:,} pictures is {error:.1f}"
+    return [*out, "", f"{len(rows)} nets; mean alone {mean[0]:.1f} %, in the supernet {mean[1]:.1f} %; {told}."]
 
 
 def main() -> None:
@@ -139,7 +142,7 @@ def main() -> None:
     done = [rows[scene.space.text(net)] for net in nets if scene.space.text(net) in rows]
     if not done:
         return
-    print("\n".join(lines(done, args.seed)))
+    print("\n".join(lines(done, len(scene.val), args.seed)))
     each = np.mean([row["alone_seconds"] for row in done])
     print(f"{wish.space}: supernet {about['epochs']:.0f} epochs in {about['seconds']:.0f} s,", end=" ")
     print(f"alone {args.epochs} epochs in {each:.0f} s each; {len(scene.train)} pictures, {len(scene.val)} to", end=" ")
