@@ -21,6 +21,7 @@ def test_a_block_says_what_it_is_made_of():
     found = {p.name: p for p in parts(variant("mobilenetv3_small_050"))}
     assert found["blocks.0.0"].made_of == "3x3 /2 depthwise, SqueezeExcite, 1x1"
     assert found["blocks.0.0"].output == (8, 56, 56)
+    assert found["conv_head"].made_of == "1x1" and found["conv_head"].output == (1024, 1, 1)  # of one pixel, no gate
     lines = text(list(found.values()))
     assert len({len(line) for line in lines}) == 1 and lines[0].startswith("block")
 

@@ -63,8 +63,9 @@ def word_of(row: LayerCost, modules: Mapping[str, Any]) -> str:
     module = modules[row.name]
     if not kind.startswith("Conv2d"):
         return kind
-    if row.output[2:] == (1, 1):
-        return type(modules[row.name.rpartition(".")[0]]).__name__
+    around = row.name.rpartition(".")[0]
+    if row.output[2:] == (1, 1) and around:
+        return type(modules[around]).__name__
     if module.groups > 1 and module.groups == module.in_channels:
         return rest.partition(" groups=")[0] + " depthwise"
     return rest

@@ -118,10 +118,8 @@ def search_page(
         {**row_of(space, one), "name": f"trial {one.number}", "value": f"{value_of(one):.4g}", "chosen": one is best}
         for one in good
     ]
-    beside = [
-        {**row, "name": row["model"], "value": f"{100 * row['val_accuracy']:.4g}" if row["val_accuracy"] else "\u2013"}
-        for row in zoo
-    ]
+    values = ["\u2013" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.4g}" for row in zoo]
+    beside = [{**row, "name": row["model"], "value": value} for row, value in zip(zoo, values, strict=True)]
     return page(
         wish.name,
         f"The best of {len(done)} nets of {wish.space.partition('(')[0]}: {value_text(best)}",
