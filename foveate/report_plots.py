@@ -94,7 +94,12 @@ def thumbnail(pixels: np.ndarray, side: int = 160) -> str:
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue(), "jpeg")
+
+
+def data_uri(image: bytes, kind: str) -> str:
+    """The bytes of an image file as an address that holds them; kind: "jpeg", "png"."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _style(name: str) -> Any:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from foveate.deploy.beside import in_turns, own_ms, scaled
+from foveate.deploy.beside import beside, in_turns, own_ms
 from foveate.deploy.compare import MARGIN
 from foveate.deploy.measure import session_in
 from foveate.deploy.subject import Subject
@@ -51,8 +51,7 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
     row = judged(bench, lambda pictures: session_logits(session, pictures))
     exact = session_in(plan.budget.runtime, subject.onnx, subject.threads)
     before, after = in_turns(exact, session, subject)
-    exact_ms, quick_ms = (own_ms(timing, subject.threads) for timing in (before, after))
-    quick = scaled(after, above["latency_ms"] * quick_ms / max(exact_ms, 1e-9))
+    quick = beside(above["latency_ms"], before, after, subject.threads)
     row |= {
         "macs": above["macs"],
         "params": above["params"],
@@ -63,6 +62,7 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
     }
     lost = 100 * (above["val_accuracy"] - row["val_accuracy"])
     why = ""
+    exact_ms, quick_ms = (own_ms(timing, subject.threads) for timing in (before, after))
     if quick_ms > (1 - MARGIN) * exact_ms:
         why = f"not faster: {quick_ms:.3g} against {exact_ms:.3g} ms, in turns"
     elif lost > allowed + 1e-9:

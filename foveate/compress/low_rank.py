@@ -13,7 +13,8 @@ from torch import nn
 
 from foveate.compress.flow import sites
 from foveate.compress.project import gains, project
-from foveate.compress.ranks import Plan, Ranking, Timer, reach, seen_by, whole, with_ranks
+from foveate.compress.ranks import Plan, Ranking, Timer, reach, seen_by, whole
+from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers.low_rank import why_not
 from foveate.zoo import build
@@ -77,7 +78,7 @@ def factor(
     """
     source = whole(model)
     Projector(source, plan, transfer=transfer, merged=merged).project()
-    config = with_ranks(source.config, plan)
+    config = replace(source.config, ranks=plan)
     with torch.device("meta"):
         wanted = build(config)
     state: dict[str, torch.Tensor] = dict(source.state_dict())

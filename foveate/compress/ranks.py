@@ -164,7 +164,7 @@ def reach(
         plan = ranked(found, share, ranking)
         if race is not None:
             plan = race.winners(found, plan)
-        now = cost(with_ranks(model.config, plan))
+        now = cost(replace(model.config, ranks=plan))
         least = min(least, now)
         return plan, now <= target
 
@@ -184,17 +184,13 @@ def reach(
     return best
 
 
-def with_ranks(config: Any, plan: Plan) -> Any:
-    """The config of the network with these pairs, in place of those that it has."""
-    return replace(config, ranks=plan)
-
-
 @torch.no_grad()
 def whole(model: nn.Module) -> nn.Module:
     """A copy of the network in which every pair of its ranks is one convolution again: their product."""
-    merged: nn.Module = build(with_ranks(model.config, ()))
+    config: Any = model.config
+    merged: nn.Module = build(replace(config, ranks=()))
     state: dict[str, torch.Tensor] = dict(model.state_dict())
-    for rank in getattr(model.config, "ranks", ()):
+    for rank in config.ranks:
         pair: Any = model.get_submodule(rank.at)
         state[f"{rank.at}.weight"] = pair.product()
         for key in ("first.weight", "second.weight"):

@@ -38,6 +38,11 @@ def scaled(timing: Timing, median_ms: float) -> Timing:
     )
 
 
+def beside(known_ms: float, first: Timing, second: Timing, threads: int) -> Timing:
+    """What the second takes where the first, timed in turns with it, is known to take known_ms."""
+    return scaled(second, known_ms * own_ms(second, threads) / max(own_ms(first, threads), 1e-9))
+
+
 class Yardstick:
     """A network whose latency is known: another one's is its share of it, in turns, times that.
 
@@ -54,8 +59,7 @@ class Yardstick:
     def time(self, model: nn.Module | bytes, repeats: int = REPEATS) -> Timing:
         """Latency of another network with the same preprocessing, or of its ONNX file."""
         first, second = in_turns(self.session, self._opened(model), self.subject, repeats)
-        threads = self.subject.threads
-        return scaled(second, self.ms * own_ms(second, threads) / max(own_ms(first, threads), 1e-9))
+        return beside(self.ms, first, second, self.subject.threads)
 
     def _opened(self, model: nn.Module | bytes) -> Session:
         onnx = model if isinstance(model, bytes) else export_for_timing(model, self.subject.preprocess)

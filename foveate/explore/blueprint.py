@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveate.cost.count import Cost, LayerCost, cost
+from foveate.cost.count import LayerCost, cost
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Part:
 def parts(config: Any, resolution: int | None = None) -> list[Part]:
     """The blocks of a config as they are registered, with exact costs, which add up to the network's."""
     counted = cost(config, resolution=resolution)
-    groups: dict[str, list[LayerCost]] = {}
+    modules, groups = dict(counted.network.named_modules()), dict[str, list[LayerCost]]()
     for layer in counted.layers:
         groups.setdefault(block_of(layer.name), []).append(layer)
     found: list[Part] = []
     for name, rows in groups.items():
-        part = part_of(name, rows, counted)
+        part = part_of(name, rows, modules)
         if part.macs:
             found.append(part)
         elif found:  # a norm or the like that stands alone belongs to what it follows
@@ -44,9 +44,8 @@ def block_of(name: str) -> str:
     return ".".join(words[: 2 if end == 1 and len(words) > 2 else end])
 
 
-def part_of(name: str, rows: list[LayerCost], counted: Cost) -> Part:
+def part_of(name: str, rows: list[LayerCost], modules: Mapping[str, Any]) -> Part:
     """The sum of some layers; its map is that of the last one that makes a map, or else of the last one."""
-    modules = dict(counted.network.named_modules())
     outputs = [row.output[1:] for row in rows if row.output]
     maps = [output for output in outputs if len(output) == 3 and output[1] > 1]
     words = [word_of(row, modules) for row in rows if row.macs]

@@ -10,8 +10,9 @@ import numpy as np
 
 from foveate.explore.blueprint import Part, diagram, parts, text
 from foveate.explore.design import Search
-from foveate.explore.page import page
 from foveate.files import write_bytes, write_json, write_text
+from foveate.report import render
+from foveate.report_plots import data_uri
 from foveate.search.crew import Found
 from foveate.search.space import Space
 
@@ -119,20 +120,20 @@ def search_page(
         for one in good
     ]
     values = ["\u2013" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.4g}" for row in zoo]
-    beside = [{**row, "name": row["model"], "value": value} for row, value in zip(zoo, values, strict=True)]
-    return page(
-        wish.name,
-        f"The best of {len(done)} nets of {wish.space.partition('(')[0]}: {value_text(best)}",
-        lines[0],
-        [line for line in lines[1:] if line and not line.startswith("|")],
-        rows,
-        beside,
-        str(best.facts.get("score_name", "val %")),
-        found,
-        space.decode(best.net),
-        curve,
-        drawn,
-    )
+    rivals = [{**row, "name": row["model"], "value": value} for row, value in zip(zoo, values, strict=True)]
+    view = {
+        "title": wish.name,
+        "headline": f"The best of {len(done)} nets of {space.name}: {value_text(best)}",
+        "about": lines[0],
+        "said": [line for line in lines[1:] if line and not line.startswith("|")],
+        "valued": best.facts.get("score_name", "val %"),
+        "rows": [*rows, *rivals],
+        "parts": found,
+        "choices": space.decode(best.net),
+        "curve": data_uri(curve, "png"),
+        "diagram": data_uri(drawn, "png"),
+    }
+    return render("search.html.j2", view)
 
 
 def table(wish: Search, space: Space, done: Sequence[Found]) -> list[str]:

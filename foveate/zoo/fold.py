@@ -22,14 +22,14 @@ def can_fold(config: Any) -> bool:
     An IterNorm mixes channels: behind a grouped convolution it must keep within the groups.
     """
     norm = config.layers.norm.partition("(")[0]
-    plain = norm in ("batch_norm", "iter_norm") and config.layers.conv == "conv2d"
+    # behind a pair there is no norm that is known
+    plain = norm in ("batch_norm", "iter_norm") and config.layers.conv == "conv2d" and not config.ranks
     stages = getattr(config, "stages", ())
     gates = [config.layers.attn, *(getattr(s, "attn", None) or "none" for s in stages)]
     plain = plain and all(g.partition("(")[0] in ("none", "se", "eca") for g in gates)  # others may hold norms
     # a family may know better; training branches (GhostNetV3) are fused, not folded
     plain = plain and getattr(config, "foldable", True) and getattr(config, "form", "plain") != "branches"
     own = any(getattr(s, "layers", None) is not None or getattr(s, "before_last", "none") != "none" for s in stages)
-    plain = plain and not config.ranks  # behind a pair there is no norm that is known
     fits = FAMILIES[config.family].folds and plain and getattr(config, "order", "post") == "post" and not own
     if not fits or norm == "batch_norm":
         return fits

@@ -36,7 +36,7 @@ from base_net import P, base_of, pictures
 from torch import nn
 
 from foveate.compress.low_rank import Projector, factored
-from foveate.compress.ranks import Plan, Race, Ranking, candidates, reach, with_ranks
+from foveate.compress.ranks import Plan, Race, Ranking, candidates, reach
 from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.cost.latency import device_name
@@ -151,7 +151,7 @@ def latencies(base: nn.Module, plan: Plan, ranking: Ranking) -> None:
             ms[name].append(measure_latency(model, P, 1).median_ms)
     print("\n| network | pairs | MACs | params | latency ms |\n|---|---|---|---|---|")
     for name, ranks in nets.items():
-        exact = cost(with_ranks(base.config, ranks), resolution=32)
+        exact = cost(replace(base.config, ranks=ranks), resolution=32)
         middle = statistics.median(ms[name])
         print(f"| {name} | {len(ranks)} | {exact.macs / 1e6:.2f} M | {exact.params / 1e3:.0f} k | {middle:.3f} |")
     print(f"ONNX Runtime, 1 thread, batch 1, medians of 3 turns; {device_name()}", flush=True)
