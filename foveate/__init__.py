@@ -9,14 +9,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foveate.ablate.run import ablate
     from foveate.config import replace, set_path
     from foveate.cost.count import cost
     from foveate.deploy.exported import load
     from foveate.errors import BudgetError, ConfigError, DataError, FoveateError, WeightsError
-    from foveate.fit import fit
     from foveate.layers import Layers
-    from foveate.run import train
+    from foveate.runs.training import train
+    from foveate.workflows.ablate.run import ablate
+    from foveate.workflows.fit import fit
     from foveate.zoo import build, create_model, list_models, variant
     from foveate.zoo.weights import load_weights
 
@@ -29,17 +29,17 @@ _WHERE = {
     "FoveateError": "foveate.errors",
     "Layers": "foveate.layers",
     "WeightsError": "foveate.errors",
-    "ablate": "foveate.ablate.run",
+    "ablate": "foveate.workflows.ablate.run",
     "build": "foveate.zoo",
     "cost": "foveate.cost.count",
     "create_model": "foveate.zoo",
-    "fit": "foveate.fit",
+    "fit": "foveate.workflows.fit",
     "list_models": "foveate.zoo",
     "load": "foveate.deploy.exported",
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "set_path": "foveate.config",
-    "train": "foveate.run",
+    "train": "foveate.runs.training",
     "variant": "foveate.zoo",
 }
 __all__ = [*sorted(_WHERE), "__version__"]
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps foveate.fit, .train and .cost the functions: importing the submodules of those names would shadow them."""
+    """Keeps foveate.train and .cost the functions: importing the submodules of those names would shadow them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _WHERE and isinstance(value, ModuleType)):

@@ -4,7 +4,7 @@ from tiny import host, refusal
 
 from foveate.config import replace
 from foveate.layers import Layers
-from foveate.zoo import shufflenet
+from foveate.zoo.families import shufflenet
 
 PLUGS = {
     "plain": Layers(),

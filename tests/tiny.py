@@ -6,33 +6,31 @@ import torch
 
 from foveate.config import replace
 from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
-from foveate.zoo import (
-    FAMILIES,
+from foveate.zoo import FAMILIES, build, variant
+from foveate.zoo.families import (
     airbench,
     alexnet,
-    attention,
-    build,
     densenet,
-    efficientnet,
-    ghostnet,
-    googlenet,
-    inception,
     mgic,
     mixnet,
-    mnasnet,
-    mobilenet,
     nas,
     nasbench201,
-    nasnet,
-    nfnet,
-    regnet,
-    resnet,
     senet,
     shufflenet,
     sknet,
-    variant,
     vgg,
 )
+from foveate.zoo.families.attention import network as attention
+from foveate.zoo.families.efficientnet import network as efficientnet
+from foveate.zoo.families.ghostnet import network as ghostnet
+from foveate.zoo.families.googlenet import network as googlenet
+from foveate.zoo.families.inception import network as inception
+from foveate.zoo.families.mnasnet import network as mnasnet
+from foveate.zoo.families.mobilenet import network as mobilenet
+from foveate.zoo.families.nasnet import network as nasnet
+from foveate.zoo.families.nfnet import network as nfnet
+from foveate.zoo.families.regnet import network as regnet
+from foveate.zoo.families.resnet import network as resnet
 
 TABLES = (NORMS, ACTS, ATTNS, CONVS)  # in the order of the fields of Layers
 

@@ -98,8 +98,8 @@ def command(
         raise ConfigError(f"{missing[0]} is missing; expected foveate ablate DATA --model NAME --factors A,B")
     elif retry:
         raise ConfigError("--retry goes with --resume FOLDER")
-    from foveate.ablate.report import timing
-    from foveate.ablate.run import ablate, load_ablation, resume_ablation
+    from foveate.workflows.ablate.report import timing
+    from foveate.workflows.ablate.run import ablate, load_ablation, resume_ablation
 
     with show.progress(quiet) as listener:
         if resume is not None:
@@ -152,7 +152,7 @@ def closing(folder: Path, times: list[dict[str, Any]], quiet: bool) -> list[str]
 
 def print_factors(as_json: bool) -> None:
     """The table of named factors."""
-    from foveate.ablate.factors import table
+    from foveate.workflows.ablate.factors import table
 
     rows = table()
     if as_json:

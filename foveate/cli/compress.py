@@ -118,7 +118,7 @@ def command(
     time_s = None if time is None else units.time_s("--time", time)
     shares = {"--macs": macs, "--params": params}
     wanted = [None if text is None else amount(option, text) for option, text in shares.items()]
-    from foveate.shrink import compress
+    from foveate.workflows.compress.run import compress
 
     with show.progress(quiet) as listener:
         run = compress(
@@ -144,7 +144,7 @@ def command(
             listener=listener,
         )
     if as_json:
-        from foveate.rung import line
+        from foveate.workflows.compress.step import line
 
         print("\n".join(line(row) for row in run.summary["ladder"]))
     else:

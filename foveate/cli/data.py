@@ -36,9 +36,9 @@ def check_command(
     debug: Debug = False,
 ) -> None:
     """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes."""
-    from foveate.data.check import check
-    from foveate.data.formats import shown
-    from foveate.data.report import as_csv, as_data, as_json_text, as_text
+    from foveate.data.gate.check import check
+    from foveate.data.gate.report import as_csv, as_data, as_json_text, as_text
+    from foveate.data.read.formats import shown
     from foveate.data.split import write_clean_csv
     from foveate.files import write_text
 
@@ -77,8 +77,8 @@ def split_command(
     debug: Debug = False,
 ) -> None:
     """Write a split list path,label,split: stratified, seeded, groups and equal files kept together. Moves no file."""
-    from foveate.data.formats import shown
     from foveate.data.index import open_data
+    from foveate.data.read.formats import shown
     from foveate.data.split import write_split_csv
 
     _check_csv("--out", out)

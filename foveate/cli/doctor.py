@@ -12,7 +12,7 @@ from foveate.cli.units import time_s as parse_time
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foveate.doctor import Diagnosis, Environment
+    from foveate.workflows.doctor import Diagnosis, Environment
 
 EXAMPLE = "Example: foveate doctor photos --model resnet18"
 
@@ -47,7 +47,7 @@ def command(
         missing = "--model NAME" if model is None else "DATA"
         raise ConfigError(f"{missing} is missing; expected foveate doctor, or foveate doctor DATA --model NAME")
     most_s = parse_time("--time", time)
-    from foveate.doctor import diagnose, environment
+    from foveate.workflows.doctor import diagnose, environment
 
     found = environment()
     diagnosis = None

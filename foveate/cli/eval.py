@@ -49,7 +49,7 @@ def command(
     The whole split and every class, each with its 95 % interval.
     """
     folder = model_folder(model)
-    from foveate.run import evaluate_model
+    from foveate.runs.evaluate import evaluate_model
 
     result = evaluate_model(
         folder, data, split=split.value, bad_files=bad_files.value, views=views.value, resolution=resolution

@@ -73,7 +73,7 @@ def command(
     macs = None if max_macs is None else units.count("--max-macs", max_macs)
     memory_bytes = None if max_memory is None else units.size_bytes("--max-memory", max_memory)
     time_s = units.time_s("--time", time)
-    from foveate.fit import fit
+    from foveate.workflows.fit import fit
 
     with show.progress(quiet) as listener:
         run = fit(

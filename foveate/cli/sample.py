@@ -40,7 +40,7 @@ def labelled(
 def unlabelled(folder: str) -> tuple[list["np.ndarray"], "Sample"]:
     """The pictures below a folder, dealt out in turns: for calibration, and for comparing answers."""
     from foveate.cli.predict import inside
-    from foveate.data.decode import decode
+    from foveate.data.read.decode import decode
     from foveate.deploy.compare import Sample
 
     names = inside(folder)
@@ -72,7 +72,7 @@ def _some(split: "Split", count: int) -> tuple[list[int], list["np.ndarray"]]:
     """(positions, decoded pictures) of up to count samples, spread evenly; what can not be read is passed over."""
     import numpy as np
 
-    from foveate.data.decode import decode
+    from foveate.data.read.decode import decode
 
     kept, pictures = [], []
     for i in np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int)).tolist():

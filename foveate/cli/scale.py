@@ -9,7 +9,7 @@ from foveate.cli.options import Bad, BadFiles, Debug, Json, Quiet, Seed, print_j
 from foveate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from foveate.scale import Found
+    from foveate.workflows.scale import Found
 
 EXAMPLE = "Example: foveate scale resnet20_cifar --macs 4x --data digits --time 5m"
 
@@ -59,7 +59,7 @@ def command(
         base = replace(base, resolution=resolution)
     found: Found | None = None
     if data is not None:
-        from foveate.scale import grid_search
+        from foveate.workflows.scale import grid_search
 
         with show.progress(quiet) as listener:
             found = grid_search(

@@ -174,8 +174,8 @@ def command(
     size_bytes = None if max_size is None else units.size_bytes("--max-size", max_size)
     macs = None if max_macs is None else units.count("--max-macs", max_macs)
     time_s = None if time is None else units.time_s("--time", time)
-    from foveate.explore.run import resume_search, search
-    from foveate.plan import Budget
+    from foveate.runs.plan import Budget
+    from foveate.workflows.search.run import resume_search, search
 
     budget = Budget(
         max_latency_ms=latency_ms,

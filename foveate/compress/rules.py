@@ -21,9 +21,9 @@ from foveate.layers.mgic import Smoother
 from foveate.layers.non_local import NonLocal
 from foveate.layers.norm import LayerNorm
 from foveate.layers.ws_conv import WSConv2d
-from foveate.zoo.googlenet_blocks import Auxiliary
-from foveate.zoo.inception_blocks import AuxHead
-from foveate.zoo.mobilenet_blocks import LayerScale, MultiQuery
+from foveate.zoo.families.googlenet.blocks import Auxiliary
+from foveate.zoo.families.inception.blocks import AuxHead
+from foveate.zoo.families.mobilenet.blocks import LayerScale, MultiQuery
 
 
 def trace(model: nn.Module, in_chans: int, follows: Sequence[str] = (), fixed: Sequence[int | None] = ()) -> Trace:

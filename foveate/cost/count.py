@@ -21,9 +21,9 @@ from foveate.cost.watch import Watch
 from foveate.errors import FoveateError
 
 if TYPE_CHECKING:
-    from foveate.cost.field import Field
     from foveate.cost.memory import Memory
     from foveate.cost.plan import Plan
+    from foveate.cost.receptive_field import Field
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Cost:
     @functools.cached_property
     def receptive_field(self) -> "Field | None":
         """Of the last feature map; None where there is none."""
-        from foveate.cost.field import receptive_field
+        from foveate.cost.receptive_field import receptive_field
 
         return receptive_field(self.network, self.resolution, self.in_chans)
 

@@ -7,7 +7,7 @@ import numpy as np
 from foveate.config import replace
 from foveate.cost.operators import operators
 from foveate.zoo import list_models, variant
-from foveate.zoo.mnasnet import MnasNetConfig, Stage
+from foveate.zoo.families.mnasnet.network import MnasNetConfig, Stage
 
 NETWORKS = 44  # random ones
 MOST_MACS = 500_000_000  # of a random one: larger ones cost minutes and say little more

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from foveate.data.builtin import BUILT_IN, digits
-from foveate.data.formats import shown
+from foveate.data.gate.screen import HEADER_LIMIT, same_bytes, screen
+from foveate.data.gate.structure import FATAL, structure
+from foveate.data.gate.walk import SPLITS, Item, Listing, below, read_folder, some
 from foveate.data.holdout import alike, check_fractions, hold_out, units
-from foveate.data.kinds import KINDS
-from foveate.data.screen import HEADER_LIMIT, same_bytes, screen
-from foveate.data.structure import FATAL, structure
+from foveate.data.read.formats import shown
+from foveate.data.read.kinds import KINDS
 from foveate.data.table import read_table
-from foveate.data.walk import SPLITS, Item, Listing, below, read_folder, some
 from foveate.errors import ConfigError, DataError
 
 
@@ -231,3 +231,9 @@ def _built_in(name: str, shares: dict[str, float], seed: int) -> Dataset:
     if os.path.isdir(name):
         notes.append(f'the built-in "{name}" is used, not the folder of that name; write ./{name} for the folder')
     return Dataset(name, "", data.classes, splits, tuple(notes), digest.hexdigest(), ())
+
+
+def subset(split: Split, picks: np.ndarray) -> Split:
+    """Some samples of a split."""
+    pixels = None if split.pixels is None else split.pixels[picks]
+    return Split(tuple(split.paths[i] for i in picks), tuple(split.labels[i] for i in picks), pixels)

@@ -17,12 +17,12 @@ import torch
 from PIL import Image
 
 from foveate.data.augment import CROP
-from foveate.data.decode import Need, decode_image
-from foveate.data.fast import cut, shrunk
-from foveate.data.formats import BadImage
 from foveate.data.index import Split
 from foveate.data.preprocess import Preprocess, needed, prepare
 from foveate.data.random import epoch_order, uniforms
+from foveate.data.read.decode import Need, decode_image
+from foveate.data.read.fast import cut, shrunk
+from foveate.data.read.formats import BadImage
 from foveate.data.repeat import repeated_order, virtual_samples
 from foveate.errors import DataError
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from foveate.config import Pixels, Positive, record
+from foveate.config import Pixels, Positive, override, record, replace
 from foveate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -118,3 +118,15 @@ def normalise_own(x: "torch.Tensor", p: Preprocess) -> "torch.Tensor":
         last.flatten(0, 1).flatten(1).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3]))
         return x
     return x.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+
+
+def at_resolution(p: Preprocess, size: int) -> Preprocess:
+    """The same preprocessing at another resolution; a centre crop keeps the same share of the picture."""
+    resize = max(size, round(p.resize * size / p.resolution)) if p.fit == "crop" else size
+    return replace(p, resolution=size, resize=resize)
+
+
+def with_change(p: Preprocess, text: str) -> Preprocess:
+    """One "key=value"; a new resolution takes its resize along."""
+    key, _, value = text.partition("=")
+    return at_resolution(p, int(value)) if key == "resolution" and value.isdigit() else override(p, [text])

@@ -9,9 +9,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from foveate.data.check import Report
+from foveate.data.gate.check import Report
+from foveate.data.gate.walk import SPLITS, below
 from foveate.data.index import Dataset
-from foveate.data.walk import SPLITS, below
 from foveate.files import write_bytes
 
 Row = tuple[str, str, str, str]  # path, label, split, group

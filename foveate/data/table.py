@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from foveate.config import near
-from foveate.data.formats import shown
-from foveate.data.walk import SPLIT_NAMES, Item, Listing, Notice, below
+from foveate.data.gate.walk import SPLIT_NAMES, Item, Listing, Notice, below
+from foveate.data.read.formats import shown
 from foveate.errors import DataError
 
 COLUMNS = ("path", "label", "split", "group")

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.decode import decode
 from foveate.data.preprocess import Preprocess, needed, prepare
+from foveate.data.read.decode import decode
 from foveate.deploy.parity import torch_logits
 from foveate.errors import ConfigError, DataError, WeightsError
 from foveate.train.artefact import ModelCard, load_model

@@ -20,10 +20,12 @@ from pydantic import Field
 from foveate.config import near, record, replace
 from foveate.cost.count import cost
 from foveate.errors import ConfigError, FoveateError
-from foveate.zoo import efficientnet, mnasnet, mobilenet
-from foveate.zoo.regnet import RegNetConfig
-from foveate.zoo.regnet import Stage as RegNetStage
-from foveate.zoo.resnet import ResNetConfig
+from foveate.zoo.families.efficientnet import network as efficientnet
+from foveate.zoo.families.mnasnet import network as mnasnet
+from foveate.zoo.families.mobilenet import network as mobilenet
+from foveate.zoo.families.regnet.network import RegNetConfig
+from foveate.zoo.families.regnet.network import Stage as RegNetStage
+from foveate.zoo.families.resnet.network import ResNetConfig
 
 PIXELS = 4  # resolutions are multiples of this
 MOST_PIXELS = 4096

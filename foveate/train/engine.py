@@ -11,6 +11,7 @@ from foveate.config import to_json
 from foveate.data.load import Pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError, Interrupted
+from foveate.events import Listener
 from foveate.files import crashpoint, recover_folder, sweep, write_folder, write_text
 from foveate.train import checkpoint, ranks
 from foveate.train.artefact import Metric, ModelCard, model_files
@@ -21,8 +22,6 @@ from foveate.train.loop import Step, train
 from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, exit_code
 from foveate.train.state import State
-
-Listener = Callable[[str, Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The zoo: every architecture family as data. FAMILIES is the table; a new family is one file and one line here."""
+"""The zoo: every architecture family as data. FAMILIES (zoo/families) is the table."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -10,57 +10,8 @@ from torch import nn
 from foveate.config import from_dict, near, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import (
-    airbench,
-    alexnet,
-    attention,
-    densenet,
-    efficientnet,
-    ghostnet,
-    googlenet,
-    inception,
-    mgic,
-    mixnet,
-    mnasnet,
-    mobilenet,
-    nas,
-    nasbench201,
-    nasnet,
-    nfnet,
-    regnet,
-    resnet,
-    senet,
-    shufflenet,
-    sknet,
-    vgg,
-)
-from foveate.zoo.family import Family
+from foveate.zoo.families import FAMILIES as FAMILIES
 from foveate.zoo.meta import shapes_only
-
-FAMILIES: Mapping[str, Family] = {
-    "resnet": resnet.FAMILY,
-    "efficientnet": efficientnet.FAMILY,
-    "attention": attention.FAMILY,
-    "googlenet": googlenet.FAMILY,
-    "inception": inception.FAMILY,
-    "mgic": mgic.FAMILY,
-    "nfnet": nfnet.FAMILY,
-    "alexnet": alexnet.FAMILY,
-    "vgg": vgg.FAMILY,
-    "densenet": densenet.FAMILY,
-    "mobilenet": mobilenet.FAMILY,
-    "ghostnet": ghostnet.FAMILY,
-    "regnet": regnet.FAMILY,
-    "mnasnet": mnasnet.FAMILY,
-    "mixnet": mixnet.FAMILY,
-    "nasnet": nasnet.FAMILY,
-    "senet": senet.FAMILY,
-    "sknet": sknet.FAMILY,
-    "shufflenet": shufflenet.FAMILY,
-    "airbench": airbench.FAMILY,
-    "nasbench201": nasbench201.FAMILY,
-    "nas": nas.FAMILY,
-}
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million
 

@@ -8,11 +8,10 @@ import torch
 from torch import nn
 
 from foveate.config import replace
-from foveate.data.index import Dataset, open_data
+from foveate.data.index import Dataset, open_data, subset
 from foveate.data.load import Pictures, evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.files import write_folder
-from foveate.race import subset
 from foveate.recipes import RECIPES
 from foveate.train.artefact import ModelCard, load_model, model_files
 from foveate.train.loop import train

@@ -24,7 +24,7 @@ from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.recipes import RECIPES
-from foveate.run import fresh
+from foveate.runs.setup import fresh
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.intervals import wilson
 from foveate.train.loop import train
@@ -94,7 +94,7 @@ def main() -> None:
     dataset = open_data(given.folder, val=0.0)
     split, preprocess = dataset.splits["train"], Preprocess(resolution=32, resize=32, fit="squash")
     if given.limit:
-        from foveate.race import subset
+        from foveate.data.index import subset
 
         seen = dict.fromkeys(range(10), 0)
         chosen = [i for i, y in enumerate(split.labels) if (seen.update({y: seen[y] + 1}) or seen[y]) <= given.limit]

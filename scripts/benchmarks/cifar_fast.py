@@ -23,7 +23,7 @@ from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.data.random import epoch_order
 from foveate.recipes import RECIPES
-from foveate.run import cpu_threads, fresh
+from foveate.runs.setup import cpu_threads, fresh
 from foveate.train.begin import begin
 from foveate.train.best import ready_best
 from foveate.train.evaluate import accuracy, labels_of, predict_logits

@@ -27,7 +27,7 @@ from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import Preprocess, normalise
 from foveate.train.initialisers import INITS
 from foveate.zoo import build
-from foveate.zoo.vgg import Stage, VGGConfig
+from foveate.zoo.families.vgg import Stage, VGGConfig
 
 BATCH = 64
 Tensors = tuple[torch.Tensor, torch.Tensor]

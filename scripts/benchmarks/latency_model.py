@@ -23,7 +23,7 @@ from scipy.stats import spearmanr
 
 from foveate.config import replace
 from foveate.zoo import variant
-from foveate.zoo.mnasnet import Stage
+from foveate.zoo.families.mnasnet.network import Stage
 
 RESOLUTIONS = (96, 128, 160, 192, 224)
 FAILED_MS = 0.1  # entries below are failed or trivial networks
@@ -93,7 +93,7 @@ def read(path: Path) -> tuple[list[str], list[list[str]]]:
 
 def transfer(args: argparse.Namespace) -> None:
     """Spearman by device and number of samples."""
-    from foveate.cost.transfer import fit
+    from foveate.cost.other_devices import fit
 
     header, rows = read(args.folder / "nasbench201_latency_ms.csv")
     names, latency = header[1:], np.array([[float(v) for v in row[1:]] for row in rows])

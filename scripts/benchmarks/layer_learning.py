@@ -29,20 +29,19 @@ from scipy.stats import ttest_rel
 
 from foveate.config import replace
 from foveate.cost.count import cost
-from foveate.data.index import open_data
+from foveate.data.index import open_data, subset
 from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, FoveateError
 from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
-from foveate.race import subset
 from foveate.recipes import RECIPES
-from foveate.run import fresh
+from foveate.runs.setup import fresh
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.recipe import Optim, Recipe, Schedule
 from foveate.zoo import variant
-from foveate.zoo.resnet import cifar as cifar_resnet
-from foveate.zoo.vgg import Stage
+from foveate.zoo.families.resnet.network import cifar as cifar_resnet
+from foveate.zoo.families.vgg import Stage
 
 BASELINE = "baseline"
 SLOTS = {"norm": NORMS, "act": ACTS, "attn": ATTNS, "conv": CONVS}

@@ -45,13 +45,13 @@ from foveate.deploy.layer_time import layer_timer
 from foveate.deploy.measure import measure_latency
 from foveate.files import write_text
 from foveate.recipes import RECIPES
-from foveate.rung import tuning
 from foveate.train.draw import drawer
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.statistics import refresh
+from foveate.workflows.compress.tuning import tuning
 from foveate.zoo import FAMILIES, build, variant
 from foveate.zoo.fold import fold, folded
 

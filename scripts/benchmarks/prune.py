@@ -41,7 +41,6 @@ from foveate.data.load import Pictures
 from foveate.deploy.measure import measure_latency
 from foveate.files import write_text
 from foveate.recipes import RECIPES
-from foveate.rung import tuning
 from foveate.train.draw import drawer
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.intervals import wilson
@@ -50,6 +49,7 @@ from foveate.train.recipe import Recipe
 from foveate.train.state import State
 from foveate.train.statistics import refresh
 from foveate.train.teacher import Teacher
+from foveate.workflows.compress.tuning import tuning
 from foveate.zoo import FAMILIES, variant
 
 SEEN, TAKEN = 2**31 + 2, 2**31 + 3  # streams of training batches outside the training

@@ -23,11 +23,11 @@ from foveate.data.index import open_data
 from foveate.data.load import training_pictures
 from foveate.data.preprocess import Preprocess, normalise
 from foveate.data.random import epoch_order
-from foveate.explore.report import rank_correlation
 from foveate.search import SPACES
 from foveate.search.scores import BASELINES, SCORES, score
 from foveate.search.tables import read_table
-from foveate.zoo.nasbench201 import NASBench201
+from foveate.workflows.search.report import rank_correlation
+from foveate.zoo.families.nasbench201 import NASBench201
 
 DRAWS = 2000
 Pair = tuple[torch.Tensor, torch.Tensor]

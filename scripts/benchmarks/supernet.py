@@ -27,11 +27,11 @@ import torch
 from foveate.config import replace, to_json
 from foveate.cost.count import cost
 from foveate.data.index import open_data
-from foveate.explore.design import Search, config_of, default_recipes, fitted_space, search_preprocess
-from foveate.explore.evaluators import ABOUT, Material, evaluator, prepare
-from foveate.explore.judge import material
-from foveate.explore.report import rank_correlation
 from foveate.search.supernet import largest, smallest
+from foveate.workflows.search.design import Search, config_of, default_recipes, fitted_space, search_preprocess
+from foveate.workflows.search.evaluators import ABOUT, Material, evaluator, prepare
+from foveate.workflows.search.objective import material
+from foveate.workflows.search.report import rank_correlation
 
 DRAWS = 2000
 KEYS = ("supernet", "macs", "params")

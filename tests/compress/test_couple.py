@@ -12,7 +12,12 @@ from foveate.config import get_path, replace, to_dict
 from foveate.cost.count import cost
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import FAMILIES, config_from, googlenet, mobilenet, regnet, resnet, shufflenet
+from foveate.zoo import FAMILIES, config_from
+from foveate.zoo.families import shufflenet
+from foveate.zoo.families.googlenet import network as googlenet
+from foveate.zoo.families.mobilenet import network as mobilenet
+from foveate.zoo.families.regnet import network as regnet
+from foveate.zoo.families.resnet import network as resnet
 
 RESNET = host("resnet", Layers())
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveate.data.gate.walk import read_folder
 from foveate.data.index import changed, open_data
-from foveate.data.walk import read_folder
 from foveate.errors import ConfigError, DataError
 from foveate.files import write_text
 
@@ -362,7 +362,7 @@ def test_files_that_claim_nothing_are_ignored_and_counted_but_a_picture_needs_no
 
 
 def test_above_the_header_limit_headers_are_not_read_but_empty_files_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.data.screen.HEADER_LIMIT", 3)
+    monkeypatch.setattr("foveate.data.gate.screen.HEADER_LIMIT", 3)
     monkeypatch.setattr("foveate.data.index.HEADER_LIMIT", 3)
     tree(tmp_path, {"a": 4, "b": 4})
     write_text(tmp_path / "a" / "text.jpg", "no picture")

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate.data.formats import BadImage
 from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.preprocess import Preprocess, prepare
+from foveate.data.read.formats import BadImage
 from foveate.errors import DataError
 
 P = Preprocess(resolution=12, resize=14)

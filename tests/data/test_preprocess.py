@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate.data.fast import shrunk
 from foveate.data.preprocess import (
     Preprocess,
     crop_box,
@@ -15,6 +14,7 @@ from foveate.data.preprocess import (
     prepare,
     resized_size,
 )
+from foveate.data.read.fast import shrunk
 from foveate.errors import DataError
 
 DRAW = np.random.default_rng(0)

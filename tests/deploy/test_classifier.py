@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from foveate.config import replace
-from foveate.data.decode import decode
-from foveate.data.formats import BadImage
 from foveate.data.preprocess import Preprocess, normalise, prepare
+from foveate.data.read.decode import decode
+from foveate.data.read.formats import BadImage
 from foveate.deploy.classifier import load
 from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
 from foveate.files import write_folder

@@ -12,7 +12,8 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers import NORMS, Layers
 from foveate.layers.bn_small_init import SIGMA_RELU, SmallInitNorm, bn_small_init, input_norm, learning_rate_factors
-from foveate.zoo import build, resnet
+from foveate.zoo import build
+from foveate.zoo.families.resnet import network as resnet
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from foveate.search.scaling import (
     to_macs,
 )
 from foveate.zoo import build, config_from, variant
-from foveate.zoo.regnet import design
+from foveate.zoo.families.regnet.network import design
 
 # name -> width, depth, pixels, dropout: efficientnet_builder.py of the authors; L2 of their noisy student
 RELEASED = {

@@ -13,7 +13,7 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.search import SPACES
 from foveate.search.scores import BASELINES, SCORES, score
 from foveate.search.scores.signal import Signal
-from foveate.zoo.nasbench201 import VARIANTS, NASBench201
+from foveate.zoo.families.nasbench201 import VARIANTS, NASBench201
 
 
 def batch(n=8, side=8, seed=0):

@@ -2,12 +2,11 @@
 
 import itertools
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from compare import counts
 
 from foveate.config import replace
 from foveate.errors import ConfigError
@@ -15,10 +14,7 @@ from foveate.search import SPACES, load_space
 from foveate.search.spaces import nasnet as cells
 from foveate.search.spaces.strides import fitted
 from foveate.zoo import build, variant
-from foveate.zoo.mnasnet import scale
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "zoo"))
-from compare import counts
+from foveate.zoo.families.mnasnet.network import scale
 
 TABLES = ("nasbench201", "nasbench_macro")
 ZOO = [name for name in SPACES if name not in TABLES]

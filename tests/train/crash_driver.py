@@ -31,7 +31,7 @@ from foveate.train.recipe import Augment, Loss, Mix, Optim, Recipe, Schedule
 from foveate.train.signals import stop_on_signals
 from foveate.train.state import State
 from foveate.zoo import FAMILIES, build
-from foveate.zoo.resnet import ResNetConfig, Stage
+from foveate.zoo.families.resnet.network import ResNetConfig, Stage
 
 RECIPE = Recipe(
     epochs=3,

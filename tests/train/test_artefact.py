@@ -18,7 +18,7 @@ from foveate.errors import ConfigError, WeightsError
 from foveate.files import write_folder
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files, read_card
 from foveate.zoo import build
-from foveate.zoo.efficientnet import EfficientNetConfig, Stage
+from foveate.zoo.families.efficientnet.network import EfficientNetConfig, Stage
 
 TINY = EfficientNetConfig((Stage(1, 8, 1, 3, 1), Stage(2, 16, 4, 3, 2)), stem=8, head=32, num_classes=3, resolution=32)
 CARD = ModelCard(

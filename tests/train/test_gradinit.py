@@ -14,7 +14,7 @@ from foveate.layers import Layers
 from foveate.train.initialisers import INITS
 from foveate.train.initialisers.gradinit import ScaleAdam, Scaled, after_step, batch_statistics, norm, target
 from foveate.zoo import FAMILIES, build
-from foveate.zoo.vgg import Stage, VGGConfig
+from foveate.zoo.families.vgg import Stage, VGGConfig
 
 
 def net(normed=True, affine=True):

@@ -12,7 +12,7 @@ from foveate.data.load import training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError
 from foveate.layers.drop import DropBlock
-from foveate.run import fresh
+from foveate.runs.setup import fresh
 from foveate.train.loop import train
 from foveate.train.optim import learning_rate
 from foveate.train.recipe import Augment, Loss, Optim, Recipe, Schedule

@@ -15,7 +15,7 @@ from two_processes import in_two_processes
 
 from foveate.config import replace
 from foveate.data.load import evaluation_pictures
-from foveate.run import fresh
+from foveate.runs.setup import fresh
 from foveate.train import checkpoint, ranks
 from foveate.train.evaluate import predict_logits, shared_logits
 from foveate.train.loop import train

@@ -8,10 +8,10 @@ from foveate.config import from_json, override, to_json
 from foveate.data.index import open_data
 from foveate.data.preprocess import Preprocess
 from foveate.errors import BudgetError, ConfigError
-from foveate.pictures import recipe_name
-from foveate.plan import edited, prepare
-from foveate.plan import tested as as_tested
 from foveate.recipes import RECIPES
+from foveate.runs.defaults import recipe_name
+from foveate.runs.plan import edited, prepare
+from foveate.runs.plan import tested as as_tested
 from foveate.train.check import checked
 from foveate.train.recipe import Recipe
 from foveate.zoo import variant
@@ -91,7 +91,7 @@ def test_pictures_choose_their_recipe(tmp_path):
 
 def test_an_automatic_batch_follows_the_free_memory(monkeypatch):
     def batch(free, *changes):
-        monkeypatch.setattr("foveate.plan.free_bytes", lambda: free)
+        monkeypatch.setattr("foveate.runs.plan.free_bytes", lambda: free)
         changes = ("batch=auto", *changes)
         return prepare("digits", "resnet20_cifar", recipe="small_pictures", overrides=changes)[0].recipe.batch
 

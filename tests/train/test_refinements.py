@@ -12,8 +12,8 @@ from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import prepare as prepare_picture
 from foveate.deploy.classifier import pixels_of
 from foveate.errors import ConfigError
-from foveate.plan import prepare
-from foveate.run import fresh, squares
+from foveate.runs.plan import prepare
+from foveate.runs.setup import fresh, squares
 from foveate.train.best import ready_best
 from foveate.train.check import checked
 from foveate.train.clipping import unit_norm

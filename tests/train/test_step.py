@@ -12,7 +12,7 @@ from foveate.data.preprocess import Preprocess, normalise_unit
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import write_folder
 from foveate.layers import Layers
-from foveate.run import fresh
+from foveate.runs.setup import fresh
 from foveate.train.artefact import ModelCard, model_files
 from foveate.train.loop import train
 from foveate.train.recipe import Loss, Mix, Optim

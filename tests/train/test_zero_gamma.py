@@ -13,25 +13,18 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.train.initialisers import INITS
 from foveate.train.initialisers.residual import Branches
-from foveate.zoo import (
-    build,
-    efficientnet,
-    ghostnet_blocks,
-    inception_blocks,
-    mgic,
-    mixnet,
-    mnasnet,
-    mobilenet_blocks,
-    nfnet_blocks,
-    regnet,
-    resnet_blocks,
-    resnet_white,
-    senet,
-    shufflenet,
-    sknet,
-    variant,
-)
-from foveate.zoo.attention import InceptionUnit
+from foveate.zoo import build, variant
+from foveate.zoo.families import mgic, mixnet, senet, shufflenet, sknet
+from foveate.zoo.families.attention.network import InceptionUnit
+from foveate.zoo.families.efficientnet import network as efficientnet
+from foveate.zoo.families.ghostnet import blocks as ghostnet_blocks
+from foveate.zoo.families.inception import blocks as inception_blocks
+from foveate.zoo.families.mnasnet import network as mnasnet
+from foveate.zoo.families.mobilenet import blocks as mobilenet_blocks
+from foveate.zoo.families.nfnet import blocks as nfnet_blocks
+from foveate.zoo.families.regnet import network as regnet
+from foveate.zoo.families.resnet import blocks as resnet_blocks
+from foveate.zoo.families.resnet import white as resnet_white
 
 
 def draw(i, n=4, side=32, classes=3):

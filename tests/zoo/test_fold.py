@@ -17,12 +17,12 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.iter_norm import IterNorm, Shift
 from foveate.zoo import FAMILIES, build, variant
+from foveate.zoo.families.resnet.network import ResNetConfig, preact, stages
+from foveate.zoo.families.senet import SENetConfig, Stage
+from foveate.zoo.families.vgg import Stage as VGGStage
+from foveate.zoo.families.vgg import VGGConfig
 from foveate.zoo.fold import can_fold, fold, folded
 from foveate.zoo.fuse import fuse_whitening
-from foveate.zoo.resnet import ResNetConfig, preact, stages
-from foveate.zoo.senet import SENetConfig, Stage
-from foveate.zoo.vgg import Stage as VGGStage
-from foveate.zoo.vgg import VGGConfig
 
 NAMES = (
     "resnet18",

@@ -17,7 +17,7 @@ from foveate.config import replace
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import build, create_model, variant
-from foveate.zoo.efficientnet import EfficientNetConfig, Stage
+from foveate.zoo.families.efficientnet.network import EfficientNetConfig, Stage
 from foveate.zoo.weights import fitting, load_weights, tensor_bytes, weights_info
 
 TINY = EfficientNetConfig((Stage(1, 8, 1, 3, 1), Stage(2, 16, 4, 3, 2)), stem=8, head=32, num_classes=5, resolution=32)

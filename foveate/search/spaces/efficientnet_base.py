@@ -15,7 +15,7 @@ from typing import Any
 from foveate.config import replace
 from foveate.search.space import Choice, Space, Value
 from foveate.search.spaces.strides import fitted_behind
-from foveate.zoo.efficientnet import VARIANTS, EfficientNetConfig, Stage
+from foveate.zoo.families.efficientnet.network import VARIANTS, EfficientNetConfig, Stage
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 WIDTHS = ((8, 16, 24), (16, 24, 32), (32, 40, 48), (64, 80, 96), (88, 112, 136), (160, 192, 224), (240, 320, 400))

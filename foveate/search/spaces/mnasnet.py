@@ -11,7 +11,7 @@ merged.
 Deliberate differences. The paper's filters are 0.75, 1 and 1.25 times MobileNetV2's and its layers MobileNetV2's -1, 0,
 +1. A1 and B1 are not among those (112 and 192 filters), and one layer less than one is none: the lists here are of the
 same length, contain A1 and B1 (skeleton "mobile") or the small net (skeleton "small"), and begin at one layer. "pool"
-as a skip is read as foveate.zoo.mnasnet.Stage says.
+as a skip is read as foveate.zoo.families.mnasnet.network.Stage says.
 
 Equal nets: in a block of one layer a skip that can not add (other width, or "identity" at stride 2) does nothing.
 
@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 from foveate.config import pick, replace
 from foveate.search.space import Choice, Space, Tokens, Value
 from foveate.search.spaces.strides import fitted_behind
-from foveate.zoo.mnasnet import VARIANTS, MnasNetConfig, Stage
+from foveate.zoo.families.mnasnet.network import VARIANTS, MnasNetConfig, Stage
 
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
 GATE = "se(ratio=0.25)"

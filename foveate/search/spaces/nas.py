@@ -5,7 +5,7 @@ Per layer, in the order of the paper's controller: kernel height and width (1, 3
 strides 64^L x 2^(L (L - 1) / 2) nets of L layers: 5 x 10^58 for the paper's 15. Its search begins at 6 layers and adds
 two after every 1,600 nets.
 
-Repair rules (foveate.zoo.nas): a layer without inputs takes the picture; outputs that nothing reads go to the
+Repair rules (foveate.zoo.families.nas): a layer without inputs takes the picture; outputs that nothing reads go to the
 classifier; smaller maps are padded with zeros.
 
 Trap: skips that are drawn evenly are half on, and such nets are large; a search is best started from fewer
@@ -22,7 +22,7 @@ from typing import Any
 
 from foveate.errors import ConfigError
 from foveate.search.space import Choice, Space, Tokens, Value
-from foveate.zoo.nas import NASConfig, Node
+from foveate.zoo.families.nas import NASConfig, Node
 
 SIDES, FILTERS, STRIDES = (1, 3, 5, 7), (24, 36, 48, 64), (1, 2, 3)
 

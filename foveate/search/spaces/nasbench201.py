@@ -60,7 +60,7 @@ def space(*, resolution: int = 32, num_classes: int = 10, in_chans: int = 3, wid
     choices = [Choice(f"edge{a}{b}", OPERATIONS) for a, b in EDGES]
 
     def make(values: Mapping[str, Value]) -> Any:
-        from foveate.zoo.nasbench201 import NASBench201Config, Stage
+        from foveate.zoo.families.nasbench201 import NASBench201Config, Stage
 
         factors = [f for f in (1, 2, 4) if f == 1 or LEAST_SIDE * f <= resolution]
         stages = tuple(Stage(f * width, cells, f * width if f > 1 else None) for f in factors)

@@ -48,7 +48,7 @@ def config(word: Sequence[str], *, resolution: int, num_classes: int, in_chans: 
     """The MobileNetConfig of eight operations. The zoo, and with it torch, is imported here: a table needs neither."""
     from foveate.layers import Layers
     from foveate.search.spaces.strides import fitted
-    from foveate.zoo.mobilenet import Block, MobileNetConfig, Stage
+    from foveate.zoo.families.mobilenet.network import Block, MobileNetConfig, Stage
 
     c_in, start, stages = 32, 0, []
     for depth, width, stride in zip(STAGES, WIDTHS, fitted((2, 2, 2), resolution), strict=True):

@@ -7,8 +7,8 @@ each, and adds or concatenates. The states that no block reads are concatenated:
 NASNet-A itself breaks the paper's rule: its code also outputs a state that blocks read (1 in the normal cell, 3 in the
 reduction cell). outputs="free" adds that as a choice for each state, and 12 decisions: then NASNet-A is a net of it.
 
-Cells are stacked N @ F (foveate.zoo.nasnet.stack): n normal cells a stage, and filters by the width that six outputs
-of the last stage would have together, penultimate / 24. Search small and restack the winner.
+Cells are stacked N @ F (stack, in the family's file): n normal cells a stage, filters by the width that six outputs of
+the last stage would have together, penultimate / 24. Search small and restack the winner.
 
 Equal nets: the two sides of a block change places; blocks that do not read each other change places; a state that no
 block reads is an output anyway. The order of a concatenation only permutes the weights behind it.
@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.search.space import Choice, Space, Tokens, Value
-from foveate.zoo.nasnet import VARIANTS, NASNetConfig, stack, stem_cells
-from foveate.zoo.nasnet_blocks import Block, Genotype, Op
+from foveate.zoo.families.nasnet.blocks import Block, Genotype, Op
+from foveate.zoo.families.nasnet.network import VARIANTS, NASNetConfig, stack, stem_cells
 
 CELLS: tuple[Literal["normal", "reduction"], ...] = ("normal", "reduction")
 BLOCKS = 5

@@ -1,0 +1,1 @@
+"""Any network of the zoo under detection and segmentation heads."""

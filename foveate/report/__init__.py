@@ -1,0 +1,1 @@
+"""What people read of a run: one HTML page and one Markdown page, with plots."""

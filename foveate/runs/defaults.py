@@ -1,0 +1,41 @@
+"""What the pictures of a data set call for: how large they are, how they are stored and prepared."""
+
+from typing import Any
+
+from foveate.config import replace
+from foveate.data.index import Dataset
+from foveate.data.preprocess import Preprocess, at_resolution
+from foveate.data.sample import is_grey, is_small
+
+
+def default_preprocess(name: str, config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
+    """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs.
+
+    name: the variant that config is of, if any. A file of weights is taken for the public ones of it (Published).
+    """
+    from foveate.zoo import list_models
+    from foveate.zoo.catalogue import published
+    from foveate.zoo.weights import weights_info
+
+    if weights is not None and (info := weights_info(config, weights)):
+        return Preprocess(**info)
+    size, small = config.resolution, is_small(dataset)
+    if small:
+        ours = Preprocess(resolution=size, resize=size, fit="squash")
+    else:
+        ours = Preprocess(resolution=size, resize=round(size * 8 / 7))
+    if weights is None or name not in list_models() or (known := published(name)) is None:
+        return ours
+    theirs = replace(ours, kernel=known.interpolation, mean=known.mean, std=known.std)
+    if small:
+        return theirs
+    return at_resolution(replace(theirs, resolution=known.resolution, resize=known.resize), size)
+
+
+def recipe_name(dataset: Dataset, weights: str | None) -> str:
+    """Which recipe these pictures call for."""
+    if weights is not None:
+        return "finetune"
+    if not is_small(dataset):
+        return "baseline"
+    return "small_pictures" if is_grey(dataset) else "cifar_standard"

@@ -1,0 +1,190 @@
+"""A plan: everything that a run needs to be done again or to go on, made from what the user gave."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from foveate import __version__
+from foveate.config import (
+    NonNegative,
+    Positive,
+    field_names,
+    override,
+    parse_json,
+    pick,
+    record,
+    replace,
+    to_dict,
+)
+from foveate.data.index import Dataset, open_data
+from foveate.data.load import free_bytes
+from foveate.data.preprocess import Preprocess, at_resolution, with_change
+from foveate.errors import ConfigError
+from foveate.recipes import RECIPES
+from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.train.check import checked
+from foveate.train.recipe import Recipe
+from foveate.zoo import config_from, variant
+from foveate.zoo.tensors import read_small
+
+
+@record
+class Budget:
+    """What the device can afford; None: no limit."""
+
+    max_latency_ms: Positive | None = None
+    max_size_bytes: int | None = None
+    max_macs: int | None = None
+    max_memory_bytes: int | None = None
+    time_s: NonNegative | None = None
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"  # in which the latency counts
+
+
+@record
+class Plan:
+    """recipe.json: everything that a run needs to be done again or to go on."""
+
+    data: str
+    model: str
+    architecture: dict[str, Any]  # a zoo config as plain data
+    recipe: Recipe
+    preprocess: Preprocess
+    weights: str | None = None
+    head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
+    bad_files: Literal["stop", "skip"] = "stop"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 0  # of the latency measurement; 0: all
+    budget: Budget = Budget()
+    fingerprint: str = ""  # of the data
+    command: str = ""
+    version: str = __version__
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.model, self.fingerprint))
+
+
+def network(text: str) -> Any:
+    """The config that a user names: a variant of the zoo, the architecture of a model or run folder, or a JSON file."""
+    path = Path(text)
+    if path.suffix == ".json" and path.is_file():
+        data = parse_json(read_small(path), text)
+        return config_from(data.get("architecture", data) if isinstance(data, dict) else data, text)
+    for folder in (path, path / "best"):
+        if (folder / "config.json").is_file():
+            from foveate.train.artefact import read_card
+
+            return read_card(folder)[0].architecture
+    return variant(text)
+
+
+def prepare(
+    data: str | Path,
+    model: str,
+    *,
+    recipe: str | Recipe | None = None,
+    overrides: Sequence[str] = (),
+    weights: str | None = None,
+    seed: int = 0,
+    device: Literal["cpu", "cuda"] = "cpu",
+    bad_files: Literal["stop", "skip"] = "stop",
+) -> tuple[Plan, Dataset]:
+    """The plan of a run and its data, as run.train describes them; nothing is written and nothing trained.
+
+    Raises ConfigError or DataError.
+    """
+    chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe or Recipe()
+    rooms: dict[str, list[str]] = {"model": [], "preprocess": [], "recipe": []}
+    for text in overrides:
+        room, _, rest = text.partition(".")
+        rooms[room if room in ("model", "preprocess") else "recipe"].append(rest if room in rooms else text)
+    if auto := "batch=auto" in rooms["recipe"]:
+        rooms["recipe"].remove("batch=auto")
+    # before the data is read: a typing error should not cost a scan
+    override(network(model), rooms["model"])
+    checked(override(chosen, rooms["recipe"]))
+    for text in rooms["preprocess"]:
+        with_change(Preprocess(), text)
+    check_device(device)
+    dataset = open_data(data, seed=seed, bad_files=bad_files)
+    chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
+    # what the user says of the network counts more than what the recipe says
+    config = override(edited(network(model), chosen.edits), rooms["model"])
+    config = replace(config, num_classes=len(dataset.classes))
+    preprocess = tested(default_preprocess(model, config, dataset, weights), chosen)
+    for text in rooms["preprocess"]:
+        preprocess = with_change(preprocess, text)
+    if auto:
+        chosen = replace(chosen, batch=fitting_batch(config, chosen, preprocess, len(dataset.splits["train"]), device))
+    plan = Plan(
+        data=str(data),
+        model=model,
+        architecture=to_dict(config),
+        recipe=replace(chosen, seed=seed),
+        preprocess=preprocess,
+        weights=weights,
+        head_start=weights is not None,
+        bad_files=bad_files,
+        device=device,
+        fingerprint=dataset.fingerprint,
+        command=command_line(),
+    )
+    return plan, dataset
+
+
+def fitting_batch(config: Any, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:
+    """The largest batch that trains in the memory that is free now, a multiple of 8 where it is that large.
+
+    At most four times the recipe's own, and a sixteenth of the pictures, so that an epoch keeps its steps; the rate
+    follows it where the recipe has optim.lr_batch. Raises BudgetError where not one picture fits.
+    """
+    import torch
+
+    from foveate.cost.memory import largest_batch
+
+    size = recipe.resolution or preprocess.resolution
+    if device == "cuda":
+        free = int(0.9 * torch.cuda.mem_get_info()[0])
+    else:  # what malloc holds back of freed blocks comes on top of the tensors, up to 38 % of them
+        free = int(0.65 * (free_bytes() - pictures * 3 * size * size))
+    fits = largest_batch(config, free, recipe, resolution=size)
+    wanted = min(fits, 4 * recipe.batch, max(8, pictures // 16))
+    return wanted // 8 * 8 if wanted >= 8 else wanted
+
+
+def tested(preprocess: Preprocess, recipe: Recipe) -> Preprocess:
+    """The preprocessing with the recipe's test resolution, crop and decoding; thumbnails are not cropped."""
+    preprocess = replace(preprocess, decode="exact" if recipe.decode == "exact" else "scaled")
+    if recipe.test_resolution:
+        preprocess = at_resolution(preprocess, recipe.test_resolution)
+    if recipe.test_crop and preprocess.fit == "crop":
+        preprocess = replace(preprocess, resize=round(preprocess.resolution / recipe.test_crop))
+    return preprocess
+
+
+def edited(config: Any, edits: Sequence[str]) -> Any:
+    """The config with a recipe's edits; one whose first field this family has not is passed over."""
+    known = field_names(config)
+    return override(config, [text for text in edits if text.split("=")[0].split(".")[0] in known])
+
+
+def check_device(device: str) -> None:
+    """ConfigError where torch can not use the device."""
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
+
+
+def check_runtime(runtime: str) -> None:
+    """ConfigError where a runtime is not installed, with what to install."""
+    if runtime == "openvino":
+        from foveate.deploy.openvino import require
+
+        require()
+
+
+def command_line() -> str:
+    """How this process was called, for "how to reproduce"."""
+    return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])

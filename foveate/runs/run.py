@@ -1,0 +1,55 @@
+"""A finished run, and what is written down of the machine and the data."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from foveate import __version__
+from foveate.data.index import Dataset
+from foveate.events import Listener
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and what to say of it (JSON-able)."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+
+def announce(dataset: Dataset, listener: Listener) -> Dataset:
+    """Tell the listener what was found."""
+    listener("data", data_summary(dataset))
+    return dataset
+
+
+def data_summary(dataset: Dataset) -> dict[str, Any]:
+    """Names and counts of the data, as the closing text and --json give them."""
+    counts = {name: len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("train", "val", "test")}
+    return {"name": dataset.name, **counts, "classes": len(dataset.classes), "left_out": len(dataset.left_out)}
+
+
+def environment() -> dict[str, Any]:
+    """env.json: versions and device, for whoever repeats the run."""
+    import numpy
+    import onnxruntime
+
+    from foveate.cost.latency import device_name
+
+    return {
+        "foveate": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "system": platform.platform(),
+        "device": device_name(),
+        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,117 @@
+"""What a run works on: its pictures in memory, its network with the weights that it starts from."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from foveate import __version__
+from foveate.config import replace
+from foveate.data.index import Dataset, Split
+from foveate.data.label_noise import noisy_labels
+from foveate.data.load import Crop, Pictures, cut_pictures, evaluation_pictures, fits_in_memory, training_pictures
+from foveate.data.sample import store_side
+from foveate.events import Listener
+from foveate.runs.plan import Plan
+from foveate.train.engine import Job
+from foveate.train.head import Probe
+from foveate.train.recipe import Recipe
+from foveate.train.state import State, averages
+from foveate.zoo import FAMILIES, build
+
+
+@contextlib.contextmanager
+def cpu_threads(threads: int) -> Iterator[None]:
+    """torch on this many threads within the block. Sums depend on the number: a resumed run must have the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> Job:
+    """The pictures of a plan, in memory where they fit."""
+    side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
+    listener("stage", {"text": f"reading {len(dataset.splits['train']):,} pictures"})
+    training = read(squares(dataset.splits["train"], plan, side), plan.bad_files, listener)
+    if noise := plan.recipe.loss.label_noise:
+        noisy = noisy_labels(training.split.labels, len(dataset.classes), noise, plan.recipe.seed)
+        training.labels = torch.from_numpy(noisy)
+    val = read(evaluation_pictures(dataset.splits["val"], plan.preprocess), plan.bad_files, listener)
+    provenance = {
+        "data": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "model": plan.model,
+        "weights": plan.weights,
+        "version": __version__,
+    }
+    label = f"{plan.model} ({plan.preprocess.resolution} px)"
+    return Job(label, training, val, plan.preprocess, plan.recipe, dataset.classes, provenance)
+
+
+def squares(split: Split, plan: Plan, side: int) -> Pictures:
+    """The training pictures of a plan: squares to cut crops from, or crops that are cut while pictures are read."""
+    recipe, background = plan.recipe, plan.preprocess.background
+    if recipe.decode == "cut":
+        size = recipe.resolution or plan.preprocess.resolution
+        return cut_pictures(split, size, Crop(recipe.augment.crop, recipe.augment.shift, side), background)
+    return training_pictures(split, side, background, recipe.decode)
+
+
+def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
+    """Load what fits into memory; the rest streams. Pictures left out are said."""
+    pictures.bad_files = bad_files
+    if pictures.crop is None and fits_in_memory(len(pictures), pictures.side):
+        pictures.load(threads=os.cpu_count() or 1)
+        for path, reason in pictures.left_out:
+            listener("warning", {"text": f"left out {path}: {reason}"})
+    return pictures
+
+
+def start(state: State, plan: Plan, config: Any, job: Job, probe: Probe | None, listener: Listener) -> None:
+    """Put the published weights into a fresh State, a linear classifier fitted on top, folded where the recipe says."""
+    from foveate.deploy.features import feature_session, features
+    from foveate.train.evaluate import labels_of
+    from foveate.train.head import linear_probe, start_head
+    from foveate.zoo.fold import fold
+    from foveate.zoo.weights import load_weights
+
+    source = build(config)
+    load_weights(source, str(plan.weights), except_head=True)
+    if plan.head_start:
+        if probe is None:
+            listener("stage", {"text": "fitting a linear classifier on the published features"})
+            session = feature_session(source, plan.preprocess, os.cpu_count() or 1)
+            pictures = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
+            found = (features(session, pictures), labels_of(pictures), features(session, job.val), labels_of(job.val))
+            probe = linear_probe(*found, len(job.classes))
+        start_head(source, FAMILIES[config.family].head[0].rstrip("."), probe)
+    state.model.load_state_dict(fold(source) if plan.recipe.fold_norms else source.state_dict())
+    state.follow()
+
+
+def foldable(recipe: Recipe, config: Any) -> Recipe:
+    """The recipe as it can be for this network: frozen norms in place of folded ones where they do not fold."""
+    from foveate.zoo.fold import can_fold
+
+    if recipe.fold_norms and not can_fold(config):
+        return replace(recipe, fold_norms=False, frozen_norms=True)
+    return recipe
+
+
+def trained(config: Any, recipe: Recipe) -> Any:
+    """The config of the network that is trained: without norms where the recipe folds them."""
+    from foveate.zoo.fold import folded
+
+    return folded(config) if recipe.fold_norms else config
+
+
+def fresh(config: Any, recipe: Recipe, device: str) -> State:
+    """A State with the weights that the recipe's seed gives."""
+    torch.manual_seed(recipe.seed)
+    model = build(config)
+    return State(model, build(config) if averages(recipe) else None, recipe, FAMILIES[config.family].head, device)

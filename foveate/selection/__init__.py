@@ -1,0 +1,1 @@
+"""Which network suits some pictures and a budget: a shortlist, measured candidates, successive halving."""

@@ -1,0 +1,248 @@
+"""The race: candidates compete on the validation split in rounds, and half of them stay (successive halving,
+arXiv:1502.07943).
+
+With published weights a round fits a linear classifier on frozen features of part of the training split, more of it
+every round. From scratch a round trains every candidate for the same wall time; survivors go on from where they were.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from foveate.config import replace
+from foveate.data.index import Dataset, subset
+from foveate.data.load import Pictures, evaluation_pictures, training_pictures
+from foveate.data.random import epoch_order
+from foveate.data.sample import store_side
+from foveate.deploy.features import feature_session, features
+from foveate.events import Listener
+from foveate.runs.setup import fresh, read
+from foveate.selection.candidates import Candidate, Measured
+from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
+from foveate.train.head import Probe, linear_probe
+from foveate.train.intervals import wilson
+from foveate.train.loop import train
+from foveate.train.recipe import Recipe, Schedule
+from foveate.zoo import build
+from foveate.zoo.weights import load_weights
+
+STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see entrants
+TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
+SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
+
+
+class Runner(Protocol):
+    """A candidate that can run a round."""
+
+    def run(self, number: int, until: float) -> tuple[float, float]: ...  # -> validation (accuracy, loss)
+
+
+@dataclass
+class Entry:
+    """A candidate in the race and how it stands."""
+
+    measured: Measured
+    runner: Runner | None = None
+    val_accuracy: float = 0.0
+    val_loss: float = math.inf
+    rounds: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_share: float) -> list[Measured]:
+    """Who takes part, given the time for everything and the share of it that the race may take.
+
+    From scratch: those that can see the training split LEAST_EPOCHS times in the first round. With published weights:
+    every network at its largest resolution that leaves time for TUNE_LONG epochs after the race, else at its smallest
+    (epochs are worth more than pixels); of these the TUNE_MOST with the most multiply-adds that can be fine-tuned for
+    TUNE_EPOCHS epochs (larger published networks are better ones). In both cases at least the quickest. A training step
+    takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the measured inference on the same device.
+    """
+    quickest_first = sorted(fitting, key=lambda m: m.latency.median_ms)
+    if fitting[0].candidate.weights is not None:
+        at: dict[str, Measured] = {}
+        for m in sorted(fitting, key=lambda m: m.macs):
+            if m.candidate.model not in at or epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_LONG:
+                at[m.candidate.model] = m
+        able = [m for m in at.values() if epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_EPOCHS]
+        return sorted(able, key=lambda m: m.macs)[-TUNE_MOST:] or quickest_first[:1]
+    seconds *= race_share
+    for n in range(len(quickest_first), 1, -1):
+        epoch_s = sum(m.latency.median_ms for m in quickest_first[:n]) / 1000 * STEP_COST * pictures
+        if LEAST_EPOCHS * epoch_s <= seconds / rounds_for(n):
+            return quickest_first[:n]
+    return quickest_first[:1]
+
+
+def slowest_ms(pictures: int, seconds: float) -> float:
+    """The latency of a network from scratch that could just see the training split LEAST_EPOCHS times in this time."""
+    return 1000 * seconds / (STEP_COST * pictures * LEAST_EPOCHS)
+
+
+def epochs_left(m: Measured, pictures: int, seconds: float) -> float:
+    """How often fine-tuning could see the training split, by the quick tenth of the latencies: load passes."""
+    return 1000 * seconds / (TUNE_COST * pictures * m.latency.p10_ms)
+
+
+def rounds_for(entries: int) -> int:
+    """Rounds of halving until one is left."""
+    return max(1, (entries - 1).bit_length())
+
+
+def race(
+    entering: Sequence[Measured], recipe: Recipe, seconds: float, threads: int, squares: "Squares", listener: Listener
+) -> list[Entry]:
+    """Run the rounds within about `seconds` and return all entries, the winner first."""
+    entries = [Entry(m) for m in entering]
+    published = entering[0].candidate.weights is not None
+    rounds = len(SHARES) if published else rounds_for(len(entries))
+    running = list(entries)
+    for number in range(rounds):
+        listener("stage", {"text": f"race, round {number + 1} of {rounds}: {len(running)} candidates"})
+        for entry in running:
+            begun = time.monotonic()
+            if entry.runner is None:
+                c = entry.measured.candidate
+                entry.runner = Frozen(c, threads, squares) if published else Scratch(c, recipe, squares)
+            entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
+            entry.seconds += time.monotonic() - begun
+            entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
+        running = ranking(running, len(squares.dataset.splits["val"]))
+        keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
+        for i, entry in enumerate(running):
+            listener("race", {**said(entry), "round": number + 1, "kept": i < keep})
+            if i >= keep:
+                entry.runner = None  # frees its network
+        running = running[:keep]
+    others = [e for e in entries if e is not running[0]]
+    return running + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
+
+
+def said(entry: Entry) -> dict[str, object]:
+    """How an entry is named to the listener."""
+    c = entry.measured.candidate
+    return {"model": c.model, "resolution": c.preprocess.resolution, "val_accuracy": entry.val_accuracy}
+
+
+def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:
+    """Best first. Accuracies within one standard error of their difference count as equal to the best.
+
+    Among equals from scratch the lower loss wins. With published weights the larger network does: a linear classifier
+    says little of what fine-tuning makes of a network, and larger published ones end better (docs/benchmarks.md).
+    """
+    best = max(e.val_accuracy for e in entries)
+    error = math.sqrt(2 * best * (1 - best) / n)
+
+    def place(e: Entry) -> tuple[int, float]:
+        if e.val_accuracy < best - error:
+            return 1, -e.val_accuracy
+        return 0, -e.measured.macs if e.measured.candidate.weights is not None else e.val_loss
+
+    return sorted(entries, key=place)
+
+
+class Squares:
+    """Decoded pictures by resolution, shared by the candidates that want the same."""
+
+    def __init__(self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu"):
+        self.dataset, self.bad_files, self.listener, self.device = dataset, bad_files, listener, device
+        self.made: dict[object, Pictures] = {}
+
+    def val(self, candidate: Candidate) -> Pictures:
+        """The validation split as the candidate wants it."""
+        p = candidate.preprocess
+        return self._once(("val", p), lambda: evaluation_pictures(self.dataset.splits["val"], p))
+
+    def training(self, side: int) -> Pictures:
+        """The training split as squares."""
+        return self._once(("train", side), lambda: training_pictures(self.dataset.splits["train"], side))
+
+    def part(self, candidate: Candidate, picks: np.ndarray) -> Pictures:
+        """Some samples of the training split, prepared as for evaluation."""
+        p = candidate.preprocess
+        key = ("part", p, int(picks[0]), len(picks))
+        return self._once(key, lambda: evaluation_pictures(subset(self.dataset.splits["train"], picks), p))
+
+    def _once(self, key: object, make: Callable[[], Pictures]) -> Pictures:
+        if key not in self.made:
+            self.made[key] = read(make(), self.bad_files, self.listener)
+        return self.made[key]
+
+
+class Frozen:
+    """Features of a candidate with published weights, grown over a fixed random order of the training split."""
+
+    def __init__(self, candidate: Candidate, threads: int, squares: Squares):
+        self.candidate, self.squares = candidate, squares
+        model = build(candidate.config)
+        load_weights(model, str(candidate.weights), except_head=True)
+        self.session = feature_session(model, candidate.preprocess, threads)
+        self.val = features(self.session, squares.val(candidate))
+        self.order = epoch_order(len(squares.dataset.splits["train"]), 0, 0)
+        self.done = 0
+        self.parts: list[np.ndarray] = []
+        self.labels: list[np.ndarray] = []
+
+    def probe(self, share: float) -> Probe:
+        """A linear classifier on the features of this share of the training split."""
+        end = round(share * len(self.order))
+        if end > self.done:
+            part = self.squares.part(self.candidate, self.order[self.done : end])
+            self.parts.append(features(self.session, part))
+            self.labels.append(labels_of(part))
+            self.done = end
+        labels = labels_of(self.squares.val(self.candidate))
+        classes = len(self.squares.dataset.classes)
+        return linear_probe(np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, classes)
+
+    def run(self, number: int, until: float) -> tuple[float, float]:
+        """One round: the share of that round, however long it takes."""
+        probe = self.probe(SHARES[number])
+        return probe.val_accuracy, probe.val_loss
+
+
+class Scratch:
+    """A candidate that trains from scratch at a steady rate, a while every round."""
+
+    def __init__(self, candidate: Candidate, recipe: Recipe, squares: Squares):
+        size = candidate.preprocess.resolution
+        steady = Schedule(kind="constant", warmup=0.5)
+        # no probe of precision and layout here: it would take what the round has
+        recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
+        self.preprocess, self.val, self.batch = candidate.preprocess, squares.val(candidate), recipe.batch
+        self.state = fresh(candidate.config, recipe, squares.device)
+        pictures = squares.training(store_side(size, squares.dataset))
+        self.steps = train(self.state, pictures, self.preprocess, recipe, len(squares.dataset.classes))
+
+    def run(self, number: int, until: float) -> tuple[float, float]:
+        """One round: at least one step, and as many as the time allows."""
+        next(self.steps)
+        while time.monotonic() < until:
+            next(self.steps)
+        logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
+        return accuracy(logits, labels), cross_entropy(logits, labels)
+
+    def learnt(self) -> tuple[int, dict[str, torch.Tensor]]:
+        """How many pictures the race has shown, and the weights that came of it."""
+        return self.state.step * self.batch, self.state.best.state_dict()
+
+
+def rows(
+    entries: Sequence[Entry], measured: Sequence[Measured], fitting: Sequence[Measured], chosen: Measured, n: int
+) -> list[dict[str, object]]:
+    """All candidates as rows of the report: the raced ones with their accuracy, the others with their cost alone."""
+    raced = {id(e.measured): e for e in entries}
+    found = []
+    for m in measured:
+        row: dict[str, object] = {**m.row(m in fitting), "chosen": m is chosen}
+        if (entry := raced.get(id(m))) is not None:
+            interval = list(wilson(round(entry.val_accuracy * n), n))
+            row |= {"val_accuracy": entry.val_accuracy, "val_interval": interval}
+            row |= {"rounds": entry.rounds, "seconds": entry.seconds}
+        found.append(row)
+    return found

@@ -1,0 +1,127 @@
+"""Who could enter a race: the whole zoo at several resolutions, thinned to what promises most at each cost.
+
+Nothing is built and nothing is measured here. Multiply-adds come from the catalogue, and how dear one of them is in a
+family from DEAR; the promise of a network is its published accuracy. So a variant of which nothing is published does
+not enter by itself; --models asks for it.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from foveate.config import replace
+from foveate.data.index import Dataset
+from foveate.data.sample import is_small, sample_shapes
+from foveate.errors import ConfigError
+from foveate.zoo import variant
+from foveate.zoo.catalogue import catalogue, entry
+
+PHOTO_SIZES = (96, 128, 160, 192, 224, 260, 300)
+LOST = 7.0  # points of accuracy that half the resolution costs: MobileNets, arXiv:1704.04861, table 7
+AGAIN = 2.0  # points that a network of a family must promise more for each one of that family that is in the field
+STRETCH = 1.15  # pictures are not enlarged by more than this
+# Time of a multiply-add in ONNX Runtime beside one of ResNet's (97 million a millisecond on one thread of an AMD EPYC,
+# CPU time, 160 pixels): the published network near 200 million multiply-adds. What is not here: about 1.
+DEAR = {
+    "alexnet": 1.9,  # reads many weights for few pixels
+    "efficientnet": 1.7,
+    "ghostnet": 3.2,
+    "mixnet": 4.2,
+    "mnasnet": 1.4,
+    "mobilenet": 1.5,
+    "nasnet": 1.6,
+    "regnet": 1.4,
+    "shufflenet": 1.8,
+}
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A variant at a resolution: what it costs by count, and what it promises."""
+
+    model: str
+    resolution: int
+    family: str
+    params: int
+    macs: float
+    cost: float  # macs, by what one of them takes beside one of ResNet's
+    merit: float  # published top-1 accuracy in per cent, less what a lower resolution costs
+
+
+def promises(dataset: Dataset, size: int | None = None) -> list[Promise]:
+    """All variants of the zoo made for such pictures (thumbnails or photographs), cheapest first; size: at that
+    resolution only.
+    """
+    small = is_small(dataset)
+    sizes = (size,) if size else (small_size(dataset),) if small else photo_sizes(dataset)
+    found = []
+    for known in catalogue("*"):
+        if known.published is None or known.published.top1 is None or ("_cifar" in known.model) != small:
+            continue
+        native = known.resolution
+        for size in sizes:
+            if (size <= native or small) and takes(known.model, size):
+                merit = known.published.top1 - (0.0 if small else LOST * math.log2(native / size))
+                costs = (known.params, rough_macs(known.model, size), cost_of(known.model, size))
+                found.append(Promise(known.model, size, known.family, *costs, merit))
+    return sorted(found, key=lambda p: p.cost)
+
+
+def spread(
+    found: Sequence[Promise], low: float, high: float, most: int, known: Collection[Promise] = ()
+) -> list[Promise]:
+    """At most so many, evenly spread over the logarithm of their cost from low to high, both included.
+
+    At each of these marks: what promises most among those that cost no more, and at least two thirds as much as the
+    mark; families that are in the field already (known, too) have to promise more.
+    """
+    left = [p for p in found if p not in known]
+    families = [p.family for p in known]
+    chosen: list[Promise] = []
+    for i in range(most):
+        mark = high * (low / high) ** (i / max(1, most - 1))
+        near = [p for p in left if mark / 1.5 <= p.cost <= mark * 1.0001]
+        if near:
+            best = max(near, key=lambda p: (p.merit - AGAIN * families.count(p.family), -p.cost))
+            chosen.append(best)
+            families.append(best.family)
+            left.remove(best)
+    return sorted(chosen, key=lambda p: p.cost)
+
+
+def rough_macs(model: str, resolution: int) -> float:
+    """Multiply-adds of the published variant, scaled by the number of pixels."""
+    published = entry(model)
+    return published.macs * (resolution / published.resolution) ** 2
+
+
+def cost_of(model: str, resolution: int) -> float:
+    """The multiply-adds by what one of them takes beside one of ResNet's."""
+    return rough_macs(model, resolution) * dear(entry(model).family)
+
+
+def dear(family: str) -> float:
+    """What a multiply-add of a family takes beside one of ResNet's."""
+    return DEAR.get(family, 1.0)
+
+
+def takes(name: str, size: int) -> bool:
+    """Whether a variant can be made at this resolution: nets without padding need a least size."""
+    try:
+        replace(variant(name), resolution=size)
+    except ConfigError:
+        return False
+    return True
+
+
+def small_size(dataset: Dataset) -> int:
+    """A resolution for thumbnails: their longer side, rounded up to 16, 24, 32, 48 or 64."""
+    longest = max(max(shape) for shape in sample_shapes(dataset.splits["train"]))
+    return next((s for s in (16, 24, 32, 48) if s >= longest), 64)
+
+
+def photo_sizes(dataset: Dataset) -> tuple[int, ...]:
+    """Resolutions for photographs, none much larger than they are."""
+    sides = sorted(min(shape) for shape in sample_shapes(dataset.splits["train"]))
+    most = STRETCH * sides[len(sides) // 2]
+    return tuple(size for size in PHOTO_SIZES if size <= most) or PHOTO_SIZES[:1]

@@ -1,0 +1,282 @@
+"""What an ablation compares, as a value: rows (one a variant, each with its whole plan), seeds, and what is the same.
+
+The record is ablation.json of the folder: all that is needed to go on, on this machine or beside another process.
+"""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from foveate import __version__
+from foveate.config import from_dict, override, pick, record, replace, to_json
+from foveate.cost.count import cost
+from foveate.data.index import Dataset, open_data
+from foveate.errors import ConfigError
+from foveate.events import Listener
+from foveate.recipes import RECIPES
+from foveate.runs.defaults import recipe_name
+from foveate.runs.plan import Plan, prepare
+from foveate.runs.run import announce
+from foveate.runs.setup import foldable, trained
+from foveate.train.check import checked
+from foveate.train.probe import nhwc_is_safe, settle
+from foveate.train.teacher import load_teacher
+from foveate.train.views import VIEWS
+from foveate.workflows.ablate.factors import Named, one_each
+from foveate.zoo import config_from, variant
+
+Kind = Literal["one-in", "one-out", "cumulative", "factorial"]
+MAX_FACTORIAL, MAX_ROWS = 6, 64
+BASE = "base"
+
+
+@record
+class Row:
+    """One variant. reference: the number of the row that it is compared with."""
+
+    label: str
+    factors: tuple[str, ...]
+    reference: int | None
+    plan: Plan  # with the first seed
+    params: int
+    macs: int  # multiply-adds of one picture
+    views: str = "one"  # of a picture in the test, averaged: an entry of VIEWS
+
+    def __hash__(self) -> int:
+        return hash((self.label, self.factors))
+
+
+@record
+class Ablation:
+    """ablation.json."""
+
+    data: str
+    name: str  # of the data
+    kind: Kind
+    factors: tuple[str, ...]  # as typed
+    changes: tuple[str, ...]  # of the base, the same in every row
+    base: str  # name of the recipe
+    seeds: Annotated[tuple[int, ...], Field(min_length=1, max_length=1000)]
+    fingerprints: tuple[str, ...]  # of the data, cut with each seed
+    rows: Annotated[tuple[Row, ...], Field(min_length=2, max_length=MAX_ROWS)]
+    command: str = ""
+    version: str = __version__
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.factors, self.seeds))
+
+    @property
+    def trials(self) -> list[tuple[int, int]]:
+        """(row, place of the seed) of every trial, seed by seed: what is done first makes whole comparisons."""
+        return [(row, place) for place in range(len(self.seeds)) for row in range(len(self.rows))]
+
+    def folder(self, row: int, place: int) -> str:
+        """The folder of a trial below trials/: "02-mixup/seed-0"."""
+        slug = re.sub(r"[^a-z0-9.]+", "-", self.rows[row].label.lower()).strip("-.")[:40] or "row"
+        return f"{row:02d}-{slug}/seed-{self.seeds[place]}"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for, before any data is read."""
+
+    data: str
+    model: str
+    base: str | None
+    changes: tuple[str, ...]
+    factors: tuple[Named, ...]
+    kind: Kind = "one-in"
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    weights: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    bad_files: Literal["stop", "skip"] = "stop"
+    threads: int = 0  # CPU threads of one trial; 0: the probe decides
+    unequal: bool = False  # rows of different lengths are wanted
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Which factors a row has."""
+
+    label: str
+    on: tuple[Named, ...]
+    reference: int | None
+
+
+def combinations(factors: Sequence[Named], kind: Kind) -> list[Combination]:
+    """The rows of a design; the first has no reference.
+
+    one-in: the base, then each factor alone. cumulative: the base, then one factor more in every row, compared with
+    the row above. one-out: all factors, then all but one each, compared with all, then the base. factorial: all 2**k
+    choices, compared with the base.
+    """
+    names = [f.name for f in factors]
+    if kind == "one-in":
+        return [Combination(BASE, (), None), *(Combination(f.name, (f,), 0) for f in factors)]
+    one_each((c for f in factors for c in f.changes), f"--{kind} {','.join(names)}")
+    if kind == "cumulative":
+        steps = [Combination(f"+ {f.name}", tuple(factors[: i + 1]), i) for i, f in enumerate(factors)]
+        return [Combination(BASE, (), None), *steps]
+    if kind == "one-out":
+        if len(factors) < 2:
+            raise ConfigError("--one-out leaves one of several factors out; expected two or more --factors")
+        less = [Combination(f"- {f.name}", tuple(g for g in factors if g is not f), 0) for f in factors]
+        return [Combination("all", tuple(factors), None), *less, Combination(BASE, (), 0)]
+    if len(factors) > MAX_FACTORIAL:
+        raise ConfigError(f"--factorial of {len(factors)} factors is {2 ** len(factors)} rows; at most {MAX_FACTORIAL}")
+    chosen = [c for n in range(len(factors) + 1) for c in itertools.combinations(factors, n)]
+    return [Combination(" + ".join(f.name for f in c) or BASE, c, None if i == 0 else 0) for i, c in enumerate(chosen)]
+
+
+def design(wish: Wish, listener: Listener, command: str = "") -> Ablation:
+    """The ablation that a wish means. Everything that can be wrong with a row is found here, before any training.
+
+    Precision, memory layout and threads that the recipe leaves open are settled once, on the base, for all rows.
+    Raises ConfigError: a factor that does not fit the network, that changes nothing, or that changes the length of
+    training; DataError.
+    """
+    rows = combinations(wish.factors, wish.kind)
+    if not 1 < len(rows) <= MAX_ROWS:
+        raise ConfigError(f"{len(rows)} rows; expected 1 to {MAX_ROWS - 1} factors")
+    check_texts(wish, rows)
+    made = [planned(wish, changes_of(row)) for row in rows]
+    dataset = announce(made[0][1], listener)
+    listener("stage", {"text": f"{len(rows)} rows, {len(wish.seeds)} seeds: {len(rows) * len(wish.seeds)} trials"})
+    plans = settled([plan for plan, _ in made], wish)
+    for row, plan in zip(rows, plans, strict=True):
+        if plan.recipe.loss.teacher:
+            load_teacher(plan.recipe.loss.teacher, dataset.classes, "cpu")
+        if plan.recipe.epochs != plans[0].recipe.epochs and not wish.unequal:
+            raise ConfigError(
+                f'row "{row.label}" trains for {plan.recipe.epochs} epochs and "{rows[0].label}" for'
+                f" {plans[0].recipe.epochs}; budgets should be equal, or say --unequal"
+            )
+    fingerprints = [dataset.fingerprint]
+    for seed in wish.seeds[1:]:
+        fingerprints.append(open_data(wish.data, seed=seed, bad_files=wish.bad_files).fingerprint)
+    made_rows = tuple(_row(row, plan, wish) for row, plan in zip(rows, plans, strict=True))
+    _refuse_idle(made_rows)
+    return Ablation(
+        data=wish.data,
+        name=dataset.name,
+        kind=wish.kind,
+        factors=tuple(f.name for f in wish.factors),
+        changes=wish.changes,
+        base=wish.base or recipe_name(dataset, wish.weights),
+        seeds=wish.seeds,
+        fingerprints=tuple(fingerprints),
+        rows=made_rows,
+        command=command,
+    )
+
+
+def _row(row: Combination, plan: Plan, wish: Wish) -> Row:
+    counted = cost(config_from(plan.architecture), resolution=plan.preprocess.resolution)
+    names, views = tuple(f.name for f in row.on), whole(wish, changes_of(row))[0]["views"]
+    return Row(row.label, names, row.reference, plan, counted.params, counted.macs, str(views))
+
+
+def changes_of(row: Combination) -> tuple[str, ...]:
+    """All overrides of a row, in the order of its factors."""
+    return tuple(change for factor in row.on for change in factor.changes)
+
+
+def planned(wish: Wish, changes: Sequence[str]) -> tuple[Plan, Dataset]:
+    """The plan of the base with these changes, for the first seed, and the data."""
+    chosen, rest = whole(wish, changes)
+    return prepare(
+        wish.data,
+        str(chosen["model"]),
+        recipe=chosen["recipe"],
+        overrides=rest,
+        weights=chosen["weights"],
+        seed=wish.seeds[0],
+        device=wish.device,
+        bad_files=wish.bad_files,
+    )
+
+
+def whole(wish: Wish, changes: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Network, recipe, weights and views of a row, and its other overrides."""
+    chosen = {"model": wish.model, "recipe": wish.base, "weights": wish.weights, "views": "one"}
+    rest = []
+    for text in (*wish.changes, *changes):
+        key, _, value = text.partition("=")
+        if key in chosen:
+            chosen[key] = value
+        else:
+            rest.append(text)
+    return chosen, rest
+
+
+def check_texts(wish: Wish, rows: Sequence[Combination]) -> None:
+    """ConfigError for names and keys that do not exist: a typing error should not cost a scan of the data."""
+    for row in rows:
+        config, recipe = variant(wish.model), pick(RECIPES, wish.base or "baseline", "recipe")
+        for text in (*wish.changes, *changes_of(row)):
+            key, _, value = text.partition("=")
+            if key == "model":
+                config = variant(value)
+            elif key == "recipe":
+                recipe = pick(RECIPES, value, "recipe")
+            elif key == "views":
+                pick(VIEWS, value, "views")
+            elif key.startswith("model."):
+                config = override(config, [text.removeprefix("model.")])
+            elif key != "weights" and not key.startswith("preprocess."):
+                recipe = override(recipe, [text])
+        checked(recipe)
+
+
+def settled(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
+    """The plans with precision, layout and threads chosen on the first of them: arithmetic must not differ by chance.
+
+    Only where a plan says "auto" (0 for threads): a factor that names them keeps its own. A layout that is not safe
+    for one of the networks is taken by none.
+    """
+    import torch
+
+    plans = [replace(p, recipe=foldable(p.recipe, config_from(p.architecture))) for p in plans]
+    first = plans[0]
+    recipe = replace(first.recipe, threads=first.recipe.threads or wish.threads)
+    networks = [trained(config_from(p.architecture), p.recipe) for p in plans]
+    if wish.device == "cpu" and recipe.layout == "auto" and not all(map(nhwc_is_safe, networks)):
+        recipe = replace(recipe, layout="nchw")
+    size = recipe.resolution or first.preprocess.resolution
+    chosen, _ = settle(networks[0], recipe, size, torch.device(wish.device))
+    return [
+        replace(
+            p,
+            recipe=replace(
+                p.recipe,
+                precision=chosen.precision if p.recipe.precision == "auto" else p.recipe.precision,
+                layout=chosen.layout if p.recipe.layout == "auto" else p.recipe.layout,
+                threads=p.recipe.threads or chosen.threads,
+            ),
+        )
+        for p in plans
+    ]
+
+
+def _refuse_idle(rows: Sequence[Row]) -> None:
+    """ConfigError for a row that is the same as another: its factor would be compared with itself."""
+    seen: dict[str, Row] = {}
+    for row in rows:
+        key = to_json([row.plan, row.views])
+        if (other := seen.get(key)) is not None:
+            name = next((f for f in (*row.factors, *other.factors) if (f in row.factors) != (f in other.factors)), "")
+            raise ConfigError(
+                f'factor {name} changes nothing: row "{row.label}" is row "{other.label}" to the last field; switch it'
+                " off in the base by KEY=VALUE, or leave it out"
+            )
+        seen[key] = row
+
+
+def read_ablation(data: Any, what: str) -> Ablation:
+    """ablation.json as a record."""
+    made: Ablation = from_dict(Ablation, data, what)
+    return made

@@ -1,0 +1,1 @@
+"""Compression of a trained model: smaller networks step by step, each fine-tuned and measured."""

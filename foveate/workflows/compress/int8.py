@@ -1,0 +1,91 @@
+"""A rung in int8: the network of the rung above as a quantised file, kept only where it is faster and loses little."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from foveate.data.sample import some_pictures
+from foveate.deploy.beside import beside, in_turns, own_ms
+from foveate.deploy.compare import MARGIN
+from foveate.deploy.measure import session_in
+from foveate.deploy.subject import Subject
+from foveate.deploy.targets import TARGETS, target_of
+from foveate.errors import FoveateError
+from foveate.runs.finish import INT8, named, session_logits
+from foveate.train.artefact import load_model
+from foveate.workflows.compress.goal import Bench
+from foveate.workflows.compress.step import judged, save
+
+METHOD = "int8"
+CALIBRATION = 200  # training pictures
+MAX_DROP = 1.0  # points of validation accuracy that int8 may lose, where --max-drop says nothing
+COUNTS = ("macs", "params")  # what int8 does not change
+
+
+def missing(runtime: str) -> str | None:
+    """Why int8 can not be made for a runtime here, with the extra to install."""
+    return TARGETS[target_of(runtime, METHOD)].missing()
+
+
+def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The int8 form of a rung, measured as a file and saved beside the float weights; returns its row.
+
+    `kept` of the row: whether it is faster than the rung above by more than MARGIN and within the accuracy that may be
+    lost; `why` says by what it failed. FoveateError where the runtime can not quantise the network.
+    """
+    begun, plan, goal = time.monotonic(), bench.plan, bench.goal
+    bench.listener("stage", {"text": f"step {number}: int8 of step {above['step']}"})
+    model, _ = load_model(above["run"])
+    allowed = MAX_DROP if goal.max_drop is None else goal.max_drop
+    target = TARGETS[target_of(plan.budget.runtime, METHOD)]
+    subject = Subject(
+        model,
+        plan.preprocess,
+        bench.job.classes,
+        plan.threads or 1,
+        calibration=some_pictures(bench.dataset.splits["train"], CALIBRATION),
+        min_agreement=1 - allowed / 100,
+        told=lambda text: bench.listener("stage", {"text": f"  {text}"}),
+    )
+    files = target.make(subject)
+    session = target.open(files, subject.threads)
+    row = judged(bench, lambda pictures: session_logits(session, pictures))
+    exact = session_in(plan.budget.runtime, subject.onnx, subject.threads)
+    before, after = in_turns(exact, session, subject)
+    quick = beside(above["latency_ms"], before, after, subject.threads)
+    row |= {
+        "macs": above["macs"],
+        "params": above["params"],
+        "latency_ms": quick.median_ms,
+        "latency_p10_ms": quick.p10_ms,
+        "latency_p90_ms": quick.p90_ms,
+        "size_bytes": sum(map(len, files.values())),
+    }
+    lost = 100 * (above["val_accuracy"] - row["val_accuracy"])
+    why = ""
+    exact_ms, quick_ms = (own_ms(timing, subject.threads) for timing in (before, after))
+    if quick_ms > (1 - MARGIN) * exact_ms:
+        why = f"not faster: {quick_ms:.3g} against {exact_ms:.3g} ms, in turns"
+    elif lost > allowed + 1e-9:
+        why = f"loses {lost:.2g} points of validation accuracy, {allowed:g} may go"
+    row |= {"kept": not why, "why": why, "seconds": time.monotonic() - begun, "curves": []}
+    return save(bench, model, number, METHOD, row, named(INT8, files))
+
+
+def try_int8(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The int8 form of the last rung, in an automatic ladder to a latency or a size; None where it has one already, or
+    none can be made, which is said.
+    """
+    goal, last = bench.goal, rows[-1]
+    if goal.method != "auto" or goal.target is None or goal.kind in COUNTS or last["method"] == METHOD:
+        return None
+    if missing(bench.plan.budget.runtime) is not None:
+        return None
+    try:
+        row = quantise_rung(bench, last, len(rows))
+    except FoveateError as error:
+        bench.listener("warning", {"text": f"no int8 of step {last['step']}: {error}"})
+        return None
+    if row["why"]:
+        bench.listener("stage", {"text": f"  int8 is not kept: {row['why']}"})
+    return row

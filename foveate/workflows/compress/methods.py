@@ -1,0 +1,149 @@
+"""Ways to make a model smaller, by name: pruning by a criterion, low rank, and the choice between them."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from foveate.compress.criteria import CRITERIA
+from foveate.compress.criteria.score import Criterion
+from foveate.compress.low_rank import low_rank_stage
+from foveate.compress.ranks import Ranking
+from foveate.compress.schedule import Schedule, shrink
+from foveate.config import make, replace
+from foveate.errors import ConfigError
+from foveate.runs.setup import cpu_threads
+from foveate.train.artefact import load_model
+from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
+from foveate.train.loop import train
+from foveate.train.recipe import Schedule as Rates
+from foveate.train.statistics import refresh
+from foveate.workflows.compress.goal import Bench
+from foveate.workflows.compress.tuning import new_state
+
+SAMPLE = 1024  # validation pictures that auto compares criteria on
+
+
+REFRESHED = 8  # batches that running statistics are taken from anew
+
+
+BETWEEN = 30  # training steps between two rounds of one rung (arXiv:1906.10771 prunes every 30 minibatches)
+
+
+SEEN, TAKEN = (
+    2**31 + 2,
+    2**31 + 3,
+)  # stand where an epoch does: batches that criteria see, and statistics are taken from
+
+
+AUTO = ("taylor", "norm", "bn_scale", "taylor2", "redundancy")
+
+
+PICK_SHARE = 0.1  # of the time, after which auto tries no further criterion
+
+
+Method = Callable[[Bench, nn.Module, float], nn.Module]  # the model above, the cost to reach -> a smaller model
+
+
+def pruning(name: str, **options: Any) -> Method:
+    """Removal of channels by a criterion, layers fitted anew; in rounds with a little training between."""
+    criterion: Criterion = CRITERIA[name](**options)
+
+    def method(bench: Bench, model: nn.Module, target: float) -> nn.Module:
+        schedule = Schedule(rounds=bench.goal.rounds, multiple=bench.goal.multiple)
+        found = shrink(model, criterion, bench.draw(SEEN), bench.cost, target, partial(between, bench), schedule)
+        for step in found:
+            model = step.model
+        return model
+
+    return method
+
+
+def factoring(train: bool, **options: Any) -> Method:
+    """Convolutions in two factors, those pairs that are faster. train: half of the epochs projected before (LRPET)."""
+    ranking = Ranking(**{"form": "best", "merged": train, **options})
+
+    def method(bench: Bench, model: nn.Module, target: float) -> nn.Module:
+        from foveate.deploy.layer_time import layer_timer
+
+        model = low_rank_stage(
+            model,
+            bench.cost,
+            target,
+            ranking=replace(ranking, multiple=bench.goal.multiple),
+            tune=partial(projected, bench) if train else None,
+            every=bench.job.train.steps(min(bench.plan.recipe.batch, len(bench.job.train))),
+            time_ms=layer_timer(bench.plan.threads or 1),
+        )
+        draw = bench.draw(TAKEN)
+        refresh(model, (draw(i)[0] for i in range(REFRESHED)))
+        return model
+
+    return method
+
+
+def projected(bench: Bench, model: nn.Module, after_step: Callable[[], None]) -> None:
+    """Half of the recipe's epochs at the peak rate, the kernels held near their ranks."""
+    rates = Rates(kind="constant", warmup=0.0)
+    recipe = replace(bench.plan.recipe, schedule=rates, epochs=max(1, bench.plan.recipe.epochs // 2))
+    with cpu_threads(recipe.threads):
+        state = new_state(bench, model, recipe)
+        for _ in train(state, bench.job.train, bench.plan.preprocess, recipe, len(bench.job.classes)):
+            after_step()
+            bench.stopped()
+
+
+# name -> maker of a method; what turns a model into a smaller one in another way is one more line
+METHODS: Mapping[str, Callable[..., Method]] = {
+    **{name: partial(pruning, name) for name in CRITERIA},
+    "lrpet": partial(factoring, True),
+    "svd": partial(factoring, False),
+}
+
+
+def make_method(text: str) -> Method:
+    """The method that a call string names: "taylor(form='additive')"."""
+    return make(METHODS, text, "method")
+
+
+def between(bench: Bench, model: nn.Module, number: int) -> nn.Module:
+    """Statistics taken anew, and after all rounds but the last BETWEEN steps of training at the peak rate."""
+    draw = bench.draw(TAKEN)
+    refresh(model, (draw(i)[0] for i in range(REFRESHED)))
+    if number + 1 < bench.goal.rounds:
+        recipe = replace(bench.plan.recipe, schedule=Rates(kind="constant", warmup=0.0), seed=number)
+        state = new_state(bench, model, recipe)
+        with cpu_threads(recipe.threads):
+            for step in train(state, bench.job.train, bench.plan.preprocess, recipe, len(bench.job.classes)):
+                if step.number == BETWEEN:
+                    break
+        bench.stopped()
+    return model
+
+
+def pick_method(bench: Bench, goal: float) -> str:
+    """auto: one shot of each criterion down to a goal, statistics taken anew, no training; the least validation loss
+    on a sample. Where there is a time, those that come before a tenth of it is over.
+    """
+    begun, limit = time.monotonic(), bench.plan.budget.time_s
+    source, _ = load_model(bench.goal.source)
+    picks = np.arange(0, len(bench.job.val), max(1, len(bench.job.val) // SAMPLE))
+    found: dict[str, float] = {}
+    for name in AUTO:
+        if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
+            bench.listener("stage", {"text": f"  {name}: left out, there is no time to try it"})
+            continue
+        tried = Bench(**{**vars(bench), "goal": replace(bench.goal, rounds=1)})
+        try:
+            model = make_method(name)(tried, source, goal)
+        except ConfigError as error:  # a criterion that this network does not allow
+            bench.listener("stage", {"text": f"  {name}: {error}"})
+            continue
+        logits = predict_logits(model, bench.job.val, bench.plan.preprocess, only=picks)
+        found[name] = cross_entropy(logits, labels_of(bench.job.val)[picks])
+        bench.listener("stage", {"text": f"  {name:<12} validation loss {found[name]:.3f} before training"})
+        bench.stopped()
+    return min(found, key=lambda name: found[name])

@@ -1,0 +1,252 @@
+"""compress: a trained model and a budget in, a ladder of smaller nets out, the best that fits chosen.
+
+Every rung is a model folder: made from the one above, fine-tuned, measured. A run that was stopped goes on from the
+last finished one.
+"""
+
+import functools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from foveate.config import from_dict, parse_json, replace, to_dict
+from foveate.data.index import Dataset, open_data
+from foveate.data.load import evaluation_pictures
+from foveate.errors import ConfigError, DataError
+from foveate.events import Listener, silent
+from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
+from foveate.recipes import RECIPES
+from foveate.runs.defaults import recipe_name
+from foveate.runs.epochs import END_S, whole_epochs
+from foveate.runs.finish import INT8 as FILE
+from foveate.runs.finish import finish
+from foveate.runs.plan import Budget, Plan, check_runtime, command_line
+from foveate.runs.run import Run, announce, environment
+from foveate.runs.setup import make_job, read
+from foveate.train.artefact import ModelCard
+from foveate.train.checkpoint import Progress
+from foveate.train.probe import probe, settle
+from foveate.train.recipe import Recipe
+from foveate.train.signals import Stop, stop_on_signals
+from foveate.workflows.compress.goal import (
+    Bench,
+    Goal,
+    amount,
+    budget_of,
+    channels_at_once,
+    check_data,
+    cost_of,
+    extra_bytes,
+    origin,
+    reachable,
+    read_goal,
+    yardstick_of,
+)
+from foveate.workflows.compress.int8 import METHOD as INT8
+from foveate.workflows.compress.int8 import missing, quantise_rung, try_int8
+from foveate.workflows.compress.methods import make_method, pick_method
+from foveate.workflows.compress.step import climb, rungs
+from foveate.workflows.compress.targets import MOST, choose, fits, floats, next_goal
+from foveate.workflows.compress.tuning import tuning
+from foveate.zoo import config_from
+
+EPOCHS, MOST_EPOCHS = 10, 200  # of fine-tuning a step: without a time, and the most that a time gives
+TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
+
+
+def compress(
+    model: str | Path,
+    data: str | Path,
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    max_latency_ms: float | None = None,
+    max_size_bytes: int | None = None,
+    max_drop: float | None = None,
+    method: str = "auto",
+    epochs: int | None = None,
+    time_s: float | None = None,
+    steps: int = 0,
+    rounds: int = 1,
+    multiple: int | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    resume: str | Path | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    bad_files: Literal["stop", "skip"] = "stop",
+    runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
+    listener: Listener | None = None,
+) -> Run:
+    """Shrink a trained model of the zoo step by step, fine-tune and measure each step, and finish the best that fits.
+
+    model: a model folder. macs, params: a share of the original's (up to 1) or a number. max_latency_ms: median of the
+    exported model in `runtime` on this device; max_size_bytes: its file. At most one of these four; max_drop, points
+    of validation accuracy, alone or with one of them. method: a call of METHODS; auto compares the cheap ones first.
+    epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: rungs (each about 0.7 of the one
+    above). rounds: of pruning in a step. multiple: widths become multiples of it; None: of what the processor
+    takes at once for a latency, else of 1. resume: a run folder; everything else comes from it.
+    Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
+    """
+    listener = listener or silent
+    check_runtime(runtime)
+    if method == INT8 and (reason := missing(runtime)) is not None:
+        raise ConfigError(f"--method int8: {reason}")
+    with stop_on_signals() as stop:
+        if resume is not None:
+            folder, goal = Path(resume), read_goal(Path(resume))
+            plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
+            dataset = announce(open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files), listener)
+            if dataset.fingerprint != plan.fingerprint:
+                raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
+        else:
+            targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
+            goal = asked(targets, max_drop, method, steps, rounds, multiple)
+            card, goal, base = origin(model, goal, seed)
+            dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
+            check_data(card, dataset, data, listener)
+            plan = first_plan(card, str(data), dataset, threads, bad_files)
+            plan = replace(plan, budget=Budget(runtime=runtime, time_s=time_s))
+            goal = reachable(goal, card, plan)
+            recipe = tuning(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
+            recipe = tuning_in_time(
+                recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None
+            )
+            plan = replace(plan, recipe=recipe, budget=budget_of(goal, plan.budget))
+            folder = free_name(runs, name or dataset.name)
+            write_json(folder / "compress.json", goal)
+            write_json(folder / "recipe.json", plan)
+            write_json(folder / "env.json", environment())
+        with folder_lock(folder):
+            sweep(folder)
+            return down(bench_of(folder, goal, plan, dataset, listener, stop))
+
+
+def asked(
+    targets: Mapping[str, float | None],
+    max_drop: float | None,
+    method: str,
+    steps: int,
+    rounds: int,
+    multiple: int | None = None,
+) -> Goal:
+    """The goal that the arguments state; ConfigError where they state none or two."""
+    given = [kind for kind, value in targets.items() if value is not None]
+    if len(given) > 1 or (not given and max_drop is None):
+        raise ConfigError(
+            f"{len(given)} targets given; take one of --macs, --params, --max-latency, --max-size, or --max-drop alone"
+        )
+    if method not in ("auto", INT8):
+        make_method(method)
+    if method == INT8 and (targets.get("macs") is not None or targets.get("params") is not None):
+        raise ConfigError("int8 has as many multiply-adds and parameters; give --max-latency, --max-size or --max-drop")
+    kind, target = (given[0], float(targets[given[0]] or 0)) if given else ("macs", None)
+    if (target is not None and not target > 0) or (max_drop is not None and not max_drop >= 0):
+        raise ConfigError(f"target {target}, max_drop {max_drop}: a target above 0, and a drop of at least 0")
+    if multiple is None:
+        multiple = channels_at_once() if kind == "latency_ms" else 1
+    if not (0 <= steps <= 100 and 1 <= rounds <= 100 and 1 <= multiple <= 256):
+        raise ConfigError(f"steps {steps}, rounds {rounds}, multiple {multiple}: 0 to 100, 1 to 100 and 1 to 256")
+    return Goal("", kind, target, method, max_drop, steps, rounds, multiple)
+
+
+def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None, bad_files: Any) -> Plan:
+    """The plan of a run, its recipe still open."""
+    return Plan(
+        data=data,
+        model=str(card.provenance.get("model") or card.architecture.family),
+        architecture=to_dict(card.architecture),
+        recipe=Recipe(),
+        preprocess=card.preprocess,
+        bad_files=bad_files,
+        threads=threads or torch.get_num_threads(),
+        fingerprint=dataset.fingerprint,
+        command=command_line(),
+    )
+
+
+def tuning_in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, time_s: float | None) -> Recipe:
+    """The recipe with precision, layout and threads settled, and as many epochs as the time allows, where one is
+    given.
+    """
+    size, device = recipe.resolution or card.preprocess.resolution, torch.device("cpu")
+    recipe, _ = settle(card.architecture, recipe, size, device)
+    if time_s is None:
+        return recipe
+    image_s = min(t.image_s for t in probe(card.architecture, recipe, size, device))
+    epoch_s = pictures * image_s * TAUGHT
+    return replace(recipe, epochs=whole_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
+
+
+def bench_of(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop) -> Bench:
+    """The pictures of a run and what all its rungs share."""
+    config = config_from(plan.architecture, "recipe.json: architecture")
+    job = make_job(plan, config, dataset, listener)
+    split = dataset.splits["test" if "test" in dataset.splits else "val"]
+    test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
+    extra = extra_bytes(goal, plan)
+    yardstick = yardstick_of(plan, lambda: float(rungs(folder)[0]["latency_ms"]))
+    measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra, yardstick))
+    return Bench(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop)
+
+
+def down(bench: Bench) -> Run:
+    """All rungs that are missing, then the end of the run."""
+    rows, method = rungs(bench.folder), bench.goal.method
+    begun = time.monotonic()
+    if not rows:
+        rows = [climb(bench, 0, "original", None)]
+    if method == INT8 and len(rows) == 1:
+        rows.append(quantise_rung(bench, rows[-1], 1))
+    while not out_of_time(bench, rows) and (goal := next_goal(bench, rows)) is not None:
+        if (quick := try_int8(bench, rows)) is not None:
+            rows.append(quick)
+            continue
+        if method == "auto":
+            known = [row["method"] for row in floats(rows)[1:]]
+            method = known[0] if known else pick_method(bench, goal)
+        rows.append(climb(bench, len(rows), method, goal))
+        told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
+        bench.listener("stage", {"text": f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"})
+        bench.stopped()
+    return conclude(bench, rows, time.monotonic() - begun)
+
+
+def out_of_time(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the time is over for one more rung like the last one. A target that was asked for is gone for anyway."""
+    limit = bench.plan.budget.time_s
+    if limit is None or bench.goal.target is not None or len(rows) < 2:
+        return False
+    return sum(float(row["seconds"]) for row in rows) + float(rows[-1]["seconds"]) > limit - END_S
+
+
+def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) -> Run:
+    """The best rung becomes best/; tested, exported and reported as every run is."""
+    folder, goal, number = bench.folder, bench.goal, choose(bench.goal, rows)
+    chosen = Path(rows[number]["run"])
+    files = ("config.json", "model.safetensors", "README.md")
+    write_folder(folder / "best", {name: (chosen / name).read_bytes() for name in files})
+    whole, size = rows[0]["macs"], bench.plan.preprocess.resolution
+    story = [
+        {
+            **{key: value for key, value in row.items() if key != "curves"},
+            "model": bench.plan.model if i == 0 else f"{bench.plan.model} {row['macs'] / whole:.2f}x",
+            "resolution": size,
+            "fits": fits(goal, row),
+            "chosen": i == number,
+        }
+        for i, row in enumerate(rows)
+    ]
+    write_json(folder / "story.json", {"candidates": story})
+    curves = rows[number]["curves"]
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
+    progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
+    int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
+    run = finish(folder, bench.plan, bench.dataset, bench.job, progress, seconds, bench.listener, int8)
+    summary = {**run.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
+    write_json(folder / "summary.json", summary)
+    return Run(folder, summary)

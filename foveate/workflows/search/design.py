@@ -1,0 +1,124 @@
+"""What a search on pictures is, as a value: search.json of its folder, all that is needed to go on."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from foveate import __version__
+from foveate.config import make, parse_call, pick, record, replace
+from foveate.data.index import Dataset
+from foveate.data.preprocess import Preprocess
+from foveate.data.sample import is_small
+from foveate.errors import ConfigError
+from foveate.recipes import RECIPES
+from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.runs.plan import Budget
+from foveate.search import SAMPLERS, SINGLE, SPACES, load_space, sampler
+from foveate.search.rewards import REWARDS
+from foveate.search.space import Space
+from foveate.train.recipe import Recipe
+
+OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "size_bytes")
+PHOTO_SIDE, LEAST = 128, 8  # pixels; trials without which a search says nothing
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+@record
+class Search:
+    """search.json."""
+
+    data: str
+    name: str  # of the data
+    fingerprint: str
+    space: str  # a call of SPACES with resolution and classes, or a Python file
+    sampler: str = "predictor"
+    reward: str = "strict"
+    evaluate: str = "train"  # how a net is valued: train, supernet, or a name of SCORES (evaluators.py)
+    objectives: tuple[str, ...] = ("accuracy",)
+    budget: Budget = Budget()
+    trials: Count | None = None  # different nets; None: as many as the time allows
+    share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of the time, for the search; the rest is for training the winner
+    recipe: Recipe = Recipe()  # of the winner's full training
+    proxy: Recipe = Recipe()  # of the short trainings
+    pictures: Count = 5000  # of the training split, for the short trainings
+    preprocess: Preprocess = Preprocess()
+    storage: str = ""  # of the study; "": study.db in the folder
+    seed: int = 0
+    threads: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    bad_files: Literal["stop", "skip"] = "stop"
+    command: str = ""
+    version: str = __version__
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.space, self.sampler, self.fingerprint))
+
+    @property
+    def needs_latency(self) -> bool:
+        """Whether the latency or the size of a file has to be measured for every net."""
+        timed = {"latency_ms", "size_bytes"} & set(self.objectives)
+        return bool(timed) or self.budget.max_latency_ms is not None or self.budget.max_size_bytes is not None
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Which way each objective goes."""
+        return tuple("maximize" if name == "accuracy" else "minimize" for name in self.objectives)
+
+
+def fitted_space(text: str, dataset: Dataset, resolution: int | None) -> tuple[str, Space]:
+    """(call string, space) for these pictures: resolution and number of classes are set where the space takes them."""
+    if text.endswith(".py"):
+        return text, load_space(text)
+    name, options = parse_call(text)
+    pick(SPACES, name, "space")
+    size = resolution or (small_side(dataset) if is_small(dataset) else PHOTO_SIDE)
+    options = {"resolution": size, "num_classes": len(dataset.classes), **options}
+    call = f"{name}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+    try:
+        return call, make(SPACES, call, "space")
+    except TypeError as error:  # a space of a table takes neither
+        raise ConfigError(f"--space {text}: {error}") from None
+
+
+def small_side(dataset: Dataset) -> int:
+    """Resolution for thumbnails."""
+    from foveate.selection.shortlist import small_size
+
+    return small_size(dataset)
+
+
+def config_of(space: Space, net: tuple[int, ...], dataset: Dataset) -> Any:
+    """The record of a net for the classes of these pictures."""
+    return replace(space.config(net), num_classes=len(dataset.classes))
+
+
+def proxy_recipe(recipe: Recipe, epochs: int) -> Recipe:
+    """The short form of a recipe: no average of weights, a brief warm-up, plain float32."""
+    schedule = replace(recipe.schedule, kind="cosine", warmup=min(0.5, epochs / 4))
+    return replace(recipe, epochs=epochs, ema=0.0, schedule=schedule, precision="fp32", layout="nhwc", threads=0)
+
+
+def check_wishes(sampler_text: str, reward: str, objectives: tuple[str, ...], space: Space) -> None:
+    """ConfigError for what can not be meant, before anything is measured."""
+    name, _ = parse_call(sampler_text)
+    pick(SAMPLERS, name, "sampler")
+    sampler(sampler_text, space, 0)
+    pick(REWARDS, reward, "reward")
+    for objective in objectives:
+        if objective not in OBJECTIVES:
+            raise ConfigError(f'--objectives: "{objective}" is none of {", ".join(OBJECTIVES)}')
+    if objectives[0] != "accuracy":
+        raise ConfigError(f"--objectives {','.join(objectives)}: the first one is accuracy")
+    if len(objectives) > 1 and name in SINGLE:
+        raise ConfigError(f"--sampler {name} knows one objective; take predictor, nsga2, tpe or random")
+
+
+def default_recipes(dataset: Dataset, name: str | None, epochs: int, seed: int) -> tuple[Recipe, Recipe]:
+    """(recipe of the winner, recipe of the short trainings)."""
+    full = replace(pick(RECIPES, name or recipe_name(dataset, None), "recipe"), seed=seed)
+    return full, proxy_recipe(full, epochs)
+
+
+def search_preprocess(config: Any, dataset: Dataset) -> Preprocess:
+    """How pictures are prepared for the nets of a space."""
+    return default_preprocess("", config, dataset, None)

@@ -1,0 +1,335 @@
+"""A search on pictures from its folder to its winner: trials, by one process or several; the winner's full training.
+
+The folder: search.json, study.db (an Optuna study), results.json, report.html, table.md, winner.txt, and winner/, a run
+folder like any other.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from foveate.config import replace, to_dict
+from foveate.cost.count import cost
+from foveate.data.index import Dataset, open_data
+from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
+from foveate.events import Listener, silent
+from foveate.files import folder_lock, free_name, write_json
+from foveate.runs.epochs import END_S, in_time
+from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
+from foveate.runs.run import Run, announce, environment
+from foveate.runs.training import complete, resume_run
+from foveate.search import sampler as make_sampler
+from foveate.search.crew import Found, fail_stale, found, shared_storage, work
+from foveate.search.space import Space
+from foveate.search.study import open_study, quiet
+from foveate.selection.candidates import HEADROOM, Candidate, Measured, measured
+from foveate.train.signals import Stop, exit_code, stop_on_signals
+from foveate.workflows.search.baselines import verdict, zoo_rows
+from foveate.workflows.search.design import (
+    Search,
+    check_wishes,
+    config_of,
+    default_recipes,
+    fitted_space,
+    search_preprocess,
+)
+from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
+from foveate.workflows.search.objective import Judge, material
+from foveate.workflows.search.ray_workers import crowd_on_ray
+from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
+from foveate.workflows.search.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
+from foveate.workflows.search.workers import crowd
+
+DEFAULT_TRIALS = 50
+AGAIN = 9  # of the best nets, at most, are measured again
+
+
+def search(
+    data: str | Path,
+    space: str,
+    *,
+    sampler: str = "predictor",
+    reward: str = "strict",
+    evaluate: str = "train",
+    objectives: Sequence[str] = ("accuracy",),
+    budget: Budget | None = None,
+    trials: int | None = None,
+    epochs: int = 3,
+    pictures: int = 5000,
+    resolution: int | None = None,
+    recipe: str | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+    ray: str | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    seed: int = 0,
+    threads: int | None = None,
+    device: Literal["cpu", "cuda"] = "cpu",
+    bad_files: Literal["stop", "skip"] = "stop",
+    listener: Listener | None = None,
+) -> Run:
+    """Search a space on pictures and train the best net that was found; returns the winner's run.
+
+    space: a call of SPACES ("mnasnet", "resnet(...)"), or a Python file with a function space(). evaluate: how a
+    net is valued, "train", "supernet" or a zero-cost score (evaluators.py); that value stands wherever accuracy
+    is named here. objectives: names of design.OBJECTIVES, accuracy first; several are searched together, and the winner
+    is the most accurate net within the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the
+    search. trials: different nets; None: as many as the time allows, 50 without a time. epochs, pictures: of the short
+    trainings. recipe: of the winner; None: what suits the pictures. storage: URL of a database that several machines
+    share; None: a file in the folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
+    Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
+    """
+    listener, budget = listener or silent, budget or Budget()
+    check_device(device)
+    check_runtime(budget.runtime)
+    if workers < 1:
+        raise ConfigError(f"--workers {workers}: expected 1 or more")
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    if ray is not None and evaluate.startswith("supernet"):
+        raise ConfigError(
+            "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
+        )
+    rough = Search(
+        data=str(data),
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
+        space=space,
+        sampler=sampler,
+        reward=reward,
+        evaluate=evaluate,
+        objectives=tuple(objectives),
+        budget=budget,
+        trials=trials,
+        pictures=pictures,
+        storage=storage or "",
+        seed=seed,
+        threads=threads or 0,
+        device=device,
+        bad_files=bad_files,
+        command=command_line(),
+    )
+    wish = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
+    return resume_search(written(wish, name, runs), workers=workers, ray=ray, listener=listener)
+
+
+def designed(
+    rough: Search, dataset: Dataset, *, epochs: int = 3, resolution: int | None = None, recipe: str | None = None
+) -> Search:
+    """A search as the user typed it, with everything checked and what follows from the pictures filled in."""
+    import torch
+
+    call, made = fitted_space(rough.space, dataset, resolution)
+    check_wishes(rough.sampler, rough.reward, rough.objectives, made)
+    check_evaluate(rough.evaluate, rough.reward)
+    full, proxy = default_recipes(dataset, recipe, epochs, rough.seed)
+    return replace(
+        rough,
+        space=call,
+        trials=rough.trials or (None if rough.budget.time_s else DEFAULT_TRIALS),
+        recipe=full,
+        proxy=proxy,
+        preprocess=search_preprocess(config_of(made, first_net(made), dataset), dataset),
+        threads=rough.threads or torch.get_num_threads(),
+    )
+
+
+def written(wish: Search, name: str | None, runs: str | Path) -> Path:
+    """A new folder for a search."""
+    folder = free_name(runs, f"search-{name or wish.name}")
+    write_json(folder / "env.json", environment())
+    write_json(folder / "search.json", wish)
+    return folder
+
+
+def finalists(
+    rough: Search, dataset: Dataset, count: int, *, name: str | None, runs: str | Path, listener: Listener
+) -> list[Measured]:
+    """The best nets of a search that fit the budget when they are measured again, `count` at most and perhaps none; no
+    net is trained in full.
+    """
+    wish = designed(rough, dataset)
+    folder = written(wish, name, runs)
+    with folder_lock(folder), stop_on_signals() as stop:
+        space = opened(wish)[1]
+        done = trials(folder, wish, space, dataset, 1, None, listener, stop)
+        write_search_report(folder, wish, space, done)
+    found = [m for _, m in itertools.islice(fitting(wish, space, dataset, done), count)]
+    for m in found:
+        listener("candidate", m.row(True))
+    return found
+
+
+def first_net(space: Space) -> tuple[int, ...]:
+    """Some net of a space: the first values of all choices."""
+    return space.complete([-1] * len(space.choices))
+
+
+def resume_search(
+    folder: str | Path, *, workers: int = 1, ray: str | None = None, listener: Listener | None = None
+) -> Run:
+    """Do what is left of a search: trials, the winner's training, the report. ray: see search."""
+    folder, listener = Path(folder), listener or silent
+    wish, place = load_search(folder), folder / "winner"
+    with folder_lock(folder), stop_on_signals() as stop:
+        dataset, space = opened(wish)
+        done = trials(folder, wish, space, dataset, workers, ray, listener, stop)
+        write_search_report(folder, wish, space, done)
+    if (place / "recipe.json").exists() and (place / "state").exists():
+        listener("stage", {"text": "going on with the winner's training"})
+        return reported(folder, wish, space, done, resume_run(place, listener))
+    best, m = winner(wish, space, dataset, done, listener)
+    zoo, said = [], []
+    if wish.evaluate == "train":
+        goods = material(wish, space, dataset, list, folder)  # no other trainings: none of these is cut off
+        zoo = zoo_rows(folder, goods, done, listener)
+        said = verdict(zoo, best, len(goods.val))
+        del goods
+    ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
+    left = None if wish.budget.time_s is None else wish.budget.time_s - spent(done, workers) - ahead - END_S
+    plan = plan_of(wish, dataset, m, left, listener)
+    write_search_report(folder, wish, space, done, best, m.candidate.config, zoo, said)
+    place.mkdir(exist_ok=True)
+    rows = [*rows_of(wish, space, done, best), *({**row, "chosen": False} for row in zoo)]
+    story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
+    return reported(folder, wish, space, done, complete(place, plan, dataset, listener, story=story))
+
+
+def reported(folder: Path, wish: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
+    """The winner's run, with what the search cost beside it."""
+    cost_of_it: dict[str, Any] = {"trials": len(done), "failed": sum(f.values is None for f in done)}
+    cost_of_it |= {"seconds": spent(done, 1) + ahead_s(folder)}
+    how = {"space": wish.space, "sampler": wish.sampler, "evaluate": wish.evaluate}
+    summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}}
+    return Run(run.folder, summary)
+
+
+def trials(
+    folder: Path,
+    wish: Search,
+    space: Space,
+    dataset: Dataset,
+    workers: int,
+    ray: str | None,
+    listener: Listener,
+    stop: Stop,
+) -> list[Found]:
+    """Evaluate nets until the budget of trials or of time is spent; all that are known then."""
+    name = study_name(folder, wish)
+    with shared_storage(url_of(folder, wish)) as storage:
+        with quiet():
+            study = open_study(make_sampler(wish.sampler, space, wish.seed), wish.directions, storage, name)
+        count = wish.trials or ENDLESS
+
+        def enough() -> bool:
+            if stop.signal:
+                return True
+            known = found(space, study)
+            return len(known) >= count or over_time(wish, known, workers, ahead_s(folder))
+
+        def told(one: Found) -> None:
+            listener("stage", {"text": line_of(wish, space, one, len(found(space, study)))})
+
+        def scene() -> Material:
+            return material(wish, space, dataset, lambda: found(space, study), folder)
+
+        if not enough():
+            prepare(scene, wish, folder, listener, lambda: bool(stop.signal))
+        if not enough():
+            listener("stage", {"text": f"searching {space!r} with {wish.sampler}"})
+            if ray is not None:
+                crowd_on_ray(ray, wish, url_of(folder, wish), name, workers, enough, told, lambda: found(space, study))
+            elif workers == 1:
+                judge = Judge(scene())
+                sampler = make_sampler(wish.sampler, space, wish.seed)
+                alone = not wish.storage
+                options: dict[str, Any] = {"storage": storage, "name": name, "directions": wish.directions}
+                work(space, judge, sampler, budget=count, alone=alone, stop=enough, told=told, **options)
+            else:
+                crowd(folder, workers, enough, told, lambda: found(space, study))
+        if stop.signal:
+            raise Interrupted(
+                f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
+            )
+        fail_stale(study, 0.0 if not wish.storage else 30.0)
+        return found(space, study)
+
+
+def line_of(wish: Search, space: Space, one: Found, number: int) -> str:
+    """One trial for people: "12  val 61.2 %  0.84 ms  12.3 M MACs  ..."."""
+    if one.values is None:
+        return f"trial {number}  failed: {one.facts.get('error', '')}"
+    row = row_of(space, one)
+    parts = [value_text(one) if is_valued(one) else "over the budget"]
+    parts += [f"{row['latency_ms']:.2f} ms"] if row.get("latency_ms") else []
+    parts += [
+        f"{row['macs'] / 1e6:.1f} M MACs",
+        f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
+    ]
+    return f"trial {number}" + (f" of {wish.trials}" if wish.trials else "") + "  " + "  ".join(p for p in parts if p)
+
+
+def winner(
+    wish: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
+) -> tuple[Found, Measured]:
+    """The best net that is within the budget when it is measured again. BudgetError with the nearest where none is."""
+    listener("stage", {"text": "measuring the best again"})
+    if (found := next(fitting(wish, space, dataset, done), None)) is not None:
+        return found
+    good = sum(1 for f in done if is_valued(f) and f.facts.get("fits"))
+    if good:
+        raise BudgetError(
+            f"the best {min(AGAIN, good)} nets are over the budget when they are measured again ({HEADROOM:.0%} of a "
+            "latency budget count); the device may be busy: go on with --resume later, or allow more"
+        )
+    near = [f for f in done if f.values is not None]
+    if not near:
+        failed = next((f.facts.get("error", "") for f in done), "")
+        raise FoveateError(f"every trial failed, the first with: {failed}")
+    nearest = max(near, key=lambda f: (f.values or (0.0,))[0])
+    raise BudgetError(f"none of {len(done)} nets fits the budget; the nearest: {row_text(space, nearest)}")
+
+
+def fitting(wish: Search, space: Space, dataset: Dataset, done: Sequence[Found]) -> Iterator[tuple[Found, Measured]]:
+    """Of the AGAIN best nets of a search those that are within the budget when they are measured again, best first."""
+    good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: -(f.values or (0.0,))[0])
+    for one in good[:AGAIN]:
+        if (m := again(wish, space, dataset, one)).within(wish.budget):
+            yield one, m
+
+
+def again(wish: Search, space: Space, dataset: Dataset, one: Found) -> Measured:
+    """A net of a trial, measured once more."""
+    config = config_of(space, one.net, dataset)
+    counts = cost(config, resolution=wish.preprocess.resolution)
+    name = f"{space.name}, trial {one.number}"
+    return measured(Candidate(name, config, wish.preprocess, None), counts, wish.budget, wish.threads)
+
+
+def row_text(space: Space, one: Found) -> str:
+    """Costs of a net as people say them."""
+    row = row_of(space, one)
+    timed = f"{row['latency_ms']:.2g} ms, " if row.get("latency_ms") else ""
+    return f"{timed}{row['macs'] / 1e6:.1f} M multiply-adds"
+
+
+def plan_of(wish: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
+    """The winner's full training, in the time that is left where there is a limit."""
+    candidate, recipe = m.candidate, wish.recipe
+    if left is not None:
+        listener("stage", {"text": "timing the winner"})
+        recipe = in_time(recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=wish.device)
+    return Plan(
+        data=wish.data,
+        model=candidate.model,
+        architecture=to_dict(candidate.config),
+        recipe=replace(recipe, seed=wish.seed),
+        preprocess=candidate.preprocess,
+        bad_files=wish.bad_files,
+        device=wish.device,
+        threads=wish.threads,
+        budget=wish.budget,
+        fingerprint=dataset.fingerprint,
+        command=wish.command,
+    )

@@ -1,0 +1,1 @@
+from foveate.zoo.families.attention.network import FAMILY as FAMILY

@@ -1,0 +1,1 @@
+from foveate.zoo.families.efficientnet.network import FAMILY as FAMILY

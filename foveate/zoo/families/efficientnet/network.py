@@ -1,0 +1,286 @@
+"""EfficientNet, arXiv:1905.11946, and EfficientNet-Lite: inverted bottlenecks scaled in depth, width and resolution.
+
+Keys are timm's (tf_efficientnet_*), but for se.fc1 and se.fc2.
+"""
+
+import math
+import re
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record, replace
+from foveate.errors import ConfigError
+from foveate.layers import Layers
+from foveate.layers.drop import DropPath
+from foveate.layers.low_rank import Ranks
+from foveate.layers.same import Padding, padding_for
+from foveate.zoo.families.efficientnet.published import PUBLISHED
+from foveate.zoo.family import Family
+
+MAX_BLOCKS = 1024  # in all stages together; EfficientNet-L2 has 87
+
+Expand = Annotated[int, Field(ge=1, le=64)]
+
+
+@record
+class Stage:
+    """Blocks of one width at one resolution."""
+
+    depth: Count  # blocks
+    width: Width  # output channels of every block
+    expand: Expand  # inner channels = expand * input channels; 1: the blocks have no expanding convolution
+    kernel: Kernel  # odd
+    stride: Stride  # of the first block
+    mid: tuple[Width, ...] = ()  # inner channels of each block, in place of expand (pruning writes this)
+    layers: Layers | None = None  # in place of the net's layers in this stage
+
+    def __post_init__(self) -> None:
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"Stage.kernel = {self.kernel}: must be odd (3, 5, 7)")
+        if self.mid and (self.expand == 1 or len(self.mid) != self.depth):
+            wanted = "no values where expand = 1" if self.expand == 1 else f"one value a block, {self.depth}"
+            raise ConfigError(f"Stage.mid has {len(self.mid)} values: expected {wanted}")
+
+
+@record
+class EfficientNetConfig:
+    """An EfficientNet. Widths are absolute; scale() makes larger ones. Defaults are those of the official code."""
+
+    stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
+    family: Literal["efficientnet"] = "efficientnet"
+    stem: Width = 32
+    head: Width = 1280
+    padding: Padding = "same"  # "symmetric": torchvision's, and timm's without tf_
+    dropout: Probability = 0.2  # before the classifier
+    drop_path: Probability = 0.2  # stochastic depth of a block past the last one; block i of n has drop_path * i / n
+    layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.01)", "silu", "se(ratio=0.25, act='silu')")
+    num_classes: Width = 1000
+    in_chans: Count = 3
+    resolution: Pixels = 224
+    ranks: Ranks = ()
+
+    def __post_init__(self) -> None:
+        if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:
+            raise ConfigError(f"EfficientNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+
+
+class DepthwiseSeparable(nn.Module):
+    """MBConv without expansion: depthwise k x k, gate, 1x1 projection without activation; + x where shapes agree."""
+
+    def __init__(self, c_in: int, stage: Stage, stride: int, drop: float, config: EfficientNetConfig):
+        super().__init__()
+        layers = stage.layers or config.layers
+        self.pad, padding = padding_for(config.padding, stage.kernel, stride)
+        self.conv_dw = layers.make_conv(c_in, c_in, stage.kernel, stride=stride, padding=padding, groups=c_in)
+        self.bn1 = layers.make_norm(c_in)
+        self.act1 = layers.make_act(c_in)
+        self.se = layers.make_attn(c_in, c_in)
+        self.conv_pw = layers.make_conv(c_in, stage.width, 1)
+        self.bn2 = layers.make_norm(stage.width)
+        self.drop_path = DropPath(drop) if stride == 1 and c_in == stage.width else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
+        y = self.act1(self.bn1(self.conv_dw(self.pad(x))))
+        y = self.bn2(self.conv_pw(self.se(y)))
+        return y if self.drop_path is None else x + self.drop_path(y)
+
+
+class InvertedResidual(nn.Module):
+    """MBConv: 1x1 expansion, depthwise k x k, gate, 1x1 projection without activation; + x where shapes agree."""
+
+    def __init__(self, c_in: int, mid: int, stage: Stage, stride: int, drop: float, config: EfficientNetConfig):
+        super().__init__()
+        layers = stage.layers or config.layers
+        self.conv_pw = layers.make_conv(c_in, mid, 1)
+        self.bn1 = layers.make_norm(mid)
+        self.act1 = layers.make_act(mid)
+        self.pad, padding = padding_for(config.padding, stage.kernel, stride)
+        self.conv_dw = layers.make_conv(mid, mid, stage.kernel, stride=stride, padding=padding, groups=mid)
+        self.bn2 = layers.make_norm(mid)
+        self.act2 = layers.make_act(mid)
+        self.se = layers.make_attn(mid, c_in)  # its ratio refers to the block's input
+        self.conv_pwl = layers.make_conv(mid, stage.width, 1)
+        self.bn3 = layers.make_norm(stage.width)
+        self.drop_path = DropPath(drop) if stride == 1 and c_in == stage.width else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
+        y = self.act1(self.bn1(self.conv_pw(x)))
+        y = self.act2(self.bn2(self.conv_dw(self.pad(y))))
+        y = self.bn3(self.conv_pwl(self.se(y)))
+        return y if self.drop_path is None else x + self.drop_path(y)
+
+
+class EfficientNet(nn.Module):
+    """Stem 3x3 stride 2, stages of MBConv, 1x1 head, mean over positions, dropout, classifier."""
+
+    def __init__(self, config: EfficientNetConfig):
+        super().__init__()
+        layers = config.layers
+        self.pad, padding = padding_for(config.padding, 3, 2)
+        self.conv_stem = layers.make_conv(config.in_chans, config.stem, 3, stride=2, padding=padding)
+        self.bn1 = layers.make_norm(config.stem)
+        self.act1 = layers.make_act(config.stem)
+        stages, c_in, index, blocks = [], config.stem, 0, sum(s.depth for s in config.stages)
+        for stage in config.stages:
+            members: list[nn.Module] = []
+            for j in range(stage.depth):
+                stride, drop = stage.stride if j == 0 else 1, config.drop_path * index / blocks
+                if stage.expand == 1:
+                    members.append(DepthwiseSeparable(c_in, stage, stride, drop, config))
+                else:
+                    mid = stage.mid[j] if stage.mid else stage.expand * c_in
+                    members.append(InvertedResidual(c_in, mid, stage, stride, drop, config))
+                c_in, index = stage.width, index + 1
+            stages.append(nn.Sequential(*members))
+        self.blocks = nn.Sequential(*stages)
+        self.conv_head = layers.make_conv(c_in, config.head, 1)
+        self.bn2 = layers.make_norm(config.head)
+        self.act2 = layers.make_act(config.head)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.head, config.num_classes)
+        self.num_features = config.head
+        # the part before a stage with a stride is the last of its resolution, and so is the last stage
+        self.last_of_resolution = (*(s.stride > 1 for s in config.stages), True)
+        init_weights(self)
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, head, H/32, W/32)
+        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
+        return self.act2(self.bn2(self.conv_head(self.blocks(x))))
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, head, h, w) -> (N, num_classes)
+        return self.classifier(self.dropout(self.pool(features).flatten(1)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
+        return self.forward_head(self.forward_features(x))
+
+    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The last map of each resolution, finest first: 16, 24, 40, 112, 320 channels at strides 2 to 32 for B0."""
+        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
+        maps = [x] if self.last_of_resolution[0] else []
+        for stage, last in zip(self.blocks, self.last_of_resolution[1:], strict=True):
+            x = stage(x)
+            if last:
+                maps.append(x)
+        return maps
+
+
+def init_weights(model: nn.Module) -> None:
+    """The official start: convolutions normal with variance 2 / (k * k * c_out / groups), classifier uniform."""
+    for m in model.modules():
+        if type(m) is nn.Conv2d:
+            fan_out = m.kernel_size[0] * m.kernel_size[1] * m.out_channels // m.groups
+            nn.init.normal_(m.weight, std=math.sqrt(2 / fan_out))
+        elif type(m) is nn.Linear:
+            bound = 1 / math.sqrt(m.out_features)
+            nn.init.uniform_(m.weight, -bound, bound)
+        else:
+            continue
+        if m.bias is not None:
+            nn.init.zeros_(m.bias)
+
+
+def round_width(width: float) -> int:
+    """The nearest multiple of 8, at least 8, and never below 90 % of the exact value."""
+    rounded = max(8, int(width + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * width else rounded + 8
+
+
+def scale(
+    config: EfficientNetConfig,
+    depth: float,
+    width: float,
+    *,
+    resolution: int | None = None,
+    dropout: float | None = None,
+    lite: bool = False,
+) -> EfficientNetConfig:
+    """Compound scaling (section 3.3): depths times depth, rounded up; widths times width, rounded to multiples of 8.
+
+    lite: EfficientNet-Lite's rule: stem and head keep their widths, the first and the last stage their depths.
+    resolution (px), dropout: None keeps the config's. Stages that list `mid` are refused: their widths are no ratio.
+    """
+    stages = []
+    for i, stage in enumerate(config.stages):
+        if stage.mid:
+            raise ConfigError(f"stages.{i}.mid is given block by block; scale works on stages that have only `expand`")
+        keep = lite and i in (0, len(config.stages) - 1)
+        deep = stage.depth if keep else math.ceil(depth * stage.depth)
+        stages.append(replace(stage, depth=deep, width=round_width(stage.width * width)))
+    return replace(
+        config,
+        stages=tuple(stages),
+        stem=config.stem if lite else round_width(config.stem * width),
+        head=config.head if lite else round_width(config.head * width),
+        resolution=config.resolution if resolution is None else resolution,
+        dropout=config.dropout if dropout is None else dropout,
+    )
+
+
+def from_timm(key: str) -> str:
+    """timm's key -> ours."""
+    return key.replace(".se.conv_reduce.", ".se.fc1.").replace(".se.conv_expand.", ".se.fc2.")
+
+
+# torchvision numbers the units (convolution, norm) of a block, the SE among them; its first stage does not expand
+_UNITS = {
+    True: {"0.0": "conv_dw", "0.1": "bn1", "1.fc1": "se.fc1", "1.fc2": "se.fc2", "2.0": "conv_pw", "2.1": "bn2"},
+    False: {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2.fc1": "se.fc1", "2.fc2": "se.fc2"}
+    | {"3.0": "conv_pwl", "3.1": "bn3"},
+}
+_ENDS = {"features.0.0": "conv_stem", "features.0.1": "bn1", "features.8.0": "conv_head", "features.8.1": "bn2"}
+
+
+def from_torchvision(key: str) -> str:
+    """torchvision's key (efficientnet_b0 to b7) -> ours; a key that is not of that form comes back as it is."""
+    module, _, leaf = key.rpartition(".")
+    if found := re.fullmatch(r"features\.(\d+)\.(\d+)\.block\.(\d\.\w+)", module):
+        stage, block, unit = int(found[1]) - 1, found[2], found[3]
+        return f"blocks.{stage}.{block}.{_UNITS[stage == 0].get(unit, unit)}.{leaf}"
+    return f"{(_ENDS | {'classifier.1': 'classifier'}).get(module, module)}.{leaf}"
+
+
+_B0 = EfficientNetConfig(
+    (
+        Stage(1, 16, 1, 3, 1),
+        Stage(2, 24, 6, 3, 2),
+        Stage(2, 40, 6, 5, 2),
+        Stage(3, 80, 6, 3, 2),
+        Stage(3, 112, 6, 5, 1),
+        Stage(4, 192, 6, 5, 2),
+        Stage(1, 320, 6, 3, 1),
+    )
+)
+_LITE0 = replace(_B0, layers=replace(_B0.layers, act="relu6", attn="none"))
+
+# (depth, width): the released coefficients, rounded by their authors
+VARIANTS = {
+    "efficientnet_b0": _B0,
+    "efficientnet_b1": scale(_B0, 1.1, 1.0, resolution=240),
+    "efficientnet_b2": scale(_B0, 1.2, 1.1, resolution=260, dropout=0.3),
+    "efficientnet_b3": scale(_B0, 1.4, 1.2, resolution=300, dropout=0.3),
+    "efficientnet_b4": scale(_B0, 1.8, 1.4, resolution=380, dropout=0.4),
+    "efficientnet_b5": scale(_B0, 2.2, 1.6, resolution=456, dropout=0.4),
+    "efficientnet_b6": scale(_B0, 2.6, 1.8, resolution=528, dropout=0.5),
+    "efficientnet_b7": scale(_B0, 3.1, 2.0, resolution=600, dropout=0.5),
+    "efficientnet_b8": scale(_B0, 3.6, 2.2, resolution=672, dropout=0.5),
+    "efficientnet_l2": scale(_B0, 5.3, 4.3, resolution=800, dropout=0.5),
+    "efficientnet_lite0": _LITE0,
+    "efficientnet_lite1": scale(_LITE0, 1.1, 1.0, resolution=240, lite=True),
+    "efficientnet_lite2": scale(_LITE0, 1.2, 1.1, resolution=260, dropout=0.3, lite=True),
+    "efficientnet_lite3": scale(_LITE0, 1.4, 1.2, resolution=280, dropout=0.3, lite=True),
+    "efficientnet_lite4": scale(_LITE0, 1.8, 1.4, resolution=300, dropout=0.3, lite=True),
+}
+
+FAMILY = Family(
+    EfficientNetConfig,
+    EfficientNet,
+    VARIANTS,
+    ("classifier.",),
+    {"timm": from_timm, "torchvision": from_torchvision},
+    PUBLISHED,
+    folds=True,
+)

@@ -1,0 +1,1 @@
+from foveate.zoo.families.ghostnet.network import FAMILY as FAMILY

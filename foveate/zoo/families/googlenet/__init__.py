@@ -1,0 +1,1 @@
+from foveate.zoo.families.googlenet.network import FAMILY as FAMILY

@@ -1,0 +1,1 @@
+from foveate.zoo.families.inception.network import FAMILY as FAMILY

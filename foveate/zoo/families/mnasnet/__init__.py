@@ -1,0 +1,1 @@
+from foveate.zoo.families.mnasnet.network import FAMILY as FAMILY

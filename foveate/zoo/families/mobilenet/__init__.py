@@ -1,0 +1,1 @@
+from foveate.zoo.families.mobilenet.network import FAMILY as FAMILY

@@ -1,0 +1,1 @@
+from foveate.zoo.families.nasnet.network import FAMILY as FAMILY

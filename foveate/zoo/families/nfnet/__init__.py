@@ -1,0 +1,1 @@
+from foveate.zoo.families.nfnet.network import FAMILY as FAMILY

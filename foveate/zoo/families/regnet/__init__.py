@@ -1,0 +1,1 @@
+from foveate.zoo.families.regnet.network import FAMILY as FAMILY

@@ -1,0 +1,1 @@
+from foveate.zoo.families.resnet.network import FAMILY as FAMILY

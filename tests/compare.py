@@ -1,0 +1,58 @@
+"""What the tests of all families share: published facts, random weights, the same weights in two networks, counts."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+COUNTER = "num_batches_tracked"
+
+
+def facts(family):
+    """What is published of a family: tests/facts/FAMILY.json."""
+    return json.loads((Path(__file__).parent / "facts" / f"{family}.json").read_text("utf-8"))
+
+
+def randomise(model):
+    """Random weights and random batch statistics, in float64, in evaluation mode; signals stay about 1."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in model.double().eval().state_dict().items():
+        if name.endswith("running_var"):
+            tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5)
+        elif tensor.is_floating_point():
+            spread = 1.0 if tensor.ndim < 2 else tensor[0].numel() ** -0.5
+            tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * spread)
+    return model
+
+
+def in_order(ours, theirs):
+    """The tensors of theirs under our names, matched by position; every shape must agree."""
+    a = [k for k in ours.state_dict() if not k.endswith(COUNTER)]
+    b = [(k, v) for k, v in theirs.state_dict().items() if not k.endswith(COUNTER)]
+    assert len(a) == len(b)
+    assert all(ours.state_dict()[name].shape == v.shape for name, (_, v) in zip(a, b, strict=True))
+    return dict(zip(a, (v for _, v in b), strict=True))
+
+
+def difference(ours, theirs, rename=None, *, size=(64, 64), channels=3, batch=2):
+    """Same random weights, same picture: the largest difference of a logit, relative to the largest logit (at least 1).
+
+    rename: their key -> our key; None: matched by position.
+    """
+    randomise(theirs)
+    state = in_order(ours, theirs) if rename is None else {rename(k): v for k, v in theirs.state_dict().items()}
+    missing, unexpected = ours.double().eval().load_state_dict(state, strict=False)
+    assert not unexpected and all(k.endswith(COUNTER) for k in missing), (missing, unexpected)
+    x = torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        a, b = ours(x), theirs(x)
+    assert b.abs().max() > 1e-3
+    return ((a - b).abs().max() / max(1.0, b.abs().max().item())).item()
+
+
+def counts(model, resolution, channels=3):
+    """(parameters, MACs of convolutions and linear layers) of a model on the meta device, batch 1."""
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.empty(1, channels, resolution, resolution, device="meta"))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2

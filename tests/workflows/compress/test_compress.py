@@ -1,0 +1,284 @@
+"""foveate compress from the command line: a trained digit classifier at half its multiply-adds, and what goes wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from foveate.cli import main
+from foveate.config import parse_json, replace, to_dict
+from foveate.data.index import open_data
+from foveate.data.load import evaluation_pictures, training_pictures
+from foveate.data.preprocess import Preprocess
+from foveate.deploy.runtime import open_session
+from foveate.errors import BudgetError, ConfigError
+from foveate.files import write_folder, write_json
+from foveate.runs.plan import Plan
+from foveate.train.artefact import ModelCard, load_model, model_files, read_card
+from foveate.train.evaluate import accuracy, labels_of, predict_logits
+from foveate.train.loop import train
+from foveate.train.recipe import Augment, Loss, Mix, Optim, Recipe
+from foveate.train.state import State
+from foveate.workflows.compress.goal import Goal, channels_at_once
+from foveate.workflows.compress.run import asked, choose, compress
+from foveate.workflows.compress.step import rungs
+from foveate.workflows.compress.tuning import tuning
+from foveate.zoo import FAMILIES, build
+from foveate.zoo.families.resnet import network as resnet
+
+P = Preprocess(resolution=8, resize=8, fit="squash")
+STAGES = (resnet.Stage(8, (12,), 1), resnet.Stage(12, (16,), 2))
+TINY = resnet.ResNetConfig(STAGES, stem="cifar", pool="none", stem_widths=(8,), num_classes=10, resolution=8)
+RECIPE = Recipe(
+    epochs=3,
+    batch=64,
+    optim=Optim(lr=0.1),
+    augment=Augment(shift=0.1, flip=False),
+    precision="fp32",
+    layout="nchw",
+    threads=1,
+)
+KEYS = {"method", "test_accuracy", "test_interval", "macs", "params", "latency_ms", "size_bytes", "run", "chosen"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A run folder with a trained tiny network and the recipe that it was trained by."""
+    dataset = open_data("digits")
+    torch.manual_seed(0)
+    state = State(build(TINY), None, RECIPE, FAMILIES["resnet"].head, "cpu")
+    for _ in train(state, training_pictures(dataset.splits["train"], 8).load(), P, RECIPE, 10):
+        pass
+    folder = tmp_path_factory.mktemp("a run")
+    facts = {"model": "tiny", "fingerprint": dataset.fingerprint}
+    write_folder(folder / "best", model_files(ModelCard(TINY, dataset.classes, P, facts), state.model.state_dict()))
+    write_json(folder / "recipe.json", Plan("digits", "tiny", to_dict(TINY), RECIPE, P))
+    return folder
+
+
+def call(capsys, *arguments):
+    """(exit code, stdout, stderr) of a command in this process."""
+    capsys.readouterr()
+    code = main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+OPTIONS = ("--macs", "0.5", "--epochs", "1", "--threads", "1", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def run(source, tmp_path_factory):
+    """The lines of --json of a run that auto led, and its folder."""
+    import contextlib
+    import io
+
+    runs, out = tmp_path_factory.mktemp("runs"), io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["compress", str(source), "digits", *OPTIONS, "--steps", "1", "--json", "--runs", str(runs)]) == 0
+    return [json.loads(line) for line in out.getvalue().splitlines()], runs / "digits-1"
+
+
+def test_a_step_a_line_and_half_of_the_multiply_adds(run, source):
+    rows, folder = run
+    assert all(row.keys() >= KEYS for row in rows)
+    first, last = rows[0], rows[-1]
+    assert (first["method"], first["step"], last["chosen"]) == ("original", 0, True)
+    assert 0.45 * first["macs"] < last["macs"] <= 0.5 * first["macs"]
+    assert last["params"] < first["params"]
+    assert last["size_bytes"] < first["size_bytes"]
+    assert last["test_interval"][0] < last["test_accuracy"] < last["test_interval"][1]
+    assert last["test_accuracy"] > 0.6
+    _, card = load_model(folder / "best")
+    assert card.architecture.num_classes == 10
+    assert card.provenance["compressed_from"] == str(source / "best")
+
+
+def test_auto_tries_no_further_criterion_when_its_time_is_over(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.workflows.compress.step.PICK_SHARE", 0.0)
+    told = []
+    made = compress(
+        source, "digits", macs=0.5, steps=1, epochs=1, time_s=60.0, threads=1, runs=tmp_path,
+        listener=lambda kind, fields: told.append(fields.get("text", "")),
+    )  # fmt: skip
+    assert made.summary["method"] == "taylor"
+    assert [text.split(":")[0].strip() for text in told if "left out" in text] == [
+        "norm", "bn_scale", "taylor2", "redundancy",
+    ]  # fmt: skip
+
+
+def test_the_accuracy_of_a_row_is_that_of_its_folder(run):
+    rows, _ = run
+    test = evaluation_pictures(open_data("digits").splits["test"], P).load()
+    for row in rows:
+        model, _ = load_model(row["run"])
+        assert accuracy(predict_logits(model, test, P), labels_of(test)) == row["test_accuracy"]
+
+
+FRESH = """
+import sys, json, torch
+from foveate.train.artefact import load_model
+model, _ = load_model(sys.argv[1])
+x = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+with torch.no_grad():
+    print(json.dumps(model(x).tolist()))
+"""
+
+
+def test_a_fresh_process_gives_the_same_outputs(run):
+    folder = run[1] / "best"
+    out = subprocess.run([sys.executable, "-c", FRESH, str(folder)], capture_output=True, check=True, timeout=120)
+    model, _ = load_model(folder)
+    with torch.no_grad():
+        mine = model(torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    np.testing.assert_allclose(np.array(json.loads(out.stdout)), mine.numpy(), atol=1e-6)
+    picture = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    session = open_session((folder / "model.onnx").read_bytes(), 1)
+    x = (torch.from_numpy(picture).permute(0, 3, 1, 2) / 255 - torch.tensor(P.mean).view(3, 1, 1)) / torch.tensor(
+        P.std
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(picture), model(x).numpy(), atol=1e-4)
+
+
+def test_the_report_shows_the_ladder(run):
+    _, folder = run
+    page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
+    assert "Step by step" in page
+    assert "Test accuracy against multiply-adds" in page
+    assert "| 0 | original |" in text
+    result = parse_json((folder / "result.json").read_bytes(), "result.json")
+    assert [c["step"] for c in result["candidates"]] == [0, 1]
+
+
+def test_a_killed_run_goes_on_from_the_last_finished_step(source, tmp_path, capsys):
+    command = [sys.executable, "-m", "foveate", "compress", str(source), "digits", *OPTIONS]
+    command += ["--method", "taylor(form='additive', pictures=64)", "--steps", "2", "--runs", str(tmp_path)]
+    environment = {**os.environ, "FOVEATE_CRASHPOINT": "step.before:3"}  # the second step is trained, not yet saved
+    assert subprocess.run(command, env=environment, timeout=300, capture_output=True).returncode == -9
+    folder = tmp_path / "digits-1"
+    before = {row["run"]: (Path(row["run"]) / "model.safetensors").stat().st_mtime_ns for row in rungs(folder)}
+    assert len(before) == 2
+    code, out, err = call(capsys, "compress", "--resume", folder, "--json", "--quiet")
+    assert code == 0, err
+    assert len(out.splitlines()) == 3
+    assert all((Path(path) / "model.safetensors").stat().st_mtime_ns == time for path, time in before.items())
+    weights = (folder / "steps" / "02-taylor" / "model.safetensors").read_bytes()
+    shutil.rmtree(folder / "steps" / "02-taylor")  # once more: the same step gives the same weights
+    assert call(capsys, "compress", "--resume", folder, "--json", "--quiet")[0] == 0
+    assert (folder / "steps" / "02-taylor" / "model.safetensors").read_bytes() == weights
+    assert (folder / "best" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_size_that_is_asked_for_is_that_of_the_final_file(source, tmp_path, capsys):
+    code, out, err = call(
+        capsys, "compress", source, "digits", "--max-size", "27kB", "--steps", "1", "--method", "norm", *OPTIONS[2:],
+        "--json", "--runs", tmp_path,
+    )  # fmt: skip
+    assert code == 0, err
+    last = json.loads(out.splitlines()[-1])
+    size = (tmp_path / "digits-1" / "best" / "model.onnx").stat().st_size
+    assert size <= 27_000
+    assert last["size_bytes"] == pytest.approx(size, abs=1024)
+
+
+def test_a_target_below_the_floor_is_exit_4_and_leaves_nothing(source, tmp_path, capsys):
+    code, _, err = call(capsys, "compress", source, "digits", "--macs", "0.001", "--runs", tmp_path / "runs", "--quiet")
+    assert code == 4
+    assert "below what tiny can shrink to" in err
+    assert "one unit left in every layer" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_bad_inputs_are_one_line_each(source, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"architectures": ["ResNetForImageClassification"]}')
+    renamed = tmp_path / "renamed"
+    model, card = load_model(source / "best")
+    write_folder(renamed, model_files(replace_classes(card), model.state_dict()))
+    for arguments, code, text in (
+        ([source], 2, "DATA is missing"),
+        ([source, "digits"], 2, "0 targets given"),
+        ([source, "digits", "--macs", "0.5", "--params", "0.5"], 2, "2 targets given"),
+        ([source, "digits", "--macs", "half"], 2, "--macs"),
+        ([source, "digits", "--macs", "0.5", "--method", "tailor"], 2, "did you mean taylor"),
+        ([source, "digits", "--macs", "0.5", "--method", "taylor(form='x')"], 2, "taylor form"),
+        ([source, "digits", "--max-latency", "3"], 2, "unit is missing"),
+        ([tmp_path / "other", "digits", "--macs", "0.5"], 2, "not a model folder of foveate"),
+        ([tmp_path / "none", "digits", "--macs", "0.5"], 2, "no such folder"),
+        ([renamed, "digits", "--macs", "0.5"], 3, "its classes are not those of the model"),
+        (["--resume", tmp_path], 2, "no compress.json"),
+    ):
+        found, out, err = call(capsys, "compress", *arguments, "--quiet", "--runs", tmp_path / "runs")
+        assert (found, out, err.count("\n")) == (code, "", 1), err
+        assert text in err
+    with pytest.raises(ConfigError, match="takes a model folder"):
+        compress(build(TINY), "digits", macs=0.5)
+    assert not (tmp_path / "runs").exists()
+
+
+def replace_classes(card):
+    return ModelCard(card.architecture, tuple("abcdefghij"), card.preprocess, card.provenance)
+
+
+def test_check_proves_that_removed_is_masked(capsys):
+    code, out, _ = call(capsys, "compress", "--check", "resnet20_cifar", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert 0 <= found["max_difference"] <= 1e-12
+    code, out, _ = call(capsys, "compress", "--check", "resnet20_cifar")
+    assert "removed - masked" in out
+    assert call(capsys, "compress", "--check", "resnet20")[0] == 2
+
+
+def row(step, val, macs):
+    return {"step": step, "val_accuracy": val, "macs": macs, "latency_ms": macs / 1e6, "run": f"steps/{step}"}
+
+
+ROWS = [row(0, 0.95, 10e6), row(1, 0.95, 7e6), row(2, 0.94, 5e6), row(3, 0.90, 4.9e6)]
+
+
+@pytest.mark.parametrize(
+    ("target", "drop", "step"), [(5e6, None, 2), (5e6, 1.0, 2), (None, 1.0, 2), (None, 0.0, 1), (7e6, None, 1)]
+)
+def test_the_best_that_fits_is_chosen(target, drop, step):
+    assert choose(Goal("m", "macs", target, max_drop=drop), ROWS) == step
+
+
+def test_widths_follow_the_processor_where_a_latency_is_asked_for():
+    block = channels_at_once()
+    assert block in (8, 16)
+    assert asked({"latency_ms": 3.0}, None, "auto", 0, 3).multiple == block
+    assert asked({"macs": 0.5}, None, "auto", 0, 3).multiple == asked({}, 0.5, "auto", 0, 3).multiple == 1
+    assert asked({"latency_ms": 3.0}, None, "auto", 0, 3, 4).multiple == 4
+
+
+def test_where_nothing_fits_the_nearest_is_named():
+    with pytest.raises(BudgetError, match=r"costs 1 points .* smallest within it is step 1 \(7 M multiply-adds\)"):
+        choose(Goal("m", "macs", 5e6, max_drop=0.5), ROWS)
+    with pytest.raises(BudgetError, match=r"3 M multiply-adds was not reached: step 3 measures 4\.9 M"):
+        choose(Goal("m", "macs", 3e6), ROWS)
+    with pytest.raises(ConfigError, match="0 targets"):
+        asked({"macs": None}, None, "auto", 0, 3, 1)
+
+
+def test_the_recipe_of_fine_tuning_keeps_input_and_optimiser_and_nothing_that_starts():
+    base = replace(RECIPE, mix=Mix(mixup=0.2), ema=0.9, freeze=0.5, init=("zero_gamma",), loss=Loss(smoothing=0.1))
+    found = tuning(replace(base, optim=Optim("schedule_free_sgd", lr=0.2, sam=0.1)), 5, "runs/a/best", 3)
+    assert (found.epochs, found.seed, found.optim.name, found.optim.sam) == (5, 3, "sgd", 0)
+    assert found.optim.lr < 0.2
+    assert (found.mix, found.ema, found.freeze, found.init) == (Mix(), 0, 0, ())
+    assert (found.augment, found.batch, found.loss.teacher) == (base.augment, 64, "runs/a/best")
+
+
+def test_the_card_of_a_step_says_what_it_was_made_from(run):
+    rows, _ = run
+    card, _ = read_card(rows[-1]["run"])
+    assert card.provenance["step"] == 1
+    assert card.provenance["method"] == rows[-1]["method"]
+    assert [m.split for m in card.metrics] == ["val"]

@@ -1,0 +1,197 @@
+"""Search on pictures: from a space in a file to a trained winner, stopped and gone on with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from small_space import SHORT, SPACE
+
+import foveate as fv
+from foveate.runs.plan import Budget
+from foveate.search.crew import Found
+from foveate.workflows.search.baselines import verdict
+from foveate.workflows.search.run import load_search, resume_search, search
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("space") / "tiny.py"
+    path.write_text(SPACE)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    told = []
+    made = search(
+        "digits",
+        tiny,
+        sampler="evolution(population=4, tournament=2)",
+        budget=Budget(max_macs=400_000, time_s=20.0),
+        trials=5,
+        runs=tmp_path_factory.mktemp("runs"),
+        listener=lambda kind, fields: told.append((kind, dict(fields))),
+        **SHORT,
+    )
+    return made, told
+
+
+def test_a_search_ends_with_a_trained_model_within_the_budget(run):
+    made, _ = run
+    assert made.summary["macs"] <= 400_000
+    assert made.summary["search"]["trials"] == 5 and made.summary["search"]["failed"] == 0
+    assert len(fv.load(made.folder / "best").predict(fv_digits()[0])) > 0
+    card = json.loads((made.folder / "best" / "config.json").read_text())
+    assert card["architecture"]["family"] == "resnet"
+    assert (made.folder / "report.html").stat().st_size > 10_000
+
+
+def fv_digits():
+    from foveate.data.index import open_data
+
+    return open_data("digits").splits["test"].pixels
+
+
+def test_the_folder_says_what_was_found_and_what_it_cost(run):
+    made, told = run
+    folder = made.folder.parent
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results["trials"]) == 5 and results["choices"]["act"] in ("relu", "silu")
+    trained = [t for t in results["trials"] if t["val_accuracy"] is not None]
+    over = [t for t in results["trials"] if not t["fits"]]
+    assert all(t["macs"] <= 400_000 for t in trained) and all(t["score"] < 0 for t in over)
+    best = max(trained, key=lambda t: t["val_accuracy"])
+    assert results["winner"] == best["net"]
+    assert "5 nets in" in (folder / "table.md").read_text()
+    assert (folder / "search.png").read_bytes().startswith(b"\x89PNG")
+    lines = (folder / "winner.txt").read_text().splitlines()
+    assert any(line.startswith("act ") for line in lines) and float(lines[-1].split()[0]) == round(
+        best["macs"] / 1e6, 2
+    )
+    page = (folder / "report.html").read_text()
+    assert (folder / "winner.png").read_bytes().startswith(b"\x89PNG")
+    assert page.count("data:image/png;base64,") == 2 and "5 nets in" in page and '<th scope="row">fc</th>' in page
+    assert sum(kind == "stage" and fields["text"].startswith("trial ") for kind, fields in told) == 5
+
+
+def test_a_finished_search_goes_on_to_the_same_end(run):
+    made, _ = run
+    again = resume_search(made.folder.parent)
+    assert again.summary["test_accuracy"] == made.summary["test_accuracy"]
+
+
+COMMAND = [sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "search"]
+
+
+def test_a_search_that_is_killed_goes_on_with_the_same_trials(tiny, tmp_path):
+    options = [
+        "digits",
+        "--space",
+        tiny,
+        "--sampler",
+        "predictor",
+        "--trials",
+        "7",
+        "--epochs",
+        "1",
+        "--pictures",
+        "256",
+    ]
+    options += ["--time", "1s", "--threads", "1", "--quiet", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(*words):
+        return subprocess.Popen(
+            [*COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    whole = start(*options, "--runs", str(tmp_path / "whole"))
+    parts = start(*options, "--runs", str(tmp_path / "parts"))
+    folder, deadline = tmp_path / "parts" / "search-digits-1", time.monotonic() + 200
+    while finished(folder) < 3 and parts.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    parts.send_signal(signal.SIGKILL)
+    parts.communicate()
+    parts = start("--resume", str(folder), "--json")
+    out, said = parts.communicate(timeout=200)
+    assert parts.returncode == 0, said
+    assert json.loads(out)["search"]["trials"] == 7
+    _, said = whole.communicate(timeout=200)
+    assert whole.returncode == 0, said
+
+    def rows(place):
+        trials = json.loads((place / "results.json").read_text())["trials"]
+        return [(t["trial"], t["net"], t["val_accuracy"]) for t in trials]
+
+    assert rows(folder) == rows(tmp_path / "whole" / "search-digits-1")
+
+
+def finished(folder):
+    """Trials of a study that have ended, read by another connection."""
+    import sqlite3
+
+    if not (folder / "study.db").exists():
+        return 0
+    try:
+        with sqlite3.connect(folder / "study.db", timeout=5) as base:
+            return base.execute("select count(*) from trials where state = 'COMPLETE'").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_two_workers_share_a_search(tiny, tmp_path):
+    made = search(
+        "digits", tiny, sampler="random", budget=Budget(time_s=1.0), trials=6, workers=2, runs=tmp_path, **SHORT
+    )
+    assert 6 <= made.summary["search"]["trials"] <= 8
+    nets = [t["net"] for t in json.loads((made.folder.parent / "results.json").read_text())["trials"]]
+    assert len(nets) == len(set(nets))
+
+
+def test_a_budget_that_no_net_fits_names_the_nearest(tiny, tmp_path):
+    with pytest.raises(fv.BudgetError, match=r"nearest: 0\.1 M multiply-adds"):
+        search("digits", tiny, sampler="random", budget=Budget(max_macs=1000), trials=8, runs=tmp_path, **SHORT)
+    assert load_search(tmp_path / "search-digits-1").trials == 8
+
+
+@pytest.mark.parametrize(
+    ("wish", "reason"),
+    [
+        ({"space": "mnasnett"}, "did you mean mnasnet"),
+        ({"space": "none.py"}, "no such file"),
+        ({"sampler": "tpee"}, "did you mean tpe"),
+        ({"objectives": ("accuracy", "speed")}, '"speed" is none of'),
+        ({"objectives": ("macs", "accuracy")}, "the first one is accuracy"),
+        ({"sampler": "controller", "objectives": ("accuracy", "macs")}, "knows one objective"),
+        ({"workers": 0}, "--workers 0"),
+    ],
+)
+def test_wrong_wishes_are_refused_before_anything_is_written(wish, reason, tiny, tmp_path):
+    space = wish.pop("space", tiny)
+    with pytest.raises(fv.ConfigError, match=reason):
+        search("digits", space, runs=tmp_path / "runs", **wish)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_zoo_under_the_same_budget_stands_beside_the_winner(tiny, tmp_path):
+    made = search("digits", tiny, sampler="random", budget=Budget(time_s=1.0), trials=3, runs=tmp_path, **SHORT)
+    folder = made.folder.parent
+    results = json.loads((folder / "results.json").read_text())
+    assert results["zoo"] == json.loads((folder / "zoo.json").read_text()) and results["zoo"]
+    assert all(row["fits"] and 0 <= row["val_accuracy"] <= 1 and row["resolution"] == 8 for row in results["zoo"])
+    assert "The winner is " in (folder / "table.md").read_text()
+
+
+def test_the_verdict_says_what_the_interval_allows():
+    rows = [{"model": "a", "val_accuracy": 0.5, "latency_ms": 1.0}, {"model": "b", "val_accuracy": None}]
+    said = [verdict(rows, Found((), (v,), {"val_accuracy": v}, 0), 200)[-1] for v in (0.9, 0.52, 0.1)]
+    assert [text.split(" the best")[0] for text in said] == [
+        "The winner is above",
+        "The winner is not to be told from",
+        "The winner is below",
+    ]
+    assert "No network of the zoo" in verdict(rows[1:], Found((), (0.5,), {}, 0), 200)[0]
