@@ -4,7 +4,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all", action="store_true", help="the long forms of tests too: every point instead of chosen ones")
+    parser.addoption("--all", action="store_true", help="the long forms too: every point instead of chosen ones")
 
 
 def pytest_configure(config: pytest.Config) -> None:

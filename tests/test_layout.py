@@ -74,7 +74,8 @@ def imports(path: Path, *, top: bool = False) -> set[str]:
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found.update(full if (full := f"{node.module}.{a.name}") in MODULES else str(node.module) for a in node.names)
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            found.update(name if name in MODULES else str(node.module) for name in names)
         later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         typing_only = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
         if not (top and (later or typing_only)):
