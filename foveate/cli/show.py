@@ -7,8 +7,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
+from foveate.events import (
+    CandidateEvent,
+    DataEvent,
+    EpochEvent,
+    Event,
+    HalvingEvent,
+    Listener,
+    StageEvent,
+    StepEvent,
+    WarningEvent,
+)
+
 Fields = Mapping[str, Any]
-Listener = Callable[[str, Mapping[str, object]], None]
 PERIOD_S = 10.0  # between plain progress lines
 NARROW = 70  # columns: below, the bar goes and the numbers stay
 
@@ -66,8 +77,8 @@ def data_line(f: Fields) -> str:
     return " · ".join(parts)
 
 
-def numbers(f: Fields) -> str:
-    """The changing part of a step or epoch event; what a loop does not report (None) is left out."""
+def numbers(event: StepEvent | EpochEvent) -> str:
+    """The changing part of an event; what a loop does not report (None) is left out."""
     forms: tuple[tuple[str, Callable[[Any], str]], ...] = (
         ("images_per_s", lambda v: f"{v:,.0f} images/s"),
         ("loss", lambda v: f"loss {v:.3f}"),
@@ -76,32 +87,37 @@ def numbers(f: Fields) -> str:
         ("val_accuracy", lambda v: f"val {percent(v)} %"),
         ("seconds_left", lambda v: f"{duration(v)} left"),
     )
-    return "  ".join(form(f[key]) for key, form in forms if f.get(key) is not None)
+    values = ((form, getattr(event, key, None)) for key, form in forms)
+    return "  ".join(form(value) for form, value in values if value is not None)
 
 
-def _position(f: Fields) -> str:
-    epoch, epochs = f.get("epoch"), f.get("epochs")
-    return "" if epoch is None else f"epoch {epoch}" if epochs is None else f"epoch {epoch}/{epochs}"
+def _place(event: StepEvent | EpochEvent) -> str:
+    """What is trained and how far it is."""
+    return "  ".join(part for part in (event.label, f"epoch {event.epoch}/{event.epochs}") if part)
 
 
-def _model(f: Fields) -> str:
-    return f"{f['model']} ({f['resolution']} px)" if f.get("resolution") else str(f["model"])
-
-
-def line(kind: str, f: Fields) -> str:
+def line(event: Event) -> str:
     """An event as one line of text; "" for a kind that is not shown."""
-    if kind == "data":
-        return f"{f['name']}  {data_line(f)}"
-    if kind in ("stage", "warning"):
-        return f"warning: {f['text']}" if kind == "warning" else str(f["text"])
-    if kind in ("step", "epoch"):
-        return "  ".join(part for part in (str(f.get("label") or ""), _position(f), numbers(f)) if part)
-    if kind == "candidate":
-        cost = "  ".join((milliseconds(f["latency_ms"]), size(f["size_bytes"]), f"{count(f['macs'])} MACs"))
-        return f"  {_model(f):<32}  {cost}  {'fits' if f['fits'] else 'over the budget'}"
-    if kind == "race":
-        return f"  {_model(f):<32}  val {percent(f['val_accuracy'])} %  {'goes on' if f['kept'] else 'out'}"
+    match event:
+        case DataEvent():
+            return f"{event.name}  {data_line(vars(event))}"
+        case StageEvent():
+            return event.text
+        case WarningEvent():
+            return f"warning: {event.text}"
+        case StepEvent() | EpochEvent():
+            return "  ".join((_place(event), numbers(event)))
+        case CandidateEvent():
+            cost = f"{milliseconds(event.latency_ms)}  {size(event.size_bytes)}  {count(event.macs)} MACs"
+            return f"  {_network(event):<32}  {cost}  {'fits' if event.fits else 'over the budget'}"
+        case HalvingEvent():
+            kept = "goes on" if event.kept else "out"
+            return f"  {_network(event):<32}  val {percent(event.val_accuracy)} %  {kept}"
     return ""
+
+
+def _network(event: CandidateEvent | HalvingEvent) -> str:
+    return f"{event.model} ({event.resolution} px)"
 
 
 class Plain:
@@ -111,14 +127,14 @@ class Plain:
         self.stream, self.clock = stream, clock
         self.last = clock()
 
-    def __call__(self, kind: str, fields: Mapping[str, object]) -> None:
+    def __call__(self, event: Event) -> None:
         now = self.clock()
-        if kind in ("step", "epoch"):
-            over = kind == "epoch" and fields.get("epoch") == fields.get("epochs")
+        if isinstance(event, StepEvent | EpochEvent):
+            over = isinstance(event, EpochEvent) and event.epoch == event.epochs
             if not over and now - self.last < PERIOD_S:
                 return
             self.last = now
-        if text := line(kind, fields):
+        if text := line(event):
             with contextlib.suppress(OSError):  # a log that can not be written must not stop a training run
                 print(text, file=self.stream, flush=True)
 
@@ -140,26 +156,23 @@ class Bar:
         self.progress = Progress(*columns, console=self.console, transient=True, redirect_stdout=False)
         self.task = self.progress.add_task("", total=None, numbers="")
 
-    def __call__(self, kind: str, fields: Mapping[str, object]) -> None:
+    def __call__(self, event: Event) -> None:
         with contextlib.suppress(OSError):  # the terminal went away: the run goes on
-            if kind == "step":
-                name = "  ".join(part for part in (str(fields.get("label") or ""), _position(fields)) if part)
-                step, steps = _whole(fields.get("step")), _whole(fields.get("steps"))
-                self.progress.update(self.task, description=name, completed=step, total=steps, numbers=numbers(fields))
-            elif text := line(kind, fields):
+            if isinstance(event, StepEvent):
+                name, done = _place(event), event.step
+                self.progress.update(
+                    self.task, description=name, completed=done, total=event.steps, numbers=numbers(event)
+                )
+            elif text := line(event):
                 self.console.print(text)
-                if kind == "stage":
+                if isinstance(event, StageEvent):
                     self.progress.update(self.task, description="", completed=0, total=None, numbers=text)
 
 
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _only_warnings(kind: str, fields: Mapping[str, object]) -> None:
-    if kind == "warning":
+def _only_warnings(event: Event) -> None:
+    if isinstance(event, WarningEvent):
         with contextlib.suppress(OSError):
-            print(line(kind, fields), file=sys.stderr, flush=True)
+            print(line(event), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

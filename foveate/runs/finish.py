@@ -14,7 +14,7 @@ from foveate.data.index import Dataset
 from foveate.data.load import Pictures, evaluation_pictures
 from foveate.data.sample import some_pictures
 from foveate.errors import BudgetError
-from foveate.events import Listener
+from foveate.events import Listener, StageEvent
 from foveate.files import write_folder, write_json
 from foveate.runs.plan import Plan
 from foveate.runs.result import budget_text, cost_dict, data_report, environment_of, only_candidate, summarise
@@ -65,7 +65,7 @@ def finish(
     from foveate.report.page import write_report
     from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 
-    listener("stage", {"text": "testing, exporting and measuring"})
+    listener(StageEvent("testing, exporting and measuring"))
     model, card = load_model(folder / "best")
     split = "test" if "test" in dataset.splits else "val"
     threads, runtime = plan.threads or torch.get_num_threads(), plan.budget.runtime

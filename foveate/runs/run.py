@@ -11,7 +11,7 @@ import torch
 
 from foveate import __version__
 from foveate.data.index import Dataset
-from foveate.events import Listener
+from foveate.events import DataEvent, Listener
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Run:
 
 def announce(dataset: Dataset, listener: Listener) -> Dataset:
     """Tell the listener what was found."""
-    listener("data", data_summary(dataset))
+    listener(DataEvent(**data_summary(dataset)))
     return dataset
 
 

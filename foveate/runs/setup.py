@@ -13,7 +13,7 @@ from foveate.data.index import Dataset, Split
 from foveate.data.label_noise import noisy_labels
 from foveate.data.load import Crop, Pictures, cut_pictures, evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.sample import store_side
-from foveate.events import Listener
+from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.runs.plan import Plan
 from foveate.train.engine import Job
 from foveate.train.head import Probe
@@ -36,7 +36,7 @@ def cpu_threads(threads: int) -> Iterator[None]:
 def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> Job:
     """The pictures of a plan, in memory where they fit."""
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
-    listener("stage", {"text": f"reading {len(dataset.splits['train']):,} pictures"})
+    listener(StageEvent(f"reading {len(dataset.splits['train']):,} pictures"))
     training = read(squares(dataset.splits["train"], plan, side), plan.bad_files, listener)
     if noise := plan.recipe.loss.label_noise:
         noisy = noisy_labels(training.split.labels, len(dataset.classes), noise, plan.recipe.seed)
@@ -68,7 +68,7 @@ def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
     if pictures.crop is None and fits_in_memory(len(pictures), pictures.side):
         pictures.load(threads=os.cpu_count() or 1)
         for path, reason in pictures.left_out:
-            listener("warning", {"text": f"left out {path}: {reason}"})
+            listener(WarningEvent(f"left out {path}: {reason}"))
     return pictures
 
 
@@ -84,7 +84,7 @@ def start(state: State, plan: Plan, config: Any, job: Job, probe: Probe | None, 
     load_weights(source, str(plan.weights), except_head=True)
     if plan.head_start:
         if probe is None:
-            listener("stage", {"text": "fitting a linear classifier on the published features"})
+            listener(StageEvent("fitting a linear classifier on the published features"))
             session = feature_session(source, plan.preprocess, os.cpu_count() or 1)
             pictures = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
             found = (features(session, pictures), labels_of(pictures), features(session, job.val), labels_of(job.val))

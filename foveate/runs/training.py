@@ -12,7 +12,7 @@ import torch
 from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, write_bytes, write_folder, write_json
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
@@ -149,7 +149,7 @@ def train_in(
             state.model.load_state_dict(learnt)
             state.follow()
         elif plan.weights is None and plan.recipe.init and not resume:
-            listener("stage", {"text": f"preparing the first weights: {', '.join(plan.recipe.init)}"})
+            listener(StageEvent(f"preparing the first weights: {', '.join(plan.recipe.init)}"))
             begin(state, job.train, job.preprocess, plan.recipe, len(job.classes))
         if plan.weights is not None and not resume:
             start(state, plan, config, job, probe, listener)
@@ -171,7 +171,7 @@ def blended(folder: Path, job: Job, listener: Listener) -> None:
     model, card = load_model(folder / "best")
     if "blend" in card.provenance:
         return
-    listener("stage", {"text": "trying weights between the start and the end"})
+    listener(StageEvent("trying weights between the start and the end"))
     tensors = read_tensors(folder / START)
     share, value, _ = blend(model, tensors, job.recipe.blend, job.val, job.preprocess)
     data, seed = str(job.provenance["data"]), job.recipe.seed

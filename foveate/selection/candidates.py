@@ -13,7 +13,7 @@ from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess, at_resolution
 from foveate.data.sample import is_small
 from foveate.errors import BudgetError, ConfigError
-from foveate.events import Listener
+from foveate.events import CandidateEvent, Listener, StageEvent
 from foveate.runs.defaults import default_preprocess
 from foveate.runs.plan import Budget
 from foveate.selection.shortlist import Promise, cost_of, promises, rough_macs, small_size, spread, takes
@@ -75,6 +75,12 @@ class Measured:
     def within(self, budget: Budget) -> bool:
         """Whether every limit of the budget holds, that of the latency with headroom."""
         return all(share <= 1 for share in self.shares(budget))
+
+    def event(self, fits: bool) -> CandidateEvent:
+        """The candidate as the listener hears of it."""
+        c = self.candidate
+        latency_ms = self.latency.median_ms
+        return CandidateEvent(c.model, c.preprocess.resolution, latency_ms, self.size_bytes, self.macs, fits)
 
     def row(self, fits: bool) -> dict[str, Any]:
         """The candidate as a row of the report."""
@@ -207,15 +213,15 @@ def measure_all(
     affordable = [pair for pair in counted if budget.max_macs is None or pair[1].macs <= budget.max_macs]
     affordable = affordable or counted[:1]  # so that the error can name the nearest
     affordable = thinned(affordable, MOST)
-    listener("stage", {"text": f"measuring {len(affordable)} candidates"})
+    listener(StageEvent(f"measuring {len(affordable)} candidates"))
     found: list[Measured] = []
     for i, (candidate, counts) in enumerate(affordable):
         if time.monotonic() > until and any(m.within(budget) for m in found):
             left = len(affordable) - i
-            listener("stage", {"text": f"the {left} dearest are not measured: training needs the time"})
+            listener(StageEvent(f"the {left} dearest are not measured: training needs the time"))
             break
         found.append(measured(candidate, counts, budget, threads))
-        listener("candidate", found[-1].row(found[-1].within(budget)))
+        listener(found[-1].event(found[-1].within(budget)))
     return found
 
 

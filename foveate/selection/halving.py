@@ -20,7 +20,7 @@ from foveate.data.load import Pictures, evaluation_pictures, training_pictures
 from foveate.data.random import epoch_order
 from foveate.data.sample import store_side
 from foveate.deploy.features import feature_session, features
-from foveate.events import Listener
+from foveate.events import HalvingEvent, Listener, StageEvent
 from foveate.runs.setup import fresh, read
 from foveate.selection.candidates import Candidate, Measured
 from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
@@ -103,7 +103,7 @@ def race(
     rounds = len(SHARES) if published else rounds_for(len(entries))
     running = list(entries)
     for number in range(rounds):
-        listener("stage", {"text": f"race, round {number + 1} of {rounds}: {len(running)} candidates"})
+        listener(StageEvent(f"race, round {number + 1} of {rounds}: {len(running)} candidates"))
         for entry in running:
             begun = time.monotonic()
             if entry.runner is None:
@@ -115,18 +115,13 @@ def race(
         running = ranking(running, len(squares.dataset.splits["val"]))
         keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
         for i, entry in enumerate(running):
-            listener("race", {**said(entry), "round": number + 1, "kept": i < keep})
+            c = entry.measured.candidate
+            listener(HalvingEvent(c.model, c.preprocess.resolution, entry.val_accuracy, number + 1, kept=i < keep))
             if i >= keep:
                 entry.runner = None  # frees its network
         running = running[:keep]
     others = [e for e in entries if e is not running[0]]
     return running + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
-
-
-def said(entry: Entry) -> dict[str, object]:
-    """How an entry is named to the listener."""
-    c = entry.measured.candidate
-    return {"model": c.model, "resolution": c.preprocess.resolution, "val_accuracy": entry.val_accuracy}
 
 
 def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:

@@ -11,7 +11,7 @@ from foveate.config import to_json
 from foveate.data.load import Pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError, Interrupted
-from foveate.events import Listener
+from foveate.events import EpochEvent, Listener, StepEvent, WarningEvent
 from foveate.files import crashpoint, recover_folder, sweep, write_folder, write_text
 from foveate.train import checkpoint, ranks
 from foveate.train.artefact import Metric, ModelCard, model_files
@@ -53,16 +53,16 @@ def run_epochs(
     for step in train(state, job.train, job.preprocess, job.recipe, len(job.classes), job.workers):
         if step.skipped:
             progress.skipped += 1
-            listener("warning", {"text": _skipped(job, step)})
+            listener(WarningEvent(_skipped(job, step)))
         else:
             progress.loss_sum += float(step.loss)
             progress.correct += int(step.correct)
             progress.count += step.count
         if state.parts != parts:
             parts = state.parts
-            listener("warning", {"text": f"not enough memory for a whole batch: from now on in {parts} parts"})
+            listener(WarningEvent(f"not enough memory for a whole batch: from now on in {parts} parts"))
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
-        listener("step", _step_event(job, step, progress, per_epoch, last, rate))
+        listener(_step_event(job, step, progress, per_epoch, last, rate))
         if step.number % per_epoch == 0:
             looked = step.number > job.recipe.evaluate_from * last or step.number == last
             row = _row(state, job, progress, step, per_epoch, looked)
@@ -70,26 +70,24 @@ def run_epochs(
             progress.loss_sum, progress.correct, progress.count, progress.skipped = 0.0, 0, 0, 0
             if looked and row["val_accuracy"] > progress.best_accuracy:
                 progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
-            listener(
-                "epoch", {"label": job.label, "epochs": last // per_epoch, "images_per_s": rate * step.count, **row}
-            )
+            listener(EpochEvent(job.label, epochs=last // per_epoch, images_per_s=rate * step.count, **row))
         after_step()
         if step.number == last:
             return
 
 
-def _step_event(job: Job, step: Step, progress: Progress, per_epoch: int, last: int, rate: float) -> dict[str, Any]:
-    return {
-        "label": job.label,
-        "step": step.number,
-        "steps": last,
-        "epoch": (step.number - 1) // per_epoch + 1,
-        "epochs": last // per_epoch,
-        "loss": progress.loss_sum / max(1, (step.number - 1) % per_epoch + 1 - progress.skipped),
-        "accuracy": progress.correct / max(1, progress.count),
-        "images_per_s": rate * step.count,
-        "seconds_left": (last - step.number) / rate,
-    }
+def _step_event(job: Job, step: Step, progress: Progress, per_epoch: int, last: int, rate: float) -> StepEvent:
+    return StepEvent(
+        job.label,
+        step=step.number,
+        steps=last,
+        epoch=(step.number - 1) // per_epoch + 1,
+        epochs=last // per_epoch,
+        images_per_s=rate * step.count,
+        loss=progress.loss_sum / max(1, (step.number - 1) % per_epoch + 1 - progress.skipped),
+        accuracy=progress.correct / max(1, progress.count),
+        seconds_left=(last - step.number) / rate,
+    )
 
 
 def _skipped(job: Job, step: Step) -> str:
@@ -136,10 +134,8 @@ def run_training(
         sweep(folder)
         for name in ("best", "last"):
             recover_folder(folder / name)
-    if resume:
-        progress = checkpoint.restore(saved, state, lambda text: listener("warning", {"text": text}))
-    else:
-        progress = Progress()
+    warn = lambda text: listener(WarningEvent(text))  # noqa: E731
+    progress = checkpoint.restore(saved, state, warn) if resume else Progress()
     if main and not resume:
         saved.mkdir(exist_ok=True)
         checkpoint.save(saved, state, progress)

@@ -7,7 +7,7 @@ from typing import Literal
 from foveate.config import near, replace, to_dict
 from foveate.data.index import open_data
 from foveate.errors import ConfigError
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.files import free_name
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
@@ -118,12 +118,12 @@ def fit(
     }
     runner, probe = entries[0].runner if entries else None, None
     if weights is not None:
-        listener("stage", {"text": f"fitting a linear classifier on the features of {winner.model}"})
+        listener(StageEvent(f"fitting a linear classifier on the features of {winner.model}"))
         probe = (runner if isinstance(runner, Frozen) else Frozen(winner, threads, squares)).probe(1.0)
     shown, learnt = runner.learnt() if isinstance(runner, Scratch) else (0, None)
     del squares, entries, runner  # memory for training
 
-    listener("stage", {"text": f"timing {winner.model}"})
+    listener(StageEvent(f"timing {winner.model}"))
     training_s = begun + time_s - time.monotonic() - min(END_S, END_SHARE * time_s)
     recipe = in_time(
         recipe,
@@ -161,7 +161,7 @@ def fit(
         return run
     from foveate.workflows.compress.run import compress as shrink
 
-    listener("stage", {"text": f"compressing {run.folder / 'best'}"})
+    listener(StageEvent(f"compressing {run.folder / 'best'}"))
     return shrink(
         run.folder / "best",
         data,

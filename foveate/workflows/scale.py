@@ -8,7 +8,7 @@ from typing import Any, Literal
 from foveate.config import replace
 from foveate.data.index import open_data
 from foveate.errors import ConfigError
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.runs.run import announce
@@ -66,7 +66,7 @@ def grid_search(
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
     if "val" not in dataset.splits:
         raise ConfigError(f"{data}: no validation split; scaling chooses by its accuracy")
-    listener("stage", {"text": "counting candidates"})
+    listener(StageEvent("counting candidates"))
     rows, far = candidates(replace(config, num_classes=len(dataset.classes)), steps, growth)
     name = recipe_name(dataset, None)
     recipe = replace(RECIPES[name], seed=seed)
@@ -85,7 +85,7 @@ def grid_search(
     def told(row: Row) -> None:
         label = f"{model} x {row.scaled.macs / 1e6:,.1f} M at {row.scaled.config.resolution} px"
         text = row.error or f"validation {100 * (row.score or 0.0):.1f} %"
-        listener("stage", {"text": f"{label} ({words(row)}): {text}"})
+        listener(StageEvent(f"{label} ({words(row)}): {text}"))
 
     scored = search_coefficients(rows, evaluate, told)
     n = len(dataset.splits["val"])

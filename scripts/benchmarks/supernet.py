@@ -120,7 +120,7 @@ def main() -> None:
     torch.set_num_threads(1)
     wish, scene = design(args)
     prepare(
-        lambda: scene, wish, scene.folder, lambda kind, fields: print(fields.get("text"), flush=True), lambda: False
+        lambda: scene, wish, scene.folder, lambda event: print(getattr(event, "text", event), flush=True), lambda: False
     )
     about = json.loads((scene.folder / ABOUT).read_text("utf-8"))
     _, short = default_recipes(scene.dataset, None, args.epochs, args.seed)

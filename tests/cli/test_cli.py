@@ -20,6 +20,7 @@ from foveate.cli import fit, main, show, units
 from foveate.config import replace, to_dict, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
+from foveate.events import StepEvent
 from foveate.runs.plan import prepare
 from foveate.train.artefact import ModelCard, model_files, read_card
 from foveate.zoo import build, variant
@@ -667,7 +668,7 @@ def test_plain_progress_writes_about_every_ten_seconds(capsys):
     tell = show.Plain(sys.stdout, clock=lambda: now[0])
     for step in range(601):
         now[0] = step * 0.1
-        tell("step", {"label": "x", "step": step, "steps": 600, "epoch": 1, "epochs": 2, "loss": 1.0})
+        tell(StepEvent("x", step=step, steps=600, epoch=1, epochs=2, images_per_s=10.0, loss=1.0))
     assert len(capsys.readouterr().out.splitlines()) == 6
 
 

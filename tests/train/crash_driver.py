@@ -13,9 +13,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from foveate.data.index import Split
 from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError
+from foveate.events import Event, StepEvent
 from foveate.train.engine import Job, run_training
 from foveate.train.recipe import Augment, Loss, Mix, Optim, Recipe, Schedule
 from foveate.train.signals import stop_on_signals
@@ -92,10 +92,12 @@ def train(
         training.load(), val.load()
     job = Job("test", training, val, p, recipe, ("a", "b", "c"), {"data": "made"}, workers)
 
-    def listener(kind: str, fields: Mapping[str, Any]) -> None:
-        if kind == "step" and fields["step"] == 4:
+    def listener(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == 4:
             at_step_4()
-        if kind == "step" and fields["step"] > 2:  # two steps are saved by then: the signal comes within this pause
+        if (
+            isinstance(event, StepEvent) and event.step > 2
+        ):  # two steps are saved by then: the signal comes within this pause
             folder.with_suffix(".paused").touch()
             time.sleep(pause_s)
 

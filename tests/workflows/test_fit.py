@@ -16,6 +16,7 @@ from PIL import Image
 import foveate as fv
 from foveate.data.index import open_data
 from foveate.data.preprocess import Preprocess, at_resolution, with_change
+from foveate.events import CandidateEvent, DataEvent, EpochEvent, StageEvent, StepEvent
 from foveate.runs.evaluate import evaluate_model
 from foveate.runs.finish import last_latency
 from foveate.runs.plan import Budget
@@ -39,7 +40,7 @@ def run(tmp_path_factory):
         max_macs=15_000_000,
         runs=folder,
         threads=1,
-        listener=lambda kind, fields: told.append((kind, dict(fields))),
+        listener=told.append,
     )
     return made, told
 
@@ -77,8 +78,8 @@ def test_the_onnx_file_and_the_network_agree_on_the_whole_test_split(run):
 
 
 def test_the_listener_hears_data_candidates_steps_and_epochs(run):
-    kinds = {kind for kind, _ in run[1]}
-    assert {"data", "stage", "candidate", "step", "epoch"} <= kinds
+    kinds = {type(event) for event in run[1]}
+    assert {DataEvent, StageEvent, CandidateEvent, StepEvent, EpochEvent} <= kinds
 
 
 def test_equal_seeds_give_equal_weights(tmp_path):
@@ -218,9 +219,9 @@ def test_when_time_is_short_no_further_candidate_is_measured_once_one_fits(monke
     monkeypatch.setattr(candidates, "measured", lambda c, counts, *_: measured(1.0, macs=counts.macs))
     told, field = [], asked(open_data("digits"), None, "*resnet20_cifar")
     for budget, number in ((Budget(), 1), (Budget(max_latency_ms=0.5), len(field))):
-        found = candidates.measure_all(field, budget, 1, 0.0, lambda kind, fields: told.append(fields))
+        found = candidates.measure_all(field, budget, 1, 0.0, told.append)
         assert len(found) == number
-    assert any("are not measured" in fields.get("text", "") for fields in told)
+    assert any("are not measured" in event.text for event in told if isinstance(event, StageEvent))
 
 
 def test_a_training_shorter_than_the_race_goes_on_from_there(monkeypatch, tmp_path):
@@ -261,8 +262,8 @@ def test_another_resolution_keeps_the_share_that_a_crop_sees():
 
 def test_a_run_that_fails_before_its_first_checkpoint_leaves_no_folder(tmp_path, photos):
     class TurnedBad:
-        def __call__(self, kind, fields):
-            if kind == "stage":  # after the scan, before the pictures are read
+        def __call__(self, event):
+            if isinstance(event, StageEvent):  # after the scan, before the pictures are read
                 with open(photos / "train" / "cat" / "0.jpg", "r+b") as file:
                     file.truncate(300)
 
@@ -344,9 +345,9 @@ def test_searched_nets_race_against_the_zoo(tmp_path):
         time_s=10.0,
         threads=1,
         runs=tmp_path / "runs",
-        listener=lambda kind, fields: told.append((kind, dict(fields))),
+        listener=told.append,
     )
-    names = {fields["model"] for kind, fields in told if kind == "candidate"}
+    names = {event.model for event in told if isinstance(event, CandidateEvent)}
     searched = {name for name in names if name.startswith("tiny, trial ")}
     assert "resnet20_cifar" in names and searched  # measured; who enters depends on the time that there is
     assert made.summary["model"] in names

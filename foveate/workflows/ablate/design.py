@@ -16,7 +16,7 @@ from foveate.config import from_dict, override, pick, record, replace, to_json
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
-from foveate.events import Listener
+from foveate.events import Listener, StageEvent
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
 from foveate.runs.plan import Plan, prepare
@@ -145,7 +145,7 @@ def design(wish: Wish, listener: Listener, command: str = "") -> Ablation:
     check_texts(wish, rows)
     made = [planned(wish, changes_of(row)) for row in rows]
     dataset = announce(made[0][1], listener)
-    listener("stage", {"text": f"{len(rows)} rows, {len(wish.seeds)} seeds: {len(rows) * len(wish.seeds)} trials"})
+    listener(StageEvent(f"{len(rows)} rows, {len(wish.seeds)} seeds: {len(rows) * len(wish.seeds)} trials"))
     plans = settled([plan for plan, _ in made], wish)
     for row, plan in zip(rows, plans, strict=True):
         if plan.recipe.loss.teacher:

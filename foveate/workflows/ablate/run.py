@@ -6,6 +6,7 @@ argues for letting all of them vary together). A folder holds it: ablation.json,
 plot.png. Any number of processes may work in one folder at the same time.
 """
 
+import dataclasses
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
-from foveate.events import Listener, silent
+from foveate.events import EpochEvent, Event, Listener, StageEvent, StepEvent, TrialEvent, silent
 from foveate.files import folder_lock, free_name, write_json
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
@@ -97,7 +98,7 @@ def resume_ablation(
     count = workers_for(workers, ablation.rows[0].plan.device)
     if retry:
         again = [forget(folder / "trials" / ablation.folder(*trial)) for trial in ablation.trials]
-        listener("stage", {"text": f"{sum(again)} failed trials run again"})
+        listener(StageEvent(f"{sum(again)} failed trials run again"))
     with stop_on_signals() as stop, named_interrupt(folder):
         if count > 1 and len(ablation.trials) > 1:
             Workers(folder, ablation, min(count, len(ablation.trials)), listener).run(stop)
@@ -132,7 +133,7 @@ def work(folder: Path, ablation: Ablation, listener: Listener, stop: Stop) -> No
             place = folder / "trials" / ablation.folder(*trial)
             with claimed(place) as mine:
                 if mine and result(place) is None:
-                    listener("trial", {"row": trial[0], "place": trial[1]})
+                    listener(TrialEvent(row=trial[0], place=trial[1]))
                     run_trial(place, ablation, *trial, numbered(listener, ablation, trial))
                     taken, waiting = True, False
                     tell(listener, folder, ablation, trial)
@@ -140,7 +141,7 @@ def work(folder: Path, ablation: Ablation, listener: Listener, stop: Stop) -> No
             return
         if not taken:
             if not waiting:
-                listener("stage", {"text": f"waiting for {len(busy)} trials of other processes"})
+                listener(StageEvent(f"waiting for {len(busy)} trials of other processes"))
             waiting = True
             time.sleep(PAUSE_S)
 
@@ -161,10 +162,10 @@ def numbered(listener: Listener, ablation: Ablation, trial: tuple[int, int]) -> 
     """A listener that says which trial speaks."""
     label = name_of(ablation, trial)
 
-    def told(kind: str, fields: Mapping[str, Any]) -> None:
-        if kind == "stage" and str(fields["text"]).startswith("reading "):
+    def told(event: Event) -> None:
+        if isinstance(event, StageEvent) and event.text.startswith("reading "):
             return  # once for all is enough
-        listener(kind, {**fields, "label": label} if "label" in fields else fields)
+        listener(dataclasses.replace(event, label=label) if isinstance(event, StepEvent | EpochEvent) else event)
 
     return told
 
@@ -234,11 +235,11 @@ def use_own_device(ablation: Ablation) -> None:
 def worker(folder: str, parent: int) -> int:
     """What a worker process runs: trials until none is left. It stops, with all saved, when its parent is gone."""
 
-    def listener(kind: str, fields: Mapping[str, Any]) -> None:
-        if kind in ("step", "stage") and os.getppid() != parent:
+    def listener(event: Event) -> None:
+        if isinstance(event, StepEvent | StageEvent) and os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)  # noted by whoever handles signals now
-        if kind == "trial":  # read by the parent, should this process be killed
-            print(f"trial {fields['row']} {fields['place']}", flush=True)
+        if isinstance(event, TrialEvent):  # read by the parent, should this process be killed
+            print(f"trial {event.row} {event.place}", flush=True)
 
     ablation = load_ablation(Path(folder))
     with stop_on_signals() as stop:

@@ -17,7 +17,7 @@ from foveate.cost.latency import device_name
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
-from foveate.events import Listener
+from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import crashpoint, folder_lock, sweep, write_json, write_text
 from foveate.runs.plan import Plan
 from foveate.runs.setup import read
@@ -136,7 +136,7 @@ def _train(folder: Path, plan: Plan, dataset: Dataset, listener: Listener) -> tu
         except FoveateError as error:
             if "no usable checkpoint" not in str(error):
                 raise
-            listener("warning", {"text": f"{error}: this trial begins again"})
+            listener(WarningEvent(f"{error}: this trial begins again"))
     for name in ("state", "best", "last"):
         shutil.rmtree(folder / name, ignore_errors=True)
     return train_in(folder, plan, dataset, listener)[:2]
@@ -189,7 +189,7 @@ def tell(listener: Listener, folder: Path, ablation: Ablation, trial: tuple[int,
     """One line for a finished trial."""
     found = result(folder / "trials" / ablation.folder(*trial)) or {"failed": "no result"}
     if found["failed"] is not None:
-        listener("warning", {"text": f"{name_of(ablation, trial)}  failed: {found['failed']}"})
+        listener(WarningEvent(f"{name_of(ablation, trial)}  failed: {found['failed']}"))
         return
     numbers = f"val {100 * found['val_accuracy']:.2f} %  {found['split']} {100 * found['accuracy']:.2f} %"
-    listener("stage", {"text": f"{name_of(ablation, trial)}  {numbers}"})
+    listener(StageEvent(f"{name_of(ablation, trial)}  {numbers}"))

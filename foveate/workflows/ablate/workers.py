@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from foveate.errors import FoveateError, Interrupted
-from foveate.events import Listener
+from foveate.events import Listener, WarningEvent
 from foveate.files import read_lines
 from foveate.train.signals import Stop, exit_code
 from foveate.workflows.ablate.design import Ablation
@@ -88,7 +88,7 @@ class Workers:
             error.exit_code = code if code in (1, 2, 3) else 1
             raise error
         trial = self.held(number)
-        self.listener("warning", {"text": f"worker {number} was killed by signal {-code}; another goes on"})
+        self.listener(WarningEvent(f"worker {number} was killed by signal {-code}; another goes on"))
         self.deaths[trial] = self.deaths.get(trial, 0) + 1
         if self.deaths[trial] >= MAX_DEATHS:
             if trial is None:

@@ -19,7 +19,7 @@ from foveate.data.index import Dataset
 from foveate.data.load import Pictures
 from foveate.deploy.beside import Yardstick
 from foveate.errors import BudgetError, ConfigError, DataError, Interrupted
-from foveate.events import Listener
+from foveate.events import Listener, WarningEvent
 from foveate.runs.plan import Budget, Plan
 from foveate.train.artefact import ModelCard, read_card
 from foveate.train.draw import drawer
@@ -121,7 +121,7 @@ def check_data(card: ModelCard, dataset: Dataset, data: str | Path, listener: Li
         raise DataError(f'{data}: its classes are not those of the model ("{other}"); give the data it was trained on')
     if card.provenance.get("fingerprint") not in (None, dataset.fingerprint):
         text = "the model learnt other pictures, or another split of these: test pictures may be among what it has seen"
-        listener("warning", {"text": text})
+        listener(WarningEvent(text))
 
 
 def yardstick_of(plan: Plan, ms: Callable[[], float | None]) -> Callable[[], Yardstick]:

@@ -11,6 +11,7 @@ from foveate.deploy.measure import session_in
 from foveate.deploy.subject import Subject
 from foveate.deploy.targets import TARGETS, target_of
 from foveate.errors import FoveateError
+from foveate.events import StageEvent, WarningEvent
 from foveate.runs.finish import INT8, named, session_logits
 from foveate.train.artefact import load_model
 from foveate.workflows.compress.goal import Bench
@@ -34,7 +35,7 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
     lost; `why` says by what it failed. FoveateError where the runtime can not quantise the network.
     """
     begun, plan, goal = time.monotonic(), bench.plan, bench.goal
-    bench.listener("stage", {"text": f"step {number}: int8 of step {above['step']}"})
+    bench.listener(StageEvent(f"step {number}: int8 of step {above['step']}"))
     model, _ = load_model(above["run"])
     allowed = MAX_DROP if goal.max_drop is None else goal.max_drop
     target = TARGETS[target_of(plan.budget.runtime, METHOD)]
@@ -45,7 +46,7 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
         plan.threads or 1,
         calibration=some_pictures(bench.dataset.splits["train"], CALIBRATION),
         min_agreement=1 - allowed / 100,
-        told=lambda text: bench.listener("stage", {"text": f"  {text}"}),
+        told=lambda text: bench.listener(StageEvent(f"  {text}")),
     )
     files = target.make(subject)
     session = target.open(files, subject.threads)
@@ -84,8 +85,8 @@ def try_int8(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] 
     try:
         row = quantise_rung(bench, last, len(rows))
     except FoveateError as error:
-        bench.listener("warning", {"text": f"no int8 of step {last['step']}: {error}"})
+        bench.listener(WarningEvent(f"no int8 of step {last['step']}: {error}"))
         return None
     if row["why"]:
-        bench.listener("stage", {"text": f"  int8 is not kept: {row['why']}"})
+        bench.listener(StageEvent(f"  int8 is not kept: {row['why']}"))
     return row

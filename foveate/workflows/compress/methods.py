@@ -15,6 +15,7 @@ from foveate.compress.ranks import Ranking
 from foveate.compress.schedule import Schedule, shrink
 from foveate.config import make, replace
 from foveate.errors import ConfigError
+from foveate.events import StageEvent
 from foveate.runs.setup import cpu_threads
 from foveate.train.artefact import load_model
 from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
@@ -134,16 +135,16 @@ def pick_method(bench: Bench, goal: float) -> str:
     found: dict[str, float] = {}
     for name in AUTO:
         if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
-            bench.listener("stage", {"text": f"  {name}: left out, there is no time to try it"})
+            bench.listener(StageEvent(f"  {name}: left out, there is no time to try it"))
             continue
         tried = Bench(**{**vars(bench), "goal": replace(bench.goal, rounds=1)})
         try:
             model = make_method(name)(tried, source, goal)
         except ConfigError as error:  # a criterion that this network does not allow
-            bench.listener("stage", {"text": f"  {name}: {error}"})
+            bench.listener(StageEvent(f"  {name}: {error}"))
             continue
         logits = predict_logits(model, bench.job.val, bench.plan.preprocess, only=picks)
         found[name] = cross_entropy(logits, labels_of(bench.job.val)[picks])
-        bench.listener("stage", {"text": f"  {name:<12} validation loss {found[name]:.3f} before training"})
+        bench.listener(StageEvent(f"  {name:<12} validation loss {found[name]:.3f} before training"))
         bench.stopped()
     return min(found, key=lambda name: found[name])

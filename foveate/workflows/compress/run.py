@@ -17,7 +17,7 @@ from foveate.config import from_dict, parse_json, replace, to_dict
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
@@ -211,7 +211,7 @@ def down(bench: Bench) -> Run:
             method = known[0] if known else pick_method(bench, goal)
         rows.append(climb(bench, len(rows), method, goal))
         told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
-        bench.listener("stage", {"text": f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"})
+        bench.listener(StageEvent(f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"))
         bench.stopped()
     return conclude(bench, rows, time.monotonic() - begun)
 

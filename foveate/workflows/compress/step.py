@@ -14,6 +14,7 @@ from foveate.cost.count import cost
 from foveate.cost.latency import Timing
 from foveate.data.load import Pictures
 from foveate.errors import ConfigError
+from foveate.events import StageEvent
 from foveate.files import crashpoint, recover_folder, write_folder
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.checkpoint import Progress
@@ -33,7 +34,7 @@ def climb(bench: Bench, number: int, method: str, goal: float | None) -> dict[st
     model, _ = load_model(above)
     progress = Progress()
     if goal is not None:
-        bench.listener("stage", {"text": f"step {number}: {method}"})
+        bench.listener(StageEvent(f"step {number}: {method}"))
         model = make_method(method)(bench, model, goal)
         progress = fine_tune(bench, model, f"step {number}")
     row = {**measured(bench, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}

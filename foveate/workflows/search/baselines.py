@@ -13,7 +13,7 @@ from typing import Any
 
 from foveate.config import parse_json
 from foveate.cost.count import cost
-from foveate.events import Listener
+from foveate.events import Listener, StageEvent
 from foveate.files import write_json
 from foveate.search.crew import Found
 from foveate.selection.candidates import exceeds, make, measured
@@ -38,7 +38,7 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     family = config_of(material.space, done[0].net, dataset).family
     high = highest_cost(search.budget.max_latency_ms, done, dear(family))
     chosen = spread(possible, high / NARROW, high, COUNT) or possible[:1]
-    listener("stage", {"text": f"the same short training for the zoo's {', '.join(p.model for p in chosen)}"})
+    listener(StageEvent(f"the same short training for the zoo's {', '.join(p.model for p in chosen)}"))
     rows = []
     for promise in chosen:
         begun, facts = time.monotonic(), dict[str, Any]()
@@ -49,7 +49,7 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
             train_short(material, candidate.config, facts.__setitem__)
         rows.append({**row, "val_accuracy": facts.get("val_accuracy"), "seconds": time.monotonic() - begun})
         told = "over the budget" if not row["fits"] else f"val {100 * facts['val_accuracy']:.1f} %"
-        listener("stage", {"text": f"  {promise.model}  {told}  {row['latency_ms']:.2f} ms"})
+        listener(StageEvent(f"  {promise.model}  {told}  {row['latency_ms']:.2f} ms"))
     write_json(path, rows)
     return rows
 

@@ -26,7 +26,7 @@ from foveate.data.index import Dataset
 from foveate.data.load import Pictures
 from foveate.data.preprocess import normalise_own
 from foveate.errors import ConfigError
-from foveate.events import Listener
+from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_json
 from foveate.runs.setup import fresh
 from foveate.search.crew import Found, Note
@@ -265,7 +265,7 @@ def prepare(
     silent, per_epoch = quiet(supernet, search.seed), m.train.steps(batch)
     plan = {"steps": epochs * per_epoch}  # fewer, once it is known how long a step takes
     peak = peak_rate(recipe.optim, batch)
-    listener("stage", {"text": f"training a supernet of {m.space!r}: at most {epochs} epochs"})
+    listener(StageEvent(f"training a supernet of {m.space!r}: at most {epochs} epochs"))
     losses = train_supernet(
         supernet,
         m.batches(recipe, batch),

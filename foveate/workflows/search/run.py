@@ -13,7 +13,7 @@ from foveate.config import replace, to_dict
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, write_json
 from foveate.runs.epochs import END_S, in_time
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
@@ -157,7 +157,7 @@ def finalists(
         write_search_report(folder, wish, space, done)
     found = [m for _, m in itertools.islice(fitting(wish, space, dataset, done), count)]
     for m in found:
-        listener("candidate", m.row(True))
+        listener(m.event(True))
     return found
 
 
@@ -177,7 +177,7 @@ def resume_search(
         done = trials(folder, wish, space, dataset, workers, ray, listener, stop)
         write_search_report(folder, wish, space, done)
     if (place / "recipe.json").exists() and (place / "state").exists():
-        listener("stage", {"text": "going on with the winner's training"})
+        listener(StageEvent("going on with the winner's training"))
         return reported(folder, wish, space, done, resume_run(place, listener))
     best, m = winner(wish, space, dataset, done, listener)
     zoo, said = [], []
@@ -229,7 +229,7 @@ def trials(
             return len(known) >= count or over_time(wish, known, workers, ahead_s(folder))
 
         def told(one: Found) -> None:
-            listener("stage", {"text": line_of(wish, space, one, len(found(space, study)))})
+            listener(StageEvent(line_of(wish, space, one, len(found(space, study)))))
 
         def scene() -> Material:
             return material(wish, space, dataset, lambda: found(space, study), folder)
@@ -237,7 +237,7 @@ def trials(
         if not enough():
             prepare(scene, wish, folder, listener, lambda: bool(stop.signal))
         if not enough():
-            listener("stage", {"text": f"searching {space!r} with {wish.sampler}"})
+            listener(StageEvent(f"searching {space!r} with {wish.sampler}"))
             if ray is not None:
                 crowd_on_ray(ray, wish, url_of(folder, wish), name, workers, enough, told, lambda: found(space, study))
             elif workers == 1:
@@ -274,7 +274,7 @@ def winner(
     wish: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
 ) -> tuple[Found, Measured]:
     """The best net that is within the budget when it is measured again. BudgetError with the nearest where none is."""
-    listener("stage", {"text": "measuring the best again"})
+    listener(StageEvent("measuring the best again"))
     if (found := next(fitting(wish, space, dataset, done), None)) is not None:
         return found
     good = sum(1 for f in done if is_valued(f) and f.facts.get("fits"))
@@ -318,7 +318,7 @@ def plan_of(wish: Search, dataset: Dataset, m: Measured, left: float | None, lis
     """The winner's full training, in the time that is left where there is a limit."""
     candidate, recipe = m.candidate, wish.recipe
     if left is not None:
-        listener("stage", {"text": "timing the winner"})
+        listener(StageEvent("timing the winner"))
         recipe = in_time(recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=wish.device)
     return Plan(
         data=wish.data,

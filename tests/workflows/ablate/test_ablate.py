@@ -19,7 +19,7 @@ from foveate.cli import main
 from foveate.config import replace
 from foveate.data.load import Pictures
 from foveate.errors import ConfigError, FoveateError
-from foveate.events import silent
+from foveate.events import StageEvent, WarningEvent, silent
 from foveate.files import write_json
 from foveate.workflows.ablate import trial as ablate_trial
 from foveate.workflows.ablate.design import Wish, combinations, design
@@ -198,7 +198,7 @@ def killed(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOVEATE_CRASHPOINT", "step:13")  # each worker dies at its 13th step; there are 48
         patch.setenv("OMP_NUM_THREADS", "1")
-        resume_ablation(three, workers=2, listener=lambda kind, fields: told.append((kind, fields)))
+        resume_ablation(three, workers=2, listener=told.append)
     return {"one": one, "two": two, "three": three, "codes": codes, "told": told}
 
 
@@ -218,9 +218,9 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_bytes(killed):
 
 def test_two_processes_that_are_killed_share_the_trials_and_give_the_same_bytes(killed):
     assert digest(killed["three"]) == digest(killed["one"])
-    said = [f["text"] for kind, f in killed["told"] if kind == "warning"]
+    said = [event.text for event in killed["told"] if isinstance(event, WarningEvent)]
     assert 2 <= len([text for text in said if "was killed by signal 9; another goes on" in text]) <= 4
-    finished = [f["text"].split("  ")[0] for kind, f in killed["told"] if kind == "stage" and "val" in f["text"]]
+    finished = [e.text.split("  ")[0] for e in killed["told"] if isinstance(e, StageEvent) and "val" in e.text]
     assert min(finished) == "1/6 base, seed 0"
     assert len(finished) == len(set(finished)) == 6
 
@@ -273,8 +273,7 @@ def test_a_signal_saves_and_says_how_to_go_on(killed, tmp_path):
 def test_a_failed_trial_is_a_row_that_says_so(data, tmp_path):
     told = []
     wild = "optim.lr=900000+optim.weight_decay=900000"  # weights grow 10^11 times a step
-    tell = lambda kind, fields: told.append((kind, fields))  # noqa: E731
-    run = make(data, tmp_path, f"{wild},ema=0.5", "batch=4", seeds=1, listener=tell)
+    run = make(data, tmp_path, f"{wild},ema=0.5", "batch=4", seeds=1, listener=told.append)
     bad, good = run.summary["rows"][1:]
     assert bad["test"] is None
     assert bad["failed"][0]["seed"] == 0
@@ -283,7 +282,7 @@ def test_a_failed_trial_is_a_row_that_says_so(data, tmp_path):
     text = (run.folder / "table.md").read_text()
     assert " failed | " in text
     assert f"{wild}, seed 0 failed: the loss is" in text
-    assert any(kind == "warning" and "failed" in f["text"] for kind, f in told)
+    assert any(isinstance(event, WarningEvent) and "failed" in event.text for event in told)
     # once more: it stays as it is; with retry it runs again
     place = next(run.folder.glob("trials/01*/seed-0"))
     assert (place / "failure.txt").exists()

@@ -104,7 +104,7 @@ def test_auto_tries_no_further_criterion_when_its_time_is_over(source, tmp_path,
     told = []
     made = compress(
         source, "digits", macs=0.5, steps=1, epochs=1, time_s=60.0, threads=1, runs=tmp_path,
-        listener=lambda kind, fields: told.append(fields.get("text", "")),
+        listener=lambda event: told.append(getattr(event, "text", "")),
     )  # fmt: skip
     assert made.summary["method"] == "taylor"
     assert [text.split(":")[0].strip() for text in told if "left out" in text] == [

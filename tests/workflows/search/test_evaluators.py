@@ -67,7 +67,7 @@ def scored(tiny, tmp_path_factory):
         budget=Budget(max_macs=LIMIT, time_s=1.0),
         trials=8,
         runs=tmp_path_factory.mktemp("runs"),
-        listener=lambda kind, fields: said.append(str(fields.get("text"))),
+        listener=lambda event: said.append(str(getattr(event, "text", None))),
         **SHORT,
     )
     return made, said

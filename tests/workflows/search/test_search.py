@@ -11,6 +11,7 @@ import pytest
 from small_space import SHORT, SPACE
 
 import foveate as fv
+from foveate.events import StageEvent
 from foveate.runs.plan import Budget
 from foveate.search.crew import Found
 from foveate.workflows.search.baselines import verdict
@@ -34,7 +35,7 @@ def run(tiny, tmp_path_factory):
         budget=Budget(max_macs=400_000, time_s=20.0),
         trials=5,
         runs=tmp_path_factory.mktemp("runs"),
-        listener=lambda kind, fields: told.append((kind, dict(fields))),
+        listener=told.append,
         **SHORT,
     )
     return made, told
@@ -75,7 +76,7 @@ def test_the_folder_says_what_was_found_and_what_it_cost(run):
     page = (folder / "report.html").read_text()
     assert (folder / "winner.png").read_bytes().startswith(b"\x89PNG")
     assert page.count("data:image/png;base64,") == 2 and "5 nets in" in page and '<th scope="row">fc</th>' in page
-    assert sum(kind == "stage" and fields["text"].startswith("trial ") for kind, fields in told) == 5
+    assert sum(isinstance(event, StageEvent) and event.text.startswith("trial ") for event in told) == 5
 
 
 def test_a_finished_search_goes_on_to_the_same_end(run):
