@@ -1,4 +1,4 @@
-"""foveate compress: a trained model and a budget in, a smaller model out, with the ladder that led there."""
+"""foveate compress: a trained model and a budget in, a smaller model out, with the steps that led there."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -71,7 +71,7 @@ def command(
         typer.Option("--time", metavar="TIME", help="Wall time for all, in place of --epochs.", show_default=False),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=0, max=100, help="Of the ladder; 0: each costs about 0.7 of the one above.")
+        int, typer.Option("--steps", min=0, max=100, help="How many; 0: each costs about 0.7 of the one above.")
     ] = 0,
     multiple: Annotated[
         int | None,
@@ -176,7 +176,7 @@ def prove(name: str, seed: int, as_json: bool) -> None:
 
 
 def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
-    """The lines at the end: the ladder, then the chosen step; quiet keeps the last two."""
+    """The lines at the end: the steps, then the chosen one; quiet keeps the last two."""
     rows: Sequence[Mapping[str, Any]] = s["ladder"]
     lines = []
     if not quiet:

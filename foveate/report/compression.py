@@ -1,6 +1,6 @@
-"""The ladder of foveate compress in a run's report: a row a step, and a plot of accuracy against multiply-adds.
+"""The steps of foveate compress in a run's report: a row each, and a plot of accuracy against multiply-adds.
 
-A candidate of the report is a step of a ladder where it says which (`step`); docs/report.md has the other fields.
+A candidate of the report is a step where it says which (`step`); docs/report.md has the other fields.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from foveate.report.plots import ACCENT, LINE, MUTED, _axes, _style, _svg
 
 
-def ladder_rows(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def step_rows(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The steps in order, each with its shares of the original's cost and the points of test accuracy lost."""
     steps = sorted((c for c in candidates if c.get("step") is not None), key=lambda c: int(c["step"]))
     if not steps:
@@ -27,12 +27,12 @@ def ladder_rows(candidates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     return rows
 
 
-def ladder_svg(rows: Sequence[Mapping[str, Any]]) -> str:
+def steps_svg(rows: Sequence[Mapping[str, Any]]) -> str:
     """Test accuracy (%) with its 95 % interval against multiply-adds (M), the steps joined; "" for fewer than two."""
     points = [c for c in rows if c.get("test_accuracy") is not None and c.get("macs")]
     if len(points) < 2:
         return ""
-    with _style("ladder"):
+    with _style("steps"):
         figure, axes = _axes(9.6, 3.2, left=0.6, right=0.2)
         x = [c["macs"] / 1e6 for c in points]
         y = [100 * c["test_accuracy"] for c in points]
@@ -47,4 +47,4 @@ def ladder_svg(rows: Sequence[Mapping[str, Any]]) -> str:
         axes.set_xlim(0, 1.06 * max(x))
         axes.set_xlabel("multiply-adds of one picture (M)", color=MUTED)
         axes.set_ylabel("test accuracy (%)", color=MUTED)
-        return _svg(figure, "ladder", "Test accuracy against multiply-adds of every step")
+        return _svg(figure, "steps", "Test accuracy against multiply-adds of every step")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.files import write_text
-from foveate.report.compression import ladder_rows, ladder_svg
+from foveate.report.compression import step_rows, steps_svg
 from foveate.report.plots import curves_svg, frontier_svg, thumbnail
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> 
         "raced": [c for c in candidates if c.get("val_accuracy") is not None],
         "measured": [c for c in candidates if c.get("val_accuracy") is None],
         "rivals": _rivals(candidates, chosen),
-        "ladder": ladder_rows(candidates),
-        "ladder_plot": Markup(ladder_svg(ladder_rows(candidates))),
+        "steps": step_rows(candidates),
+        "steps_plot": Markup(steps_svg(step_rows(candidates))),
         "headline": headline(r, chosen),
         "tiles": _tiles(
             test, {**chosen, **_known(cost), "latency_ms": latency.get("median_ms") or chosen.get("latency_ms")}, budget

@@ -37,7 +37,7 @@ def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> J
     """The pictures of a plan, in memory where they fit."""
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     listener(StageEvent(f"reading {len(dataset.splits['train']):,} pictures"))
-    training = read(squares(dataset.splits["train"], plan, side), plan.bad_files, listener)
+    training = read(stored_pictures(dataset.splits["train"], plan, side), plan.bad_files, listener)
     if noise := plan.recipe.loss.label_noise:
         noisy = noisy_labels(training.split.labels, len(dataset.classes), noise, plan.recipe.seed)
         training.labels = torch.from_numpy(noisy)
@@ -53,7 +53,7 @@ def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> J
     return Job(label, training, val, plan.preprocess, plan.recipe, dataset.classes, provenance)
 
 
-def squares(split: Split, plan: Plan, side: int) -> Pictures:
+def stored_pictures(split: Split, plan: Plan, side: int) -> Pictures:
     """The training pictures of a plan: squares to cut crops from, or crops that are cut while pictures are read."""
     recipe, background = plan.recipe, plan.preprocess.background
     if recipe.decode == "cut":

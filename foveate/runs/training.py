@@ -98,7 +98,7 @@ def complete(
     resume: bool = False,
     story: Mapping[str, Any] | None = None,
     probe: Probe | None = None,
-    learnt: Mapping[str, torch.Tensor] | None = None,
+    initial_weights: Mapping[str, torch.Tensor] | None = None,
 ) -> Run:
     """Train by the plan in its folder and finish: test, export, measure, report.
 
@@ -109,7 +109,7 @@ def complete(
     main = ranks.rank() == 0
     with folder_lock(folder) if main else contextlib.nullcontext(), nothing_half_made(folder, main):
         plan, job, progress, seconds = train_in(
-            folder, plan, dataset, listener, resume=resume, story=story, probe=probe, learnt=learnt
+            folder, plan, dataset, listener, resume=resume, story=story, probe=probe, initial_weights=initial_weights
         )
         return finish(folder, plan, dataset, job, progress, seconds, listener) if main else Run(folder, {})
 
@@ -123,7 +123,7 @@ def train_in(
     resume: bool = False,
     story: Mapping[str, Any] | None = None,
     probe: Probe | None = None,
-    learnt: Mapping[str, torch.Tensor] | None = None,
+    initial_weights: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[Plan, Job, Progress, float]:
     """Training alone, in a folder that the caller has locked: best/, last/, metrics.jsonl and the checkpoints.
 
@@ -145,8 +145,8 @@ def train_in(
         state = fresh(trained(config, plan.recipe), plan.recipe, plan.device)
         if plan.recipe.loss.teacher:
             state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
-        if learnt is not None:
-            state.model.load_state_dict(learnt)
+        if initial_weights is not None:
+            state.model.load_state_dict(initial_weights)
             state.follow()
         elif plan.weights is None and plan.recipe.init and not resume:
             listener(StageEvent(f"preparing the first weights: {', '.join(plan.recipe.init)}"))

@@ -166,12 +166,12 @@ def candidates(
 def search_coefficients(
     rows: Sequence[Candidate],
     evaluate: Callable[[Any], float],
-    told: Callable[[Candidate], None] | None = None,
+    on_result: Callable[[Candidate], None] | None = None,
 ) -> list[Candidate]:
     """The candidates with their scores (more is better), best first; the first row's coefficients are the answer.
 
     evaluate: config -> score. A FoveateError, an arithmetic error or a score that is not finite is a failed row, at the
-    end. told: hears each row. ConfigError where no row has a score.
+    end. on_result: hears each row. ConfigError where no row has a score.
     """
     done: list[Candidate] = []
     for row in rows:
@@ -181,8 +181,8 @@ def search_coefficients(
         except (FoveateError, ArithmeticError, RuntimeError) as error:  # RuntimeError: torch, no memory among them
             score, failed = math.nan, " ".join(f"{type(error).__name__}: {error}".split())[:300]
         done.append(row._replace(score=None if failed else score, error=failed))
-        if told is not None:
-            told(done[-1])
+        if on_result is not None:
+            on_result(done[-1])
     if all(row.score is None for row in done):
         why = done[0].error if done else "the grid is empty: no candidate comes near the multiply-adds asked for"
         raise ConfigError(f"no candidate has a score; {why}")

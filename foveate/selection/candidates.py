@@ -16,7 +16,7 @@ from foveate.errors import BudgetError, ConfigError
 from foveate.events import CandidateEvent, Listener, StageEvent
 from foveate.runs.defaults import default_preprocess
 from foveate.runs.plan import Budget
-from foveate.selection.shortlist import Promise, cost_of, promises, rough_macs, small_size, spread, takes
+from foveate.selection.shortlist import Prior, cost_of, priors, rough_macs, small_size, spread, takes
 from foveate.zoo import build, list_models, variant
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def look(
     """
     if pattern is not None or weights is not None:
         return measure_all(asked(dataset, weights, pattern), budget, threads, until, listener)
-    every = promises(dataset)
+    every = priors(dataset)
     size = small_size(dataset) if is_small(dataset) else 0
     first = [(name, size or side) for name, side in QUICK[0 if size else 1]]
     limits = (budget.max_macs, budget.max_size_bytes)
@@ -150,7 +150,7 @@ def look(
     return sorted(found, key=lambda m: m.macs)
 
 
-def exceeds(p: Promise, max_macs: int | None, max_size_bytes: int | None) -> bool:
+def exceeds(p: Prior, max_macs: int | None, max_size_bytes: int | None) -> bool:
     """Whether a count alone says that a network does not fit; float32 weights are most of the exported file."""
     return (max_macs is not None and p.macs > max_macs) or (
         max_size_bytes is not None and 4 * p.params > max_size_bytes

@@ -94,8 +94,13 @@ def rounds_for(entries: int) -> int:
     return max(1, (entries - 1).bit_length())
 
 
-def race(
-    entering: Sequence[Measured], recipe: Recipe, seconds: float, threads: int, squares: "Squares", listener: Listener
+def successive_halving(
+    entering: Sequence[Measured],
+    recipe: Recipe,
+    seconds: float,
+    threads: int,
+    shared: "SharedPictures",
+    listener: Listener,
 ) -> list[Entry]:
     """Run the rounds within about `seconds` and return all entries, the winner first."""
     entries = [Entry(m) for m in entering]
@@ -108,11 +113,13 @@ def race(
             begun = time.monotonic()
             if entry.runner is None:
                 c = entry.measured.candidate
-                entry.runner = Frozen(c, threads, squares) if published else Scratch(c, recipe, squares)
+                entry.runner = (
+                    LinearProbeRunner(c, threads, shared) if published else FromScratchRunner(c, recipe, shared)
+                )
             entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
             entry.seconds += time.monotonic() - begun
             entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
-        running = ranking(running, len(squares.dataset.splits["val"]))
+        running = ranking(running, len(shared.dataset.splits["val"]))
         keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
         for i, entry in enumerate(running):
             c = entry.measured.candidate
@@ -141,7 +148,7 @@ def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-class Squares:
+class SharedPictures:
     """Decoded pictures by resolution, shared by the candidates that want the same."""
 
     def __init__(self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu"):
@@ -169,16 +176,16 @@ class Squares:
         return self.made[key]
 
 
-class Frozen:
+class LinearProbeRunner:
     """Features of a candidate with published weights, grown over a fixed random order of the training split."""
 
-    def __init__(self, candidate: Candidate, threads: int, squares: Squares):
-        self.candidate, self.squares = candidate, squares
+    def __init__(self, candidate: Candidate, threads: int, shared: SharedPictures):
+        self.candidate, self.shared = candidate, shared
         model = build(candidate.config)
         load_weights(model, str(candidate.weights), except_head=True)
         self.session = feature_session(model, candidate.preprocess, threads)
-        self.val = features(self.session, squares.val(candidate))
-        self.order = epoch_order(len(squares.dataset.splits["train"]), 0, 0)
+        self.val = features(self.session, shared.val(candidate))
+        self.order = epoch_order(len(shared.dataset.splits["train"]), 0, 0)
         self.done = 0
         self.parts: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
@@ -187,12 +194,12 @@ class Frozen:
         """A linear classifier on the features of this share of the training split."""
         end = round(share * len(self.order))
         if end > self.done:
-            part = self.squares.part(self.candidate, self.order[self.done : end])
+            part = self.shared.part(self.candidate, self.order[self.done : end])
             self.parts.append(features(self.session, part))
             self.labels.append(labels_of(part))
             self.done = end
-        labels = labels_of(self.squares.val(self.candidate))
-        classes = len(self.squares.dataset.classes)
+        labels = labels_of(self.shared.val(self.candidate))
+        classes = len(self.shared.dataset.classes)
         return linear_probe(np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, classes)
 
     def run(self, number: int, until: float) -> tuple[float, float]:
@@ -201,18 +208,18 @@ class Frozen:
         return probe.val_accuracy, probe.val_loss
 
 
-class Scratch:
+class FromScratchRunner:
     """A candidate that trains from scratch at a steady rate, a while every round."""
 
-    def __init__(self, candidate: Candidate, recipe: Recipe, squares: Squares):
+    def __init__(self, candidate: Candidate, recipe: Recipe, shared: SharedPictures):
         size = candidate.preprocess.resolution
         steady = Schedule(kind="constant", warmup=0.5)
         # no probe of precision and layout here: it would take what the round has
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
-        self.preprocess, self.val, self.batch = candidate.preprocess, squares.val(candidate), recipe.batch
-        self.state = fresh(candidate.config, recipe, squares.device)
-        pictures = squares.training(store_side(size, squares.dataset))
-        self.steps = train(self.state, pictures, self.preprocess, recipe, len(squares.dataset.classes))
+        self.preprocess, self.val, self.batch = candidate.preprocess, shared.val(candidate), recipe.batch
+        self.state = fresh(candidate.config, recipe, shared.device)
+        pictures = shared.training(store_side(size, shared.dataset))
+        self.steps = train(self.state, pictures, self.preprocess, recipe, len(shared.dataset.classes))
 
     def run(self, number: int, until: float) -> tuple[float, float]:
         """One round: at least one step, and as many as the time allows."""
@@ -222,7 +229,7 @@ class Scratch:
         logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
         return accuracy(logits, labels), cross_entropy(logits, labels)
 
-    def learnt(self) -> tuple[int, dict[str, torch.Tensor]]:
+    def initial_weights(self) -> tuple[int, dict[str, torch.Tensor]]:
         """How many pictures the race has shown, and the weights that came of it."""
         return self.state.step * self.batch, self.state.best.state_dict()
 

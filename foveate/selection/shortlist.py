@@ -1,7 +1,7 @@
-"""Who could enter a race: the whole zoo at several resolutions, thinned to what promises most at each cost.
+"""Who could enter a race: the whole zoo at several resolutions, thinned to what priors most at each cost.
 
 Nothing is built and nothing is measured here. Multiply-adds come from the catalogue, and how dear one of them is in a
-family from DEAR; the promise of a network is its published accuracy. So a variant of which nothing is published does
+family from DEAR; the prior of a network is its published accuracy. So a variant of which nothing is published does
 not enter by itself; --models asks for it.
 """
 
@@ -18,11 +18,11 @@ from foveate.zoo.catalogue import catalogue, entry
 
 PHOTO_SIZES = (96, 128, 160, 192, 224, 260, 300)
 LOST = 7.0  # points of accuracy that half the resolution costs: MobileNets, arXiv:1704.04861, table 7
-AGAIN = 2.0  # points that a network of a family must promise more for each one of that family that is in the field
+AGAIN = 2.0  # points that a network of a family must prior more for each one of that family that is in the field
 STRETCH = 1.15  # pictures are not enlarged by more than this
 # Time of a multiply-add in ONNX Runtime beside one of ResNet's (97 million a millisecond on one thread of an AMD EPYC,
 # CPU time, 160 pixels): the published network near 200 million multiply-adds. What is not here: about 1.
-DEAR = {
+COST_PER_MAC = {
     "alexnet": 1.9,  # reads many weights for few pixels
     "efficientnet": 1.7,
     "ghostnet": 3.2,
@@ -36,8 +36,8 @@ DEAR = {
 
 
 @dataclass(frozen=True)
-class Promise:
-    """A variant at a resolution: what it costs by count, and what it promises."""
+class Prior:
+    """A variant at a resolution: what it costs by count, and what it priors."""
 
     model: str
     resolution: int
@@ -48,7 +48,7 @@ class Promise:
     merit: float  # published top-1 accuracy in per cent, less what a lower resolution costs
 
 
-def promises(dataset: Dataset, size: int | None = None) -> list[Promise]:
+def priors(dataset: Dataset, size: int | None = None) -> list[Prior]:
     """All variants of the zoo made for such pictures (thumbnails or photographs), cheapest first; size: at that
     resolution only.
     """
@@ -63,21 +63,19 @@ def promises(dataset: Dataset, size: int | None = None) -> list[Promise]:
             if (size <= native or small) and takes(known.model, size):
                 merit = known.published.top1 - (0.0 if small else LOST * math.log2(native / size))
                 costs = (known.params, rough_macs(known.model, size), cost_of(known.model, size))
-                found.append(Promise(known.model, size, known.family, *costs, merit))
+                found.append(Prior(known.model, size, known.family, *costs, merit))
     return sorted(found, key=lambda p: p.cost)
 
 
-def spread(
-    found: Sequence[Promise], low: float, high: float, most: int, known: Collection[Promise] = ()
-) -> list[Promise]:
+def spread(found: Sequence[Prior], low: float, high: float, most: int, known: Collection[Prior] = ()) -> list[Prior]:
     """At most so many, evenly spread over the logarithm of their cost from low to high, both included.
 
-    At each of these marks: what promises most among those that cost no more, and at least two thirds as much as the
-    mark; families that are in the field already (known, too) have to promise more.
+    At each of these marks: what priors most among those that cost no more, and at least two thirds as much as the
+    mark; families that are in the field already (known, too) have to prior more.
     """
     left = [p for p in found if p not in known]
     families = [p.family for p in known]
-    chosen: list[Promise] = []
+    chosen: list[Prior] = []
     for i in range(most):
         mark = high * (low / high) ** (i / max(1, most - 1))
         near = [p for p in left if mark / 1.5 <= p.cost <= mark * 1.0001]
@@ -97,12 +95,12 @@ def rough_macs(model: str, resolution: int) -> float:
 
 def cost_of(model: str, resolution: int) -> float:
     """The multiply-adds by what one of them takes beside one of ResNet's."""
-    return rough_macs(model, resolution) * dear(entry(model).family)
+    return rough_macs(model, resolution) * cost_per_mac(entry(model).family)
 
 
-def dear(family: str) -> float:
+def cost_per_mac(family: str) -> float:
     """What a multiply-add of a family takes beside one of ResNet's."""
-    return DEAR.get(family, 1.0)
+    return COST_PER_MAC.get(family, 1.0)
 
 
 def takes(name: str, size: int) -> bool:

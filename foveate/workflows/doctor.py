@@ -149,11 +149,11 @@ def diagnose(
     """
     from foveate.data.sample import store_side
     from foveate.runs.plan import prepare
-    from foveate.runs.setup import squares
+    from foveate.runs.setup import stored_pictures
 
     plan, dataset = prepare(data, model, recipe=recipe, overrides=overrides, device=device)
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
-    pictures = squares(dataset.splits["train"], plan, side)
+    pictures = stored_pictures(dataset.splits["train"], plan, side)
     return diagnosed(plan, pictures, len(dataset.classes), most_s=most_s, told=told)
 
 

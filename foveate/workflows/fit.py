@@ -16,7 +16,15 @@ from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command
 from foveate.runs.run import Run, announce
 from foveate.runs.training import complete
 from foveate.selection.candidates import affordable, look
-from foveate.selection.halving import Frozen, Scratch, Squares, entrants, race, rows, slowest_ms
+from foveate.selection.halving import (
+    FromScratchRunner,
+    LinearProbeRunner,
+    SharedPictures,
+    entrants,
+    rows,
+    slowest_ms,
+    successive_halving,
+)
 from foveate.zoo import list_models
 
 LOOK_SHARE = 0.25  # of the time, after which no further candidate is measured
@@ -107,9 +115,13 @@ def fit(
     recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
     raced_from = time.monotonic()
     left_s = max(0.0, begun + time_s - raced_from)
-    squares = Squares(dataset, bad_files, listener, device)
+    shared = SharedPictures(dataset, bad_files, listener, device)
     entering = entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
-    entries = race(entering, recipe, RACE_SHARE * left_s, threads, squares, listener) if len(entering) > 1 else []
+    entries = (
+        successive_halving(entering, recipe, RACE_SHARE * left_s, threads, shared, listener)
+        if len(entering) > 1
+        else []
+    )
     chosen = entries[0].measured if entries else entering[0]
     winner = chosen.candidate
     story = {
@@ -119,9 +131,11 @@ def fit(
     runner, probe = entries[0].runner if entries else None, None
     if weights is not None:
         listener(StageEvent(f"fitting a linear classifier on the features of {winner.model}"))
-        probe = (runner if isinstance(runner, Frozen) else Frozen(winner, threads, squares)).probe(1.0)
-    shown, learnt = runner.learnt() if isinstance(runner, Scratch) else (0, None)
-    del squares, entries, runner  # memory for training
+        probe = (runner if isinstance(runner, LinearProbeRunner) else LinearProbeRunner(winner, threads, shared)).probe(
+            1.0
+        )
+    shown, initial_weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
+    del shared, entries, runner  # memory for training
 
     listener(StageEvent(f"timing {winner.model}"))
     training_s = begun + time_s - time.monotonic() - min(END_S, END_SHARE * time_s)
@@ -135,10 +149,10 @@ def fit(
         device=device,
     )
     if shown < recipe.epochs * len(dataset.splits["train"]):
-        learnt = None  # only a training that is shorter than the race would end below it
-    elif learnt is not None:
+        initial_weights = None  # only a training that is shorter than the race would end below it
+    elif initial_weights is not None:
         recipe = annealing(recipe)
-    story["goes_on_from_race"] = learnt is not None
+    story["goes_on_from_race"] = initial_weights is not None
     plan = Plan(
         data=str(data),
         model=winner.model,
@@ -155,7 +169,13 @@ def fit(
         command=command_line(),
     )
     run = complete(
-        free_name(runs, name or dataset.name), plan, dataset, listener, story=story, probe=probe, learnt=learnt
+        free_name(runs, name or dataset.name),
+        plan,
+        dataset,
+        listener,
+        story=story,
+        probe=probe,
+        initial_weights=initial_weights,
     )
     if not compress:
         return run

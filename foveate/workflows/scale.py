@@ -15,7 +15,7 @@ from foveate.runs.run import announce
 from foveate.search.scaling import Candidate as Row
 from foveate.search.scaling import candidates, search_coefficients
 from foveate.selection.candidates import Candidate
-from foveate.selection.halving import Scratch, Squares
+from foveate.selection.halving import FromScratchRunner, SharedPictures
 from foveate.train.intervals import wilson
 
 LEAST_S = 1.0  # of training a candidate
@@ -76,18 +76,18 @@ def grid_search(
         nonlocal slot
         arrived = time.monotonic()
         candidate = Candidate(model, scaled, default_preprocess(model, scaled, dataset, None), None)
-        runner = Scratch(candidate, recipe, Squares(dataset, bad_files, listener))
+        runner = FromScratchRunner(candidate, recipe, SharedPictures(dataset, bad_files, listener))
         now = time.monotonic()
         if not slot:  # the first reads its pictures as long as the others will
             slot = max(LEAST_S, (begun + time_s - arrived) / len(rows) - (now - arrived))
         return runner.run(0, time.monotonic() + slot)[0]
 
-    def told(row: Row) -> None:
+    def on_result(row: Row) -> None:
         label = f"{model} x {row.scaled.macs / 1e6:,.1f} M at {row.scaled.config.resolution} px"
         text = row.error or f"validation {100 * (row.score or 0.0):.1f} %"
         listener(StageEvent(f"{label} ({words(row)}): {text}"))
 
-    scored = search_coefficients(rows, evaluate, told)
+    scored = search_coefficients(rows, evaluate, on_result)
     n = len(dataset.splits["val"])
     return Found(tuple(scored), len(far), dataset.name, n, slot, name, seed)
 

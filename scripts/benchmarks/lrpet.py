@@ -137,9 +137,9 @@ def counted(config: Any) -> float:
 
 def latencies(base: nn.Module, plan: Plan, ranking: Ranking) -> None:
     """The original, all pairs, and the winners, timed in turn; and the race."""
-    found, race = candidates(base, ranking), Race(layer_timer())
-    won = race.winners(found, plan)
-    times: list[Any] = sorted(((*key[1:], *ms) for key, ms in race.times.items()), key=str)
+    found, successive_halving = candidates(base, ranking), Race(layer_timer())
+    won = successive_halving.winners(found, plan)
+    times: list[Any] = sorted(((*key[1:], *ms) for key, ms in successive_halving.times.items()), key=str)
     print("| input | rank | form | convolution ms | pair ms |\n|---|---|---|---|---|")
     for shape, rank, form, before, after in times:
         print(f"| {shape[1]} x {shape[2]} x {shape[3]} | {rank} | {form} | {before:.4f} | {after:.4f} |")

@@ -37,14 +37,14 @@ DRAWS = 2000
 KEYS = ("supernet", "macs", "params")
 
 
-def design(args: argparse.Namespace) -> tuple[Search, Material]:
+def setup(args: argparse.Namespace) -> tuple[Search, Material]:
     """The search that this benchmark stands for, and what its evaluators work on."""
     dataset = open_data(args.data, seed=args.seed)
     call, space = fitted_space(args.space, dataset, None)
     config = config_of(space, largest(space), dataset)
     _, long = default_recipes(dataset, None, args.supernet_epochs, args.seed)
     long = replace(long, batch=args.batch or long.batch)
-    wish = Search(
+    design = Search(
         data=args.data,
         name=dataset.name,
         fingerprint=dataset.fingerprint,
@@ -60,10 +60,10 @@ def design(args: argparse.Namespace) -> tuple[Search, Material]:
     folder = args.into.parent / f"{args.into.stem}-weights"
     folder.mkdir(parents=True, exist_ok=True)
     known = folder / "search.json"
-    if known.exists() and known.read_text("utf-8") != to_json(wish):
+    if known.exists() and known.read_text("utf-8") != to_json(design):
         raise SystemExit(f"{folder} holds a supernet of other settings; take another --into")
-    known.write_text(to_json(wish), "utf-8")
-    return wish, material(wish, space, dataset, tuple, folder)
+    known.write_text(to_json(design), "utf-8")
+    return design, material(design, space, dataset, tuple, folder)
 
 
 def wanted(scene: Material, count: int, seed: int) -> list[tuple[int, ...]]:
@@ -118,14 +118,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e9, help="of this call, once the supernet is there")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    wish, scene = design(args)
+    design, scene = setup(args)
     prepare(
-        lambda: scene, wish, scene.folder, lambda event: print(getattr(event, "text", event), flush=True), lambda: False
+        lambda: scene,
+        design,
+        scene.folder,
+        lambda event: print(getattr(event, "text", event), flush=True),
+        lambda: False,
     )
     about = json.loads((scene.folder / ABOUT).read_text("utf-8"))
     _, short = default_recipes(scene.dataset, None, args.epochs, args.seed)
     short = replace(short, batch=args.batch or short.batch, init=tuple(args.init.split()))
-    alone = evaluator(dataclasses.replace(scene, search=replace(wish, evaluate="train", proxy=short)))
+    alone = evaluator(dataclasses.replace(scene, search=replace(design, evaluate="train", proxy=short)))
     shared = evaluator(scene)
     known = args.into.read_text("utf-8").splitlines() if args.into.is_file() else []
     rows = {row["net"]: row for row in map(json.loads, known)}
@@ -144,7 +148,7 @@ def main() -> None:
         return
     print("\n".join(lines(done, len(scene.val), args.seed)))
     each = np.mean([row["alone_seconds"] for row in done])
-    print(f"{wish.space}: supernet {about['epochs']:.0f} epochs in {about['seconds']:.0f} s,", end=" ")
+    print(f"{design.space}: supernet {about['epochs']:.0f} epochs in {about['seconds']:.0f} s,", end=" ")
     print(f"alone {args.epochs} epochs in {each:.0f} s each; {len(scene.train)} pictures, {len(scene.val)} to", end=" ")
     print(f"validate, batch {about['batch']}, seed {args.seed}, one thread.")
 

@@ -228,14 +228,14 @@ def test_a_training_shorter_than_the_race_goes_on_from_there(monkeypatch, tmp_pa
     module = importlib.import_module("foveate.workflows.fit")
     monkeypatch.setattr(module, "in_time", lambda recipe, *_, **__: fv.replace(recipe, epochs=1))
     monkeypatch.setattr(module, "entrants", lambda fitting, *_: fitting[:2])
-    run = module.Scratch.run
+    run = module.FromScratchRunner.run
 
     def long_round(self, number, until):  # three epochs, however busy the machine is
         for _ in range(3 * 1438 // self.batch):
             next(self.steps)
         return run(self, number, until)
 
-    monkeypatch.setattr(module.Scratch, "run", long_round)
+    monkeypatch.setattr(module.FromScratchRunner, "run", long_round)
     made = fv.fit("digits", models="*resnet20_cifar", time_s=20.0, runs=tmp_path, threads=1)
     story = json.loads((made.folder / "story.json").read_text())
     assert story["goes_on_from_race"]

@@ -81,7 +81,7 @@ class Ablation:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What a user asks for, before any data is read."""
 
     data: str
@@ -132,51 +132,51 @@ def combinations(factors: Sequence[Named], kind: Kind) -> list[Combination]:
     return [Combination(" + ".join(f.name for f in c) or BASE, c, None if i == 0 else 0) for i, c in enumerate(chosen)]
 
 
-def design(wish: Wish, listener: Listener, command: str = "") -> Ablation:
-    """The ablation that a wish means. Everything that can be wrong with a row is found here, before any training.
+def design(request: Request, listener: Listener, command: str = "") -> Ablation:
+    """The ablation that a request means. Everything that can be wrong with a row is found here, before any training.
 
     Precision, memory layout and threads that the recipe leaves open are settled once, on the base, for all rows.
     Raises ConfigError: a factor that does not fit the network, that changes nothing, or that changes the length of
     training; DataError.
     """
-    rows = combinations(wish.factors, wish.kind)
+    rows = combinations(request.factors, request.kind)
     if not 1 < len(rows) <= MAX_ROWS:
         raise ConfigError(f"{len(rows)} rows; expected 1 to {MAX_ROWS - 1} factors")
-    check_texts(wish, rows)
-    made = [planned(wish, changes_of(row)) for row in rows]
+    check_texts(request, rows)
+    made = [planned(request, changes_of(row)) for row in rows]
     dataset = announce(made[0][1], listener)
-    listener(StageEvent(f"{len(rows)} rows, {len(wish.seeds)} seeds: {len(rows) * len(wish.seeds)} trials"))
-    plans = settled([plan for plan, _ in made], wish)
+    listener(StageEvent(f"{len(rows)} rows, {len(request.seeds)} seeds: {len(rows) * len(request.seeds)} trials"))
+    plans = settled([plan for plan, _ in made], request)
     for row, plan in zip(rows, plans, strict=True):
         if plan.recipe.loss.teacher:
             load_teacher(plan.recipe.loss.teacher, dataset.classes, "cpu")
-        if plan.recipe.epochs != plans[0].recipe.epochs and not wish.unequal:
+        if plan.recipe.epochs != plans[0].recipe.epochs and not request.unequal:
             raise ConfigError(
                 f'row "{row.label}" trains for {plan.recipe.epochs} epochs and "{rows[0].label}" for'
                 f" {plans[0].recipe.epochs}; budgets should be equal, or say --unequal"
             )
     fingerprints = [dataset.fingerprint]
-    for seed in wish.seeds[1:]:
-        fingerprints.append(open_data(wish.data, seed=seed, bad_files=wish.bad_files).fingerprint)
-    made_rows = tuple(_row(row, plan, wish) for row, plan in zip(rows, plans, strict=True))
+    for seed in request.seeds[1:]:
+        fingerprints.append(open_data(request.data, seed=seed, bad_files=request.bad_files).fingerprint)
+    made_rows = tuple(_row(row, plan, request) for row, plan in zip(rows, plans, strict=True))
     _refuse_idle(made_rows)
     return Ablation(
-        data=wish.data,
+        data=request.data,
         name=dataset.name,
-        kind=wish.kind,
-        factors=tuple(f.name for f in wish.factors),
-        changes=wish.changes,
-        base=wish.base or recipe_name(dataset, wish.weights),
-        seeds=wish.seeds,
+        kind=request.kind,
+        factors=tuple(f.name for f in request.factors),
+        changes=request.changes,
+        base=request.base or recipe_name(dataset, request.weights),
+        seeds=request.seeds,
         fingerprints=tuple(fingerprints),
         rows=made_rows,
         command=command,
     )
 
 
-def _row(row: Combination, plan: Plan, wish: Wish) -> Row:
+def _row(row: Combination, plan: Plan, request: Request) -> Row:
     counted = cost(config_from(plan.architecture), resolution=plan.preprocess.resolution)
-    names, views = tuple(f.name for f in row.on), whole(wish, changes_of(row))[0]["views"]
+    names, views = tuple(f.name for f in row.on), whole(request, changes_of(row))[0]["views"]
     return Row(row.label, names, row.reference, plan, counted.params, counted.macs, str(views))
 
 
@@ -185,26 +185,26 @@ def changes_of(row: Combination) -> tuple[str, ...]:
     return tuple(change for factor in row.on for change in factor.changes)
 
 
-def planned(wish: Wish, changes: Sequence[str]) -> tuple[Plan, Dataset]:
+def planned(request: Request, changes: Sequence[str]) -> tuple[Plan, Dataset]:
     """The plan of the base with these changes, for the first seed, and the data."""
-    chosen, rest = whole(wish, changes)
+    chosen, rest = whole(request, changes)
     return prepare(
-        wish.data,
+        request.data,
         str(chosen["model"]),
         recipe=chosen["recipe"],
         overrides=rest,
         weights=chosen["weights"],
-        seed=wish.seeds[0],
-        device=wish.device,
-        bad_files=wish.bad_files,
+        seed=request.seeds[0],
+        device=request.device,
+        bad_files=request.bad_files,
     )
 
 
-def whole(wish: Wish, changes: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
+def whole(request: Request, changes: Sequence[str]) -> tuple[dict[str, str | None], list[str]]:
     """Network, recipe, weights and views of a row, and its other overrides."""
-    chosen = {"model": wish.model, "recipe": wish.base, "weights": wish.weights, "views": "one"}
+    chosen = {"model": request.model, "recipe": request.base, "weights": request.weights, "views": "one"}
     rest = []
-    for text in (*wish.changes, *changes):
+    for text in (*request.changes, *changes):
         key, _, value = text.partition("=")
         if key in chosen:
             chosen[key] = value
@@ -213,11 +213,11 @@ def whole(wish: Wish, changes: Sequence[str]) -> tuple[dict[str, str | None], li
     return chosen, rest
 
 
-def check_texts(wish: Wish, rows: Sequence[Combination]) -> None:
+def check_texts(request: Request, rows: Sequence[Combination]) -> None:
     """ConfigError for names and keys that do not exist: a typing error should not cost a scan of the data."""
     for row in rows:
-        config, recipe = variant(wish.model), pick(RECIPES, wish.base or "baseline", "recipe")
-        for text in (*wish.changes, *changes_of(row)):
+        config, recipe = variant(request.model), pick(RECIPES, request.base or "baseline", "recipe")
+        for text in (*request.changes, *changes_of(row)):
             key, _, value = text.partition("=")
             if key == "model":
                 config = variant(value)
@@ -232,7 +232,7 @@ def check_texts(wish: Wish, rows: Sequence[Combination]) -> None:
         checked(recipe)
 
 
-def settled(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
+def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     """The plans with precision, layout and threads chosen on the first of them: arithmetic must not differ by chance.
 
     Only where a plan says "auto" (0 for threads): a factor that names them keeps its own. A layout that is not safe
@@ -242,12 +242,12 @@ def settled(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
 
     plans = [replace(p, recipe=foldable(p.recipe, config_from(p.architecture))) for p in plans]
     first = plans[0]
-    recipe = replace(first.recipe, threads=first.recipe.threads or wish.threads)
+    recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
     networks = [trained(config_from(p.architecture), p.recipe) for p in plans]
-    if wish.device == "cpu" and recipe.layout == "auto" and not all(map(nhwc_is_safe, networks)):
+    if request.device == "cpu" and recipe.layout == "auto" and not all(map(nhwc_is_safe, networks)):
         recipe = replace(recipe, layout="nchw")
     size = recipe.resolution or first.preprocess.resolution
-    chosen, _ = settle(networks[0], recipe, size, torch.device(wish.device))
+    chosen, _ = settle(networks[0], recipe, size, torch.device(request.device))
     return [
         replace(
             p,

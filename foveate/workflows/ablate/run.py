@@ -23,7 +23,7 @@ from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.train import ranks
 from foveate.train.signals import Stop, exit_code, stop_on_signals
-from foveate.workflows.ablate.design import Ablation, Kind, Wish, design, read_ablation
+from foveate.workflows.ablate.design import Ablation, Kind, Request, design, read_ablation
 from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, write_report
 from foveate.workflows.ablate.trial import RESULT, claimed, forget, name_of, result, run_trial, tell, tidy
@@ -61,7 +61,7 @@ def ablate(
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more; intervals over seeds need 2, exact tests 6")
     count = workers_for(workers, device)
-    wish = Wish(
+    request = Request(
         data=str(data),
         model=model,
         base=base,
@@ -78,7 +78,7 @@ def ablate(
     with ranks.joined("cpu"):  # only to agree on the folder: under torchrun every process is a worker of its own
         first, folder = ranks.rank() == 0, None
         if first:
-            made = design(wish, listener, command_line())
+            made = design(request, listener, command_line())
             folder = free_name(runs, f"ablation-{name or made.name}")
             write_json(folder / "env.json", environment())
             write_json(folder / "ablation.json", made)

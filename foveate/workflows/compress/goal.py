@@ -31,22 +31,22 @@ from foveate.zoo import build, config_from
 
 @record
 class Goal:
-    """compress.json: what a ladder of smaller nets is to reach."""
+    """compress.json: what the steps are to reach."""
 
     source: str  # the model folder that it began with
     kind: str = "macs"  # of `target`: macs, params, latency_ms, size_bytes
     target: float | None = None  # None: only max_drop counts
     method: str = "auto"
     max_drop: float | None = None  # points of validation accuracy
-    steps: int = 0  # rungs; 0: as many as make each about STEP of the one above
-    rounds: int = 1  # of pruning in a rung, with BETWEEN training steps after each
+    steps: int = 0  # steps; 0: as many as make each about STEP of the one above
+    rounds: int = 1  # of pruning in a step, with BETWEEN training steps after each
     multiple: int = 1
     split_seed: int = 0  # of the data
 
 
 @dataclass
-class Bench:
-    """What all rungs of a run share."""
+class CompressionRun:
+    """What all steps of a run share."""
 
     folder: Path
     goal: Goal
@@ -56,7 +56,7 @@ class Bench:
     test: Pictures
     cost: Callable[[Any], float]  # of a config, in the goal's kind
     yardstick: Callable[[], Yardstick]  # the original, once it was measured
-    extra_bytes: int  # of the final file over the one that rungs are timed with, where the size counts
+    extra_bytes: int  # of the final file over the one that steps are timed with, where the size counts
     listener: Listener
     stop: Stop
 
@@ -184,7 +184,7 @@ def reachable(goal: Goal, card: ModelCard, plan: Plan) -> Goal:
             f"what {plan.model} can shrink to by its widths: {amount(goal.kind, least)} ({least / whole:.3g}), with "
             f"one unit left in every layer; ask for more, or begin with a smaller model"
         )
-    return replace(goal, target=target, steps=goal.steps or rungs_to(target / whole))
+    return replace(goal, target=target, steps=goal.steps or steps_to(target / whole))
 
 
 def budget_of(goal: Goal, budget: Budget) -> Budget:
@@ -198,11 +198,11 @@ def budget_of(goal: Goal, budget: Budget) -> Budget:
     )
 
 
-STEP = 0.7  # a rung costs about this share of the one above
+STEP = 0.7  # a step costs about this share of the one above
 
 
-def rungs_to(share: float) -> int:
-    """How many rungs make a cost `share` of what it is, each about STEP of the one above."""
+def steps_to(share: float) -> int:
+    """How many steps make a cost `share` of what it is, each about STEP of the one above."""
     return max(1, math.ceil(math.log(min(0.999, share)) / math.log(STEP) - 1e-9))
 
 

@@ -1,4 +1,4 @@
-"""A rung in int8: the network of the rung above as a quantised file, kept only where it is faster and loses little."""
+"""A step in int8: the network of the step above as a quantised file, kept only where it is faster and loses little."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from foveate.errors import FoveateError
 from foveate.events import StageEvent, WarningEvent
 from foveate.runs.finish import INT8, named, session_logits
 from foveate.train.artefact import load_model
-from foveate.workflows.compress.goal import Bench
+from foveate.workflows.compress.goal import CompressionRun
 from foveate.workflows.compress.step import judged, save
 
 METHOD = "int8"
@@ -28,29 +28,29 @@ def missing(runtime: str) -> str | None:
     return TARGETS[target_of(runtime, METHOD)].missing()
 
 
-def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """The int8 form of a rung, measured as a file and saved beside the float weights; returns its row.
+def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The int8 form of a step, measured as a file and saved beside the float weights; returns its row.
 
-    `kept` of the row: whether it is faster than the rung above by more than MARGIN and within the accuracy that may be
+    `kept` of the row: whether it is faster than the step above by more than MARGIN and within the accuracy that may be
     lost; `why` says by what it failed. FoveateError where the runtime can not quantise the network.
     """
-    begun, plan, goal = time.monotonic(), bench.plan, bench.goal
-    bench.listener(StageEvent(f"step {number}: int8 of step {above['step']}"))
+    begun, plan, goal = time.monotonic(), run.plan, run.goal
+    run.listener(StageEvent(f"step {number}: int8 of step {above['step']}"))
     model, _ = load_model(above["run"])
     allowed = MAX_DROP if goal.max_drop is None else goal.max_drop
     target = TARGETS[target_of(plan.budget.runtime, METHOD)]
     subject = Subject(
         model,
         plan.preprocess,
-        bench.job.classes,
+        run.job.classes,
         plan.threads or 1,
-        calibration=some_pictures(bench.dataset.splits["train"], CALIBRATION),
+        calibration=some_pictures(run.dataset.splits["train"], CALIBRATION),
         min_agreement=1 - allowed / 100,
-        told=lambda text: bench.listener(StageEvent(f"  {text}")),
+        told=lambda text: run.listener(StageEvent(f"  {text}")),
     )
     files = target.make(subject)
     session = target.open(files, subject.threads)
-    row = judged(bench, lambda pictures: session_logits(session, pictures))
+    row = judged(run, lambda pictures: session_logits(session, pictures))
     exact = session_in(plan.budget.runtime, subject.onnx, subject.threads)
     before, after = in_turns(exact, session, subject)
     quick = beside(above["latency_ms"], before, after, subject.threads)
@@ -70,23 +70,23 @@ def quantise_rung(bench: Bench, above: Mapping[str, Any], number: int) -> dict[s
     elif lost > allowed + 1e-9:
         why = f"loses {lost:.2g} points of validation accuracy, {allowed:g} may go"
     row |= {"kept": not why, "why": why, "seconds": time.monotonic() - begun, "curves": []}
-    return save(bench, model, number, METHOD, row, named(INT8, files))
+    return save(run, model, number, METHOD, row, named(INT8, files))
 
 
-def try_int8(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The int8 form of the last rung, in an automatic ladder to a latency or a size; None where it has one already, or
-    none can be made, which is said.
+def try_int8(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The int8 form of the last step, on the way to a latency or a size by method auto; None where it has one already,
+    or none can be made, which is said.
     """
-    goal, last = bench.goal, rows[-1]
+    goal, last = run.goal, rows[-1]
     if goal.method != "auto" or goal.target is None or goal.kind in COUNTS or last["method"] == METHOD:
         return None
-    if missing(bench.plan.budget.runtime) is not None:
+    if missing(run.plan.budget.runtime) is not None:
         return None
     try:
-        row = quantise_rung(bench, last, len(rows))
+        row = quantise_step(run, last, len(rows))
     except FoveateError as error:
-        bench.listener(WarningEvent(f"no int8 of step {last['step']}: {error}"))
+        run.listener(WarningEvent(f"no int8 of step {last['step']}: {error}"))
         return None
     if row["why"]:
-        bench.listener(StageEvent(f"  int8 is not kept: {row['why']}"))
+        run.listener(StageEvent(f"  int8 is not kept: {row['why']}"))
     return row

@@ -22,7 +22,7 @@ from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.recipe import Schedule as Rates
 from foveate.train.statistics import refresh
-from foveate.workflows.compress.goal import Bench
+from foveate.workflows.compress.goal import CompressionRun
 from foveate.workflows.compress.tuning import new_state
 
 SAMPLE = 1024  # validation pictures that auto compares criteria on
@@ -31,7 +31,7 @@ SAMPLE = 1024  # validation pictures that auto compares criteria on
 REFRESHED = 8  # batches that running statistics are taken from anew
 
 
-BETWEEN = 30  # training steps between two rounds of one rung (arXiv:1906.10771 prunes every 30 minibatches)
+BETWEEN = 30  # training steps between two rounds of one step (arXiv:1906.10771 prunes every 30 minibatches)
 
 
 SEEN, TAKEN = (
@@ -46,16 +46,18 @@ AUTO = ("taylor", "norm", "bn_scale", "taylor2", "redundancy")
 PICK_SHARE = 0.1  # of the time, after which auto tries no further criterion
 
 
-Method = Callable[[Bench, nn.Module, float], nn.Module]  # the model above, the cost to reach -> a smaller model
+Method = Callable[
+    [CompressionRun, nn.Module, float], nn.Module
+]  # the model above, the cost to reach -> a smaller model
 
 
 def pruning(name: str, **options: Any) -> Method:
     """Removal of channels by a criterion, layers fitted anew; in rounds with a little training between."""
     criterion: Criterion = CRITERIA[name](**options)
 
-    def method(bench: Bench, model: nn.Module, target: float) -> nn.Module:
-        schedule = Schedule(rounds=bench.goal.rounds, multiple=bench.goal.multiple)
-        found = shrink(model, criterion, bench.draw(SEEN), bench.cost, target, partial(between, bench), schedule)
+    def method(run: CompressionRun, model: nn.Module, target: float) -> nn.Module:
+        schedule = Schedule(rounds=run.goal.rounds, multiple=run.goal.multiple)
+        found = shrink(model, criterion, run.draw(SEEN), run.cost, target, partial(between, run), schedule)
         for step in found:
             model = step.model
         return model
@@ -67,34 +69,34 @@ def factoring(train: bool, **options: Any) -> Method:
     """Convolutions in two factors, those pairs that are faster. train: half of the epochs projected before (LRPET)."""
     ranking = Ranking(**{"form": "best", "merged": train, **options})
 
-    def method(bench: Bench, model: nn.Module, target: float) -> nn.Module:
+    def method(run: CompressionRun, model: nn.Module, target: float) -> nn.Module:
         from foveate.deploy.layer_time import layer_timer
 
         model = low_rank_stage(
             model,
-            bench.cost,
+            run.cost,
             target,
-            ranking=replace(ranking, multiple=bench.goal.multiple),
-            tune=partial(projected, bench) if train else None,
-            every=bench.job.train.steps(min(bench.plan.recipe.batch, len(bench.job.train))),
-            time_ms=layer_timer(bench.plan.threads or 1),
+            ranking=replace(ranking, multiple=run.goal.multiple),
+            tune=partial(projected, run) if train else None,
+            every=run.job.train.steps(min(run.plan.recipe.batch, len(run.job.train))),
+            time_ms=layer_timer(run.plan.threads or 1),
         )
-        draw = bench.draw(TAKEN)
+        draw = run.draw(TAKEN)
         refresh(model, (draw(i)[0] for i in range(REFRESHED)))
         return model
 
     return method
 
 
-def projected(bench: Bench, model: nn.Module, after_step: Callable[[], None]) -> None:
+def projected(run: CompressionRun, model: nn.Module, after_step: Callable[[], None]) -> None:
     """Half of the recipe's epochs at the peak rate, the kernels held near their ranks."""
     rates = Rates(kind="constant", warmup=0.0)
-    recipe = replace(bench.plan.recipe, schedule=rates, epochs=max(1, bench.plan.recipe.epochs // 2))
+    recipe = replace(run.plan.recipe, schedule=rates, epochs=max(1, run.plan.recipe.epochs // 2))
     with cpu_threads(recipe.threads):
-        state = new_state(bench, model, recipe)
-        for _ in train(state, bench.job.train, bench.plan.preprocess, recipe, len(bench.job.classes)):
+        state = new_state(run, model, recipe)
+        for _ in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):
             after_step()
-            bench.stopped()
+            run.stopped()
 
 
 # name -> maker of a method; what turns a model into a smaller one in another way is one more line
@@ -110,41 +112,41 @@ def make_method(text: str) -> Method:
     return make(METHODS, text, "method")
 
 
-def between(bench: Bench, model: nn.Module, number: int) -> nn.Module:
+def between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
     """Statistics taken anew, and after all rounds but the last BETWEEN steps of training at the peak rate."""
-    draw = bench.draw(TAKEN)
+    draw = run.draw(TAKEN)
     refresh(model, (draw(i)[0] for i in range(REFRESHED)))
-    if number + 1 < bench.goal.rounds:
-        recipe = replace(bench.plan.recipe, schedule=Rates(kind="constant", warmup=0.0), seed=number)
-        state = new_state(bench, model, recipe)
+    if number + 1 < run.goal.rounds:
+        recipe = replace(run.plan.recipe, schedule=Rates(kind="constant", warmup=0.0), seed=number)
+        state = new_state(run, model, recipe)
         with cpu_threads(recipe.threads):
-            for step in train(state, bench.job.train, bench.plan.preprocess, recipe, len(bench.job.classes)):
+            for step in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):
                 if step.number == BETWEEN:
                     break
-        bench.stopped()
+        run.stopped()
     return model
 
 
-def pick_method(bench: Bench, goal: float) -> str:
+def pick_method(run: CompressionRun, goal: float) -> str:
     """auto: one shot of each criterion down to a goal, statistics taken anew, no training; the least validation loss
     on a sample. Where there is a time, those that come before a tenth of it is over.
     """
-    begun, limit = time.monotonic(), bench.plan.budget.time_s
-    source, _ = load_model(bench.goal.source)
-    picks = np.arange(0, len(bench.job.val), max(1, len(bench.job.val) // SAMPLE))
+    begun, limit = time.monotonic(), run.plan.budget.time_s
+    source, _ = load_model(run.goal.source)
+    picks = np.arange(0, len(run.job.val), max(1, len(run.job.val) // SAMPLE))
     found: dict[str, float] = {}
     for name in AUTO:
         if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
-            bench.listener(StageEvent(f"  {name}: left out, there is no time to try it"))
+            run.listener(StageEvent(f"  {name}: left out, there is no time to try it"))
             continue
-        tried = Bench(**{**vars(bench), "goal": replace(bench.goal, rounds=1)})
+        tried = CompressionRun(**{**vars(run), "goal": replace(run.goal, rounds=1)})
         try:
             model = make_method(name)(tried, source, goal)
         except ConfigError as error:  # a criterion that this network does not allow
-            bench.listener(StageEvent(f"  {name}: {error}"))
+            run.listener(StageEvent(f"  {name}: {error}"))
             continue
-        logits = predict_logits(model, bench.job.val, bench.plan.preprocess, only=picks)
-        found[name] = cross_entropy(logits, labels_of(bench.job.val)[picks])
-        bench.listener(StageEvent(f"  {name:<12} validation loss {found[name]:.3f} before training"))
-        bench.stopped()
+        logits = predict_logits(model, run.job.val, run.plan.preprocess, only=picks)
+        found[name] = cross_entropy(logits, labels_of(run.job.val)[picks])
+        run.listener(StageEvent(f"  {name:<12} validation loss {found[name]:.3f} before training"))
+        run.stopped()
     return min(found, key=lambda name: found[name])

@@ -1,6 +1,6 @@
-"""compress: a trained model and a budget in, a ladder of smaller nets out, the best that fits chosen.
+"""compress: a trained model and a budget in, smaller nets step by step out, the best that fits chosen.
 
-Every rung is a model folder: made from the one above, fine-tuned, measured. A run that was stopped goes on from the
+Every step is a model folder: made from the one above, fine-tuned, measured. A run that was stopped goes on from the
 last finished one.
 """
 
@@ -33,7 +33,7 @@ from foveate.train.probe import probe, settle
 from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, stop_on_signals
 from foveate.workflows.compress.goal import (
-    Bench,
+    CompressionRun,
     Goal,
     amount,
     budget_of,
@@ -47,9 +47,9 @@ from foveate.workflows.compress.goal import (
     yardstick_of,
 )
 from foveate.workflows.compress.int8 import METHOD as INT8
-from foveate.workflows.compress.int8 import missing, quantise_rung, try_int8
+from foveate.workflows.compress.int8 import missing, quantise_step, try_int8
 from foveate.workflows.compress.methods import make_method, pick_method
-from foveate.workflows.compress.step import climb, rungs
+from foveate.workflows.compress.step import make_step, step_rows
 from foveate.workflows.compress.targets import MOST, choose, fits, floats, next_goal
 from foveate.workflows.compress.tuning import tuning
 from foveate.zoo import config_from
@@ -87,7 +87,7 @@ def compress(
     model: a model folder. macs, params: a share of the original's (up to 1) or a number. max_latency_ms: median of the
     exported model in `runtime` on this device; max_size_bytes: its file. At most one of these four; max_drop, points
     of validation accuracy, alone or with one of them. method: a call of METHODS; auto compares the cheap ones first.
-    epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: rungs (each about 0.7 of the one
+    epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: steps (each about 0.7 of the one
     above). rounds: of pruning in a step. multiple: widths become multiples of it; None: of what the processor
     takes at once for a latency, else of 1. resume: a run folder; everything else comes from it.
     Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
@@ -123,7 +123,7 @@ def compress(
             write_json(folder / "env.json", environment())
         with folder_lock(folder):
             sweep(folder)
-            return down(bench_of(folder, goal, plan, dataset, listener, stop))
+            return run_steps(compression_run(folder, goal, plan, dataset, listener, stop))
 
 
 def asked(
@@ -182,59 +182,61 @@ def tuning_in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, t
     return replace(recipe, epochs=whole_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
 
 
-def bench_of(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop) -> Bench:
-    """The pictures of a run and what all its rungs share."""
+def compression_run(
+    folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop
+) -> CompressionRun:
+    """The pictures of a run and what all its steps share."""
     config = config_from(plan.architecture, "recipe.json: architecture")
     job = make_job(plan, config, dataset, listener)
     split = dataset.splits["test" if "test" in dataset.splits else "val"]
     test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
     extra = extra_bytes(goal, plan)
-    yardstick = yardstick_of(plan, lambda: float(rungs(folder)[0]["latency_ms"]))
+    yardstick = yardstick_of(plan, lambda: float(step_rows(folder)[0]["latency_ms"]))
     measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra, yardstick))
-    return Bench(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop)
+    return CompressionRun(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop)
 
 
-def down(bench: Bench) -> Run:
-    """All rungs that are missing, then the end of the run."""
-    rows, method = rungs(bench.folder), bench.goal.method
+def run_steps(run: CompressionRun) -> Run:
+    """All steps that are missing, then the end of the run."""
+    rows, method = step_rows(run.folder), run.goal.method
     begun = time.monotonic()
     if not rows:
-        rows = [climb(bench, 0, "original", None)]
+        rows = [make_step(run, 0, "original", None)]
     if method == INT8 and len(rows) == 1:
-        rows.append(quantise_rung(bench, rows[-1], 1))
-    while not out_of_time(bench, rows) and (goal := next_goal(bench, rows)) is not None:
-        if (quick := try_int8(bench, rows)) is not None:
+        rows.append(quantise_step(run, rows[-1], 1))
+    while not out_of_time(run, rows) and (goal := next_goal(run, rows)) is not None:
+        if (quick := try_int8(run, rows)) is not None:
             rows.append(quick)
             continue
         if method == "auto":
             known = [row["method"] for row in floats(rows)[1:]]
-            method = known[0] if known else pick_method(bench, goal)
-        rows.append(climb(bench, len(rows), method, goal))
+            method = known[0] if known else pick_method(run, goal)
+        rows.append(make_step(run, len(rows), method, goal))
         told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
-        bench.listener(StageEvent(f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"))
-        bench.stopped()
-    return conclude(bench, rows, time.monotonic() - begun)
+        run.listener(StageEvent(f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"))
+        run.stopped()
+    return conclude(run, rows, time.monotonic() - begun)
 
 
-def out_of_time(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the time is over for one more rung like the last one. A target that was asked for is gone for anyway."""
-    limit = bench.plan.budget.time_s
-    if limit is None or bench.goal.target is not None or len(rows) < 2:
+def out_of_time(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the time is over for one more step like the last one. A target that was asked for is gone for anyway."""
+    limit = run.plan.budget.time_s
+    if limit is None or run.goal.target is not None or len(rows) < 2:
         return False
     return sum(float(row["seconds"]) for row in rows) + float(rows[-1]["seconds"]) > limit - END_S
 
 
-def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) -> Run:
-    """The best rung becomes best/; tested, exported and reported as every run is."""
-    folder, goal, number = bench.folder, bench.goal, choose(bench.goal, rows)
+def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: float) -> Run:
+    """The best step becomes best/; tested, exported and reported as every run is."""
+    folder, goal, number = run.folder, run.goal, choose(run.goal, rows)
     chosen = Path(rows[number]["run"])
     files = ("config.json", "model.safetensors", "README.md")
     write_folder(folder / "best", {name: (chosen / name).read_bytes() for name in files})
-    whole, size = rows[0]["macs"], bench.plan.preprocess.resolution
+    whole, size = rows[0]["macs"], run.plan.preprocess.resolution
     story = [
         {
             **{key: value for key, value in row.items() if key != "curves"},
-            "model": bench.plan.model if i == 0 else f"{bench.plan.model} {row['macs'] / whole:.2f}x",
+            "model": run.plan.model if i == 0 else f"{run.plan.model} {row['macs'] / whole:.2f}x",
             "resolution": size,
             "fits": fits(goal, row),
             "chosen": i == number,
@@ -246,7 +248,7 @@ def conclude(bench: Bench, rows: Sequence[Mapping[str, Any]], seconds: float) ->
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
     progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
     int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
-    run = finish(folder, bench.plan, bench.dataset, bench.job, progress, seconds, bench.listener, int8)
-    summary = {**run.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
+    made = finish(folder, run.plan, run.dataset, run.job, progress, seconds, run.listener, int8)
+    summary = {**made.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
     write_json(folder / "summary.json", summary)
     return Run(folder, summary)

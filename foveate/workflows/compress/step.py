@@ -1,4 +1,4 @@
-"""One rung of a ladder of smaller nets: made from the one above, fine-tuned, measured, saved as a model folder."""
+"""One step of a compression: made from the one above, fine-tuned, measured, saved as a model folder."""
 
 import json
 import time
@@ -19,82 +19,87 @@ from foveate.files import crashpoint, recover_folder, write_folder
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.checkpoint import Progress
 from foveate.train.evaluate import labels_of, metrics, predict_logits
-from foveate.workflows.compress.goal import Bench
+from foveate.workflows.compress.goal import CompressionRun
 from foveate.workflows.compress.methods import make_method
 from foveate.workflows.compress.tuning import fine_tune
 
-STEPS = "steps"  # of a run folder: one model folder a rung
+STEPS = "steps"  # of a run folder: one model folder a step
 EMPTY: Mapping[str, bytes] = {}
 
 
-def climb(bench: Bench, number: int, method: str, goal: float | None) -> dict[str, Any]:
-    """Make the next rung from the last one and save it; returns its row. goal None: the original as it is."""
+def make_step(run: CompressionRun, number: int, method: str, goal: float | None) -> dict[str, Any]:
+    """Make the next step from the last one and save it; returns its row. goal None: the original as it is."""
     begun = time.monotonic()
-    above = bench.goal.source if goal is None else rungs(bench.folder)[-1]["run"]
+    above = run.goal.source if goal is None else step_rows(run.folder)[-1]["run"]
     model, _ = load_model(above)
     progress = Progress()
     if goal is not None:
-        bench.listener(StageEvent(f"step {number}: {method}"))
-        model = make_method(method)(bench, model, goal)
-        progress = fine_tune(bench, model, f"step {number}")
-    row = {**measured(bench, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}
-    return save(bench, model, number, method, row)
+        run.listener(StageEvent(f"step {number}: {method}"))
+        model = make_method(method)(run, model, goal)
+        progress = fine_tune(run, model, f"step {number}")
+    row = {**measured(run, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}
+    return save(run, model, number, method, row)
 
 
 def save(
-    bench: Bench, model: nn.Module, number: int, method: str, row: dict[str, Any], files: Mapping[str, bytes] = EMPTY
+    run: CompressionRun,
+    model: nn.Module,
+    number: int,
+    method: str,
+    row: dict[str, Any],
+    files: Mapping[str, bytes] = EMPTY,
 ) -> dict[str, Any]:
     """Write the folder of a model with its row and further files; it is there whole or not at all."""
     name = "original" if number == 0 else method.partition("(")[0]
-    folder = bench.folder / STEPS / f"{number:02d}-{name}"
+    folder = run.folder / STEPS / f"{number:02d}-{name}"
     row = {"step": number, "method": method, "run": str(folder), **row}
-    facts = {**bench.job.provenance, "compressed_from": bench.goal.source, "method": method, "step": number}
+    facts = {**run.job.provenance, "compressed_from": run.goal.source, "method": method, "step": number}
     low, high = row["val_interval"]
-    data, seed = bench.dataset.name, bench.plan.recipe.seed
+    data, seed = run.dataset.name, run.plan.recipe.seed
     metric = Metric("accuracy", row["val_accuracy"], low, high, n=row["val_n"], split="val", data=data, seed=seed)
-    card = ModelCard(model.config, bench.job.classes, bench.plan.preprocess, facts, (metric,))
+    card = ModelCard(model.config, run.job.classes, run.plan.preprocess, facts, (metric,))
     crashpoint("step.before")
     write_folder(folder, {**model_files(card, model.state_dict()), **files, "step.json": to_json(row).encode()})
     crashpoint("step.after")
     return row
 
 
-def measured(bench: Bench, model: nn.Module, original: bool) -> dict[str, Any]:
+def measured(run: CompressionRun, model: nn.Module, original: bool) -> dict[str, Any]:
     """Accuracy on validation (to choose) and test pictures (to report) with 95 % intervals; exact cost; latency and
     size of the exported file. The latency of all but the original is its share of the original's, timed in turns.
     """
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
 
-    plan = bench.plan
-    row = judged(bench, lambda pictures: predict_logits(model, pictures, plan.preprocess))
+    plan = run.plan
+    row = judged(run, lambda pictures: predict_logits(model, pictures, plan.preprocess))
     counted, onnx = cost(model.config, resolution=plan.preprocess.resolution), export_for_timing(model, plan.preprocess)
     timing: Timing
     if original:
         timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)
     else:
-        timing = bench.yardstick().time(onnx)
+        timing = run.yardstick().time(onnx)
     return row | {
         "macs": counted.macs,
         "params": counted.params,
         "latency_ms": timing.median_ms,
         "latency_p10_ms": timing.p10_ms,
         "latency_p90_ms": timing.p90_ms,
-        "size_bytes": len(onnx) + bench.extra_bytes,
+        "size_bytes": len(onnx) + run.extra_bytes,
     }
 
 
-def judged(bench: Bench, logits_of: Callable[[Pictures], np.ndarray]) -> dict[str, Any]:
+def judged(run: CompressionRun, logits_of: Callable[[Pictures], np.ndarray]) -> dict[str, Any]:
     """Accuracy, interval and n on validation and on test pictures."""
     row: dict[str, Any] = {}
-    for split, pictures in (("val", bench.job.val), ("test", bench.test)):
-        found = metrics(logits_of(pictures), labels_of(pictures), bench.job.classes, split)
+    for split, pictures in (("val", run.job.val), ("test", run.test)):
+        found = metrics(logits_of(pictures), labels_of(pictures), run.job.classes, split)
         row |= {f"{split}_{key}": found[key] for key in ("accuracy", "interval", "n")}
     return row
 
 
-def rungs(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the finished rungs of a run, the original first."""
+def step_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the finished steps of a run, the original first."""
     for half in (folder / STEPS).glob(".*"):
         recover_folder(half.with_name(half.name.split(".")[1]))
     found = []

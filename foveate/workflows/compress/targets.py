@@ -1,4 +1,4 @@
-"""The plan of a ladder of smaller nets: what the next rung is to cost, when it is complete, and which rung is best."""
+"""The plan of the steps: what the next step is to cost, when it is complete, and which step is best."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -7,34 +7,34 @@ from typing import Any
 from foveate.compress.schedule import floor
 from foveate.errors import BudgetError
 from foveate.train.artefact import read_card
-from foveate.workflows.compress.goal import STEP, Bench, Goal, amount, rungs_to
+from foveate.workflows.compress.goal import STEP, CompressionRun, Goal, amount, steps_to
 from foveate.workflows.compress.int8 import METHOD as INT8
 
-MOST = 12  # rungs where only the accuracy bounds
-EXTRA = 3  # more rungs where a measured cost is missed
-NEAR = 0.95  # of a latency: a rung that is to cost more than this may only be measured as faster, and lose nothing
+MOST = 12  # steps where only the accuracy bounds
+EXTRA = 3  # more steps where a measured cost is missed
+NEAR = 0.95  # of a latency: a step that is to cost more than this may only be measured as faster, and lose nothing
 
 
-def next_goal(bench: Bench, rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """The cost that the next rung is to reach; None where the ladder is complete."""
-    goal, weights = bench.goal, floats(rows)
+def next_goal(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """The cost that the next step is to reach; None where there are enough."""
+    goal, weights = run.goal, floats(rows)
     done, now = len(weights) - 1, weights[-1][goal.kind]
     if goal.method == INT8 or (goal.target is not None and any(fits(goal, row) for row in rows)):
         return None
     if goal.target is None:
         lost = 100 * (max(row["val_accuracy"] for row in weights) - weights[-1]["val_accuracy"])
         over = lost > (goal.max_drop or 0.0) + 1e-9 or done >= (goal.steps or MOST)
-        least = bench.cost(floor(config_of(weights[-1]), goal.multiple))
+        least = run.cost(floor(config_of(weights[-1]), goal.multiple))
         return None if over or STEP * now < least else float(STEP * now)
     if goal.kind == "latency_ms":
-        now = min(now, bench.cost(config_of(weights[-1])))  # what the next rung is compared with
+        now = min(now, run.cost(config_of(weights[-1])))  # what the next step is compared with
     share, left = int8_share(goal, rows), goal.steps - done
     target = goal.target / share
     if left <= -EXTRA:
         return None
     if left <= 0 or target >= now:
         return float(min(target, now) * NEAR ** max(1, 1 - left))
-    left = left if share == 1 else min(left, rungs_to(target / now))
+    left = left if share == 1 else min(left, steps_to(target / now))
     following = float(now * (target / now) ** (1 / left))
     return min(following, NEAR * now) if goal.kind == "latency_ms" else following
 
@@ -49,23 +49,23 @@ def int8_share(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 def floats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rungs whose weights were made smaller, without their int8 forms."""
+    """The steps whose weights were made smaller, without their int8 forms."""
     return [row for row in rows if row["method"] != INT8]
 
 
 def fits(goal: Goal, row: Mapping[str, Any]) -> bool:
-    """Whether a rung is what was asked for in cost; an int8 form that is not kept never is."""
+    """Whether a step is what was asked for in cost; an int8 form that is not kept never is."""
     return bool(row.get("kept", True)) and (goal.target is None or row[goal.kind] <= goal.target)
 
 
 def config_of(row: Mapping[str, Any]) -> Any:
-    """The architecture of a rung."""
+    """The architecture of a step."""
     return read_card(row["run"])[0].architecture
 
 
 def choose(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> int:
-    """The number of the best rung: within target and drop the most accurate on validation, then the cheapest; without
-    a target the cheapest within the drop, which then counts from the most accurate rung (fine-tuning may have made it
+    """The number of the best step: within target and drop the most accurate on validation, then the cheapest; without
+    a target the cheapest within the drop, which then counts from the most accurate step (fine-tuning may have made it
     better than the original). BudgetError where there is none, with the nearest.
     """
     top = rows[0]["val_accuracy"] if goal.target is not None else max(row["val_accuracy"] for row in rows)

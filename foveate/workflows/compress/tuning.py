@@ -10,17 +10,17 @@ from foveate.train.recipe import Loss, Recipe
 from foveate.train.recipe import Schedule as Rates
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
-from foveate.workflows.compress.goal import Bench
+from foveate.workflows.compress.goal import CompressionRun
 from foveate.zoo import FAMILIES
 
 RATE = 0.3  # of the first training's peak learning rate
 
 
-def new_state(bench: Bench, model: nn.Module, recipe: Recipe) -> State:
+def new_state(run: CompressionRun, model: nn.Module, recipe: Recipe) -> State:
     """A State with a fresh optimiser: slots of removed channels mean nothing, and momentum would revive others."""
-    state = State(model, None, recipe, FAMILIES[bench.plan.architecture["family"]].head, bench.plan.device)
+    state = State(model, None, recipe, FAMILIES[run.plan.architecture["family"]].head, run.plan.device)
     if recipe.loss.teacher:
-        state.teacher = load_teacher(recipe.loss.teacher, bench.job.classes, bench.plan.device)
+        state.teacher = load_teacher(recipe.loss.teacher, run.job.classes, run.plan.device)
     return state
 
 
@@ -54,11 +54,11 @@ def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
     )
 
 
-def fine_tune(bench: Bench, model: nn.Module, label: str) -> Progress:
+def fine_tune(run: CompressionRun, model: nn.Module, label: str) -> Progress:
     """Train a model by the plan's recipe, in place; it is evaluated at the end. Raises Interrupted."""
-    progress, job = Progress(), replace_label(bench.job, label)
-    with cpu_threads(bench.plan.recipe.threads):
-        run_epochs(new_state(bench, model, bench.plan.recipe), job, progress, bench.listener, bench.stopped)
+    progress, job = Progress(), replace_label(run.job, label)
+    with cpu_threads(run.plan.recipe.threads):
+        run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.stopped)
     return progress
 
 

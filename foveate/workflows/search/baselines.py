@@ -15,9 +15,9 @@ from foveate.config import parse_json
 from foveate.cost.count import cost
 from foveate.events import Listener, StageEvent
 from foveate.files import write_json
-from foveate.search.crew import Found
+from foveate.search.workers import Found
 from foveate.selection.candidates import exceeds, make, measured
-from foveate.selection.shortlist import dear, promises, spread
+from foveate.selection.shortlist import cost_per_mac, priors, spread
 from foveate.workflows.search.design import config_of
 from foveate.workflows.search.evaluators import Material, train_short
 
@@ -34,22 +34,22 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     search, dataset = material.search, material.dataset
     size = search.preprocess.resolution
     limits = (search.budget.max_macs, search.budget.max_size_bytes)
-    possible = [p for p in promises(dataset, size) if not exceeds(p, *limits)]
+    possible = [p for p in priors(dataset, size) if not exceeds(p, *limits)]
     family = config_of(material.space, done[0].net, dataset).family
-    high = highest_cost(search.budget.max_latency_ms, done, dear(family))
+    high = highest_cost(search.budget.max_latency_ms, done, cost_per_mac(family))
     chosen = spread(possible, high / NARROW, high, COUNT) or possible[:1]
     listener(StageEvent(f"the same short training for the zoo's {', '.join(p.model for p in chosen)}"))
     rows = []
-    for promise in chosen:
+    for prior in chosen:
         begun, facts = time.monotonic(), dict[str, Any]()
-        candidate = make(dataset, promise.model, size, None)
+        candidate = make(dataset, prior.model, size, None)
         m = measured(candidate, cost(candidate.config, resolution=size), search.budget, search.threads or 1)
         row = m.row(m.within(search.budget))
         if row["fits"]:
             train_short(material, candidate.config, facts.__setitem__)
         rows.append({**row, "val_accuracy": facts.get("val_accuracy"), "seconds": time.monotonic() - begun})
-        told = "over the budget" if not row["fits"] else f"val {100 * facts['val_accuracy']:.1f} %"
-        listener(StageEvent(f"  {promise.model}  {told}  {row['latency_ms']:.2f} ms"))
+        on_result = "over the budget" if not row["fits"] else f"val {100 * facts['val_accuracy']:.1f} %"
+        listener(StageEvent(f"  {prior.model}  {on_result}  {row['latency_ms']:.2f} ms"))
     write_json(path, rows)
     return rows
 
@@ -78,5 +78,5 @@ def verdict(rows: Sequence[dict[str, Any]], best: Found, n: int) -> list[str]:
     gap = 100 * (best.facts["val_accuracy"] - top["val_accuracy"])
     p = float(top["val_accuracy"])
     error = 100 * math.sqrt(2 * max(p * (1 - p), 1e-9) / n)
-    which = "above" if gap > error else "below" if gap < -error else "not to be told from"
+    which = "above" if gap > error else "below" if gap < -error else "not to be on_result from"
     return [*out, f"The winner is {which} the best of them: {gap:+.1f} points, standard error {error:.1f} (n = {n})."]

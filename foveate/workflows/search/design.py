@@ -98,7 +98,7 @@ def proxy_recipe(recipe: Recipe, epochs: int) -> Recipe:
     return replace(recipe, epochs=epochs, ema=0.0, schedule=schedule, precision="fp32", layout="nhwc", threads=0)
 
 
-def check_wishes(sampler_text: str, reward: str, objectives: tuple[str, ...], space: Space) -> None:
+def check_request(sampler_text: str, reward: str, objectives: tuple[str, ...], space: Space) -> None:
     """ConfigError for what can not be meant, before anything is measured."""
     name, _ = parse_call(sampler_text)
     pick(SAMPLERS, name, "sampler")

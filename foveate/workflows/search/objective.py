@@ -16,9 +16,9 @@ from foveate.data.random import epoch_order
 from foveate.data.sample import store_side
 from foveate.events import silent
 from foveate.runs.setup import read
-from foveate.search.crew import Found, Note
 from foveate.search.rewards import REWARDS
 from foveate.search.space import Space, Tokens
+from foveate.search.workers import Found, Note
 from foveate.selection.candidates import Candidate, measured, shares_of
 from foveate.workflows.search.design import Search, config_of
 from foveate.workflows.search.evaluators import Material, evaluator
@@ -26,7 +26,7 @@ from foveate.workflows.search.evaluators import Material, evaluator
 MOST_VAL = 2000  # validation pictures, at most
 
 
-class Judge:
+class Objective:
     """Scores nets."""
 
     def __init__(self, material: Material):

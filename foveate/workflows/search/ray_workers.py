@@ -11,7 +11,7 @@ from typing import Any
 
 from foveate.config import from_json, to_json
 from foveate.errors import ConfigError, FoveateError
-from foveate.search.crew import Found
+from foveate.search.workers import Found
 from foveate.workflows.search.design import Search
 from foveate.workflows.search.study import serve
 
@@ -20,12 +20,12 @@ PAUSE_S, RESTARTS = 0.5, 100
 
 def crowd_on_ray(
     address: str,
-    wish: Search,
+    design: Search,
     url: str,
     name: str,
     workers: int,
     enough: Callable[[], bool],
-    told: Callable[[Found], None],
+    on_result: Callable[[Found], None],
     known: Callable[[], list[Found]],
 ) -> None:
     """Run `workers` tasks on the cluster at address ("local": one on this machine) until enough() is true.
@@ -42,7 +42,7 @@ def crowd_on_ray(
     except Exception as error:  # Ray's own classes, and those of its transports
         raise FoveateError(f"--ray {address}: no cluster there ({str(error).strip().splitlines()[0]})") from None
     task: Any = ray.remote(num_cpus=1, max_retries=RESTARTS)(part)
-    tasks = [task.remote(to_json(wish), url, name, workers) for _ in range(workers)]
+    tasks = [task.remote(to_json(design), url, name, workers) for _ in range(workers)]
     seen = {one.number for one in known()}
     try:
         left = tasks
@@ -53,7 +53,7 @@ def crowd_on_ray(
             for one in known():
                 if one.number not in seen:
                     seen.add(one.number)
-                    told(one)
+                    on_result(one)
             time.sleep(PAUSE_S)
     except ray.exceptions.RayError as error:
         raise FoveateError(f"a worker on Ray ended: {str(error).strip().splitlines()[-1]}") from None
@@ -64,7 +64,7 @@ def crowd_on_ray(
             ray.shutdown()
 
 
-def part(wish: str, url: str, name: str, workers: int) -> None:
+def part(design: str, url: str, name: str, workers: int) -> None:
     """What a task runs."""
-    search: Search = from_json(Search, wish, "search")
+    search: Search = from_json(Search, design, "search")
     serve(search, url, name, workers, lambda: False)

@@ -11,8 +11,8 @@ import numpy as np
 from foveate.files import write_bytes, write_json, write_text
 from foveate.report.page import render
 from foveate.report.plots import data_uri
-from foveate.search.crew import Found
 from foveate.search.space import Space
+from foveate.search.workers import Found
 from foveate.workflows.search.design import Search
 from foveate.workflows.search.diagram import Part, diagram, parts, text
 
@@ -45,7 +45,7 @@ def value_text(one: Found) -> str:
     return f"val {value_of(one):.1f} %" if name is None else f"{name} {value_of(one):.4g}"
 
 
-def rows_of(wish: Search, space: Space, done: Sequence[Found], best: Found) -> list[dict[str, Any]]:
+def rows_of(design: Search, space: Space, done: Sequence[Found], best: Found) -> list[dict[str, Any]]:
     """The trials as candidates of a run's report: those that were evaluated, by their score. Where that
     is no accuracy it stands in the name, and the accuracy is None.
     """
@@ -64,7 +64,7 @@ def rows_of(wish: Search, space: Space, done: Sequence[Found], best: Found) -> l
                 "fits",
             )
             name = f"trial {one.number}" if "val_accuracy" in one.facts else f"trial {one.number}, {value_text(one)}"
-            about = {"model": name, "resolution": wish.preprocess.resolution, "weights": None}
+            about = {"model": name, "resolution": design.preprocess.resolution, "weights": None}
             rows.append({**about, **{key: row[key] for key in keys}, "chosen": one is best})
     return rows
 
@@ -75,7 +75,7 @@ def _score(one: Found) -> float:
 
 def write_search_report(
     folder: Path,
-    wish: Search,
+    design: Search,
     space: Space,
     done: Sequence[Found],
     best: Found | None = None,
@@ -85,25 +85,25 @@ def write_search_report(
 ) -> None:
     """All files. best, config: the net that is trained in full, once that is settled; zoo, said: see baselines.py."""
     rows = [row_of(space, one) for one in done]
-    result: dict[str, Any] = {"space": wish.space, "sampler": wish.sampler, "trials": rows}
-    lines = [*table(wish, space, done), *said]
+    result: dict[str, Any] = {"space": design.space, "sampler": design.sampler, "trials": rows}
+    lines = [*table(design, space, done), *said]
     write_text(folder / "table.md", "\n".join(lines) + "\n")
-    curve = picture(wish, done) if any(row["score"] is not None for row in rows) else b""
+    curve = picture(design, done) if any(row["score"] is not None for row in rows) else b""
     if curve:
         write_bytes(folder / "search.png", curve)
     if best is not None:
         result |= {"winner": space.text(best.net), "choices": space.decode(best.net)}
         result["zoo"] = list(zoo)
-        found = parts(config, wish.preprocess.resolution)
+        found = parts(config, design.preprocess.resolution)
         drawn = diagram(found)
         write_text(folder / "winner.txt", winner_text(space, best, found))
         write_bytes(folder / "winner.png", drawn)
-        write_text(folder / "report.html", search_page(wish, space, done, best, zoo, lines, found, curve, drawn))
+        write_text(folder / "report.html", search_page(design, space, done, best, zoo, lines, found, curve, drawn))
     write_json(folder / "results.json", result)
 
 
 def search_page(
-    wish: Search,
+    design: Search,
     space: Space,
     done: Sequence[Found],
     best: Found,
@@ -122,7 +122,7 @@ def search_page(
     values = ["\u2013" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.4g}" for row in zoo]
     rivals = [{**row, "name": row["model"], "value": value} for row, value in zip(zoo, values, strict=True)]
     view = {
-        "title": wish.name,
+        "title": design.name,
         "headline": f"The best of {len(done)} nets of {space.name}: {value_text(best)}",
         "about": lines[0],
         "said": [line for line in lines[1:] if line and not line.startswith("|")],
@@ -136,11 +136,14 @@ def search_page(
     return render("search.html.j2", view)
 
 
-def table(wish: Search, space: Space, done: Sequence[Found]) -> list[str]:
+def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:
     """The best nets within the budget, the most accurate first, and what the search cost."""
     good = sorted(filter(is_valued, done), key=_score)
     named = next((str(f.facts["score_name"]) for f in good if "score_name" in f.facts), None)
-    out = [f"{wish.name} · {space!r} · {wish.sampler} · reward {wish.reward} · by {named or 'short trainings'}", ""]
+    out = [
+        f"{design.name} · {space!r} · {design.sampler} · reward {design.reward} · by {named or 'short trainings'}",
+        "",
+    ]
     out += [f"| trial | {named or 'val %'} | latency ms | M MACs | M params | fits |", "|---|---|---|---|---|---|"]
     for one in good[:TOP]:
         row = row_of(space, one)
@@ -153,11 +156,9 @@ def table(wish: Search, space: Space, done: Sequence[Found]) -> list[str]:
     cut = sum("cut_off" in f.facts for f in done)
     out += ["", f"{len(done)} nets in {seconds:.0f} s: {over} over the budget, {cut} cut off early, {failed} failed."]
     if named is None:
-        return [
-            *out,
-            f"Short trainings: {wish.proxy.epochs} epochs of at most {wish.pictures:,} pictures, seed {wish.seed}.",
-        ]
-    return [*out, f"Valued by {wish.evaluate}, seed {wish.seed}; no net but the winner was trained.", *beside(good)]
+        short = f"{design.proxy.epochs} epochs of at most {design.pictures:,} pictures, seed {design.seed}"
+        return [*out, f"Short trainings: {short}."]
+    return [*out, f"Valued by {design.evaluate}, seed {design.seed}; no net but the winner was trained.", *beside(good)]
 
 
 def beside(good: Sequence[Found]) -> list[str]:
@@ -187,7 +188,7 @@ def winner_text(space: Space, best: Found, found: list[Part]) -> str:
     return "\n".join([*choices, "", *text(found)]) + "\n"
 
 
-def picture(wish: Search, done: Sequence[Found]) -> bytes:
+def picture(design: Search, done: Sequence[Found]) -> bytes:
     """Two panels: the best score so far, with the same trials in random order beside it; accuracy against cost."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -196,14 +197,16 @@ def picture(wish: Search, done: Sequence[Found]) -> bytes:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     # a net over a strict budget has a score below all accuracies that says how far over; it would flatten the curve
-    over = np.array([wish.reward == "strict" and f.values is not None and not f.facts.get("fits", True) for f in done])
+    over = np.array(
+        [design.reward == "strict" and f.values is not None and not f.facts.get("fits", True) for f in done]
+    )
     scores = np.array([f.values[0] if f.values is not None else -math.inf for f in done])
     scores = np.where(over, -math.inf, scores)
     steps = np.arange(1, len(scores) + 1)
     rng = np.random.default_rng(0)
     orders = np.stack([np.maximum.accumulate(rng.permutation(scores)) for _ in range(SHUFFLES)])
     seen = np.isfinite(scores)
-    scale = 100 if wish.evaluate == "train" else 1
+    scale = 100 if design.evaluate == "train" else 1
     left.plot(steps[seen], scale * scores[seen], ".", color="0.5", label="trial")
     left.step(
         steps,
@@ -216,16 +219,18 @@ def picture(wish: Search, done: Sequence[Found]) -> bytes:
         steps, scale * np.where(np.isfinite(middle), middle, np.nan), "--", label="the same trials in random order"
     )
     left.plot(steps[over], np.zeros(over.sum()), "|", color="C3", transform=left.get_xaxis_transform(), label="over")
-    left.set(xlabel="nets", ylabel="score, %" if scale > 1 else f"value by {wish.evaluate}")
+    left.set(xlabel="nets", ylabel="score, %" if scale > 1 else f"value by {design.evaluate}")
     left.legend(fontsize=8)
-    key, label, unit = ("latency_ms", "latency, ms", 1.0) if wish.needs_latency else ("macs", "multiply-adds, M", 1e-6)
+    key, label, unit = (
+        ("latency_ms", "latency, ms", 1.0) if design.needs_latency else ("macs", "multiply-adds, M", 1e-6)
+    )
     valued = [f for f in done if is_valued(f) and f.facts.get(key) is not None]
     for fits, colour in ((True, "C0"), (False, "C3")):
         some = [f for f in valued if bool(f.facts.get("fits")) is fits]
         x, y = [unit * f.facts[key] for f in some], [value_of(f) for f in some]
         right.plot(x, y, "o", color=colour, markersize=4, label="within the budget" if fits else "over the budget")
-    if wish.needs_latency and wish.budget.max_latency_ms:
-        right.axvline(wish.budget.max_latency_ms, linestyle="--", color="0.5")
+    if design.needs_latency and design.budget.max_latency_ms:
+        right.axvline(design.budget.max_latency_ms, linestyle="--", color="0.5")
     name = next((f.facts["score_name"] for f in valued if "score_name" in f.facts), None)
     right.set(xlabel=label, ylabel=name or "validation accuracy after the short training, %")
     right.legend(fontsize=8)

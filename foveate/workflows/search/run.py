@@ -20,26 +20,26 @@ from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.training import complete, resume_run
 from foveate.search import sampler as make_sampler
-from foveate.search.crew import Found, fail_stale, found, shared_storage, work
 from foveate.search.space import Space
 from foveate.search.study import open_study, quiet
+from foveate.search.workers import Found, fail_stale, found, shared_storage, work
 from foveate.selection.candidates import HEADROOM, Candidate, Measured, measured
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 from foveate.workflows.search.baselines import verdict, zoo_rows
 from foveate.workflows.search.design import (
     Search,
-    check_wishes,
+    check_request,
     config_of,
     default_recipes,
     fitted_space,
     search_preprocess,
 )
 from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
-from foveate.workflows.search.objective import Judge, material
+from foveate.workflows.search.objective import Objective, material
 from foveate.workflows.search.ray_workers import crowd_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
 from foveate.workflows.search.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
-from foveate.workflows.search.workers import crowd
+from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
 AGAIN = 9  # of the best nets, at most, are measured again
@@ -110,8 +110,8 @@ def search(
         bad_files=bad_files,
         command=command_line(),
     )
-    wish = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
-    return resume_search(written(wish, name, runs), workers=workers, ray=ray, listener=listener)
+    design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
+    return resume_search(written(design, name, runs), workers=workers, ray=ray, listener=listener)
 
 
 def designed(
@@ -121,7 +121,7 @@ def designed(
     import torch
 
     call, made = fitted_space(rough.space, dataset, resolution)
-    check_wishes(rough.sampler, rough.reward, rough.objectives, made)
+    check_request(rough.sampler, rough.reward, rough.objectives, made)
     check_evaluate(rough.evaluate, rough.reward)
     full, proxy = default_recipes(dataset, recipe, epochs, rough.seed)
     return replace(
@@ -135,11 +135,11 @@ def designed(
     )
 
 
-def written(wish: Search, name: str | None, runs: str | Path) -> Path:
+def written(design: Search, name: str | None, runs: str | Path) -> Path:
     """A new folder for a search."""
-    folder = free_name(runs, f"search-{name or wish.name}")
+    folder = free_name(runs, f"search-{name or design.name}")
     write_json(folder / "env.json", environment())
-    write_json(folder / "search.json", wish)
+    write_json(folder / "search.json", design)
     return folder
 
 
@@ -149,13 +149,13 @@ def finalists(
     """The best nets of a search that fit the budget when they are measured again, `count` at most and perhaps none; no
     net is trained in full.
     """
-    wish = designed(rough, dataset)
-    folder = written(wish, name, runs)
+    design = designed(rough, dataset)
+    folder = written(design, name, runs)
     with folder_lock(folder), stop_on_signals() as stop:
-        space = opened(wish)[1]
-        done = trials(folder, wish, space, dataset, 1, None, listener, stop)
-        write_search_report(folder, wish, space, done)
-    found = [m for _, m in itertools.islice(fitting(wish, space, dataset, done), count)]
+        space = opened(design)[1]
+        done = trials(folder, design, space, dataset, 1, None, listener, stop)
+        write_search_report(folder, design, space, done)
+    found = [m for _, m in itertools.islice(fitting(design, space, dataset, done), count)]
     for m in found:
         listener(m.event(True))
     return found
@@ -171,43 +171,43 @@ def resume_search(
 ) -> Run:
     """Do what is left of a search: trials, the winner's training, the report. ray: see search."""
     folder, listener = Path(folder), listener or silent
-    wish, place = load_search(folder), folder / "winner"
+    design, place = load_search(folder), folder / "winner"
     with folder_lock(folder), stop_on_signals() as stop:
-        dataset, space = opened(wish)
-        done = trials(folder, wish, space, dataset, workers, ray, listener, stop)
-        write_search_report(folder, wish, space, done)
+        dataset, space = opened(design)
+        done = trials(folder, design, space, dataset, workers, ray, listener, stop)
+        write_search_report(folder, design, space, done)
     if (place / "recipe.json").exists() and (place / "state").exists():
         listener(StageEvent("going on with the winner's training"))
-        return reported(folder, wish, space, done, resume_run(place, listener))
-    best, m = winner(wish, space, dataset, done, listener)
+        return reported(folder, design, space, done, resume_run(place, listener))
+    best, m = winner(design, space, dataset, done, listener)
     zoo, said = [], []
-    if wish.evaluate == "train":
-        goods = material(wish, space, dataset, list, folder)  # no other trainings: none of these is cut off
+    if design.evaluate == "train":
+        goods = material(design, space, dataset, list, folder)  # no other trainings: none of these is cut off
         zoo = zoo_rows(folder, goods, done, listener)
         said = verdict(zoo, best, len(goods.val))
         del goods
     ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
-    left = None if wish.budget.time_s is None else wish.budget.time_s - spent(done, workers) - ahead - END_S
-    plan = plan_of(wish, dataset, m, left, listener)
-    write_search_report(folder, wish, space, done, best, m.candidate.config, zoo, said)
+    left = None if design.budget.time_s is None else design.budget.time_s - spent(done, workers) - ahead - END_S
+    plan = plan_of(design, dataset, m, left, listener)
+    write_search_report(folder, design, space, done, best, m.candidate.config, zoo, said)
     place.mkdir(exist_ok=True)
-    rows = [*rows_of(wish, space, done, best), *({**row, "chosen": False} for row in zoo)]
+    rows = [*rows_of(design, space, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    return reported(folder, wish, space, done, complete(place, plan, dataset, listener, story=story))
+    return reported(folder, design, space, done, complete(place, plan, dataset, listener, story=story))
 
 
-def reported(folder: Path, wish: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
+def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
     """The winner's run, with what the search cost beside it."""
     cost_of_it: dict[str, Any] = {"trials": len(done), "failed": sum(f.values is None for f in done)}
     cost_of_it |= {"seconds": spent(done, 1) + ahead_s(folder)}
-    how = {"space": wish.space, "sampler": wish.sampler, "evaluate": wish.evaluate}
+    how = {"space": design.space, "sampler": design.sampler, "evaluate": design.evaluate}
     summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}}
     return Run(run.folder, summary)
 
 
 def trials(
     folder: Path,
-    wish: Search,
+    design: Search,
     space: Space,
     dataset: Dataset,
     workers: int,
@@ -216,47 +216,49 @@ def trials(
     stop: Stop,
 ) -> list[Found]:
     """Evaluate nets until the budget of trials or of time is spent; all that are known then."""
-    name = study_name(folder, wish)
-    with shared_storage(url_of(folder, wish)) as storage:
+    name = study_name(folder, design)
+    with shared_storage(url_of(folder, design)) as storage:
         with quiet():
-            study = open_study(make_sampler(wish.sampler, space, wish.seed), wish.directions, storage, name)
-        count = wish.trials or ENDLESS
+            study = open_study(make_sampler(design.sampler, space, design.seed), design.directions, storage, name)
+        count = design.trials or ENDLESS
 
         def enough() -> bool:
             if stop.signal:
                 return True
             known = found(space, study)
-            return len(known) >= count or over_time(wish, known, workers, ahead_s(folder))
+            return len(known) >= count or over_time(design, known, workers, ahead_s(folder))
 
-        def told(one: Found) -> None:
-            listener(StageEvent(line_of(wish, space, one, len(found(space, study)))))
+        def on_result(one: Found) -> None:
+            listener(StageEvent(line_of(design, space, one, len(found(space, study)))))
 
         def scene() -> Material:
-            return material(wish, space, dataset, lambda: found(space, study), folder)
+            return material(design, space, dataset, lambda: found(space, study), folder)
 
         if not enough():
-            prepare(scene, wish, folder, listener, lambda: bool(stop.signal))
+            prepare(scene, design, folder, listener, lambda: bool(stop.signal))
         if not enough():
-            listener(StageEvent(f"searching {space!r} with {wish.sampler}"))
+            listener(StageEvent(f"searching {space!r} with {design.sampler}"))
             if ray is not None:
-                crowd_on_ray(ray, wish, url_of(folder, wish), name, workers, enough, told, lambda: found(space, study))
+                crowd_on_ray(
+                    ray, design, url_of(folder, design), name, workers, enough, on_result, lambda: found(space, study)
+                )
             elif workers == 1:
-                judge = Judge(scene())
-                sampler = make_sampler(wish.sampler, space, wish.seed)
-                alone = not wish.storage
-                options: dict[str, Any] = {"storage": storage, "name": name, "directions": wish.directions}
-                work(space, judge, sampler, budget=count, alone=alone, stop=enough, told=told, **options)
+                objective = Objective(scene())
+                sampler = make_sampler(design.sampler, space, design.seed)
+                alone = not design.storage
+                options: dict[str, Any] = {"storage": storage, "name": name, "directions": design.directions}
+                work(space, objective, sampler, budget=count, alone=alone, stop=enough, on_result=on_result, **options)
             else:
-                crowd(folder, workers, enough, told, lambda: found(space, study))
+                run_workers(folder, workers, enough, on_result, lambda: found(space, study))
         if stop.signal:
             raise Interrupted(
                 f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
             )
-        fail_stale(study, 0.0 if not wish.storage else 30.0)
+        fail_stale(study, 0.0 if not design.storage else 30.0)
         return found(space, study)
 
 
-def line_of(wish: Search, space: Space, one: Found, number: int) -> str:
+def line_of(design: Search, space: Space, one: Found, number: int) -> str:
     """One trial for people: "12  val 61.2 %  0.84 ms  12.3 M MACs  ..."."""
     if one.values is None:
         return f"trial {number}  failed: {one.facts.get('error', '')}"
@@ -267,15 +269,17 @@ def line_of(wish: Search, space: Space, one: Found, number: int) -> str:
         f"{row['macs'] / 1e6:.1f} M MACs",
         f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
     ]
-    return f"trial {number}" + (f" of {wish.trials}" if wish.trials else "") + "  " + "  ".join(p for p in parts if p)
+    return (
+        f"trial {number}" + (f" of {design.trials}" if design.trials else "") + "  " + "  ".join(p for p in parts if p)
+    )
 
 
 def winner(
-    wish: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
+    design: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
 ) -> tuple[Found, Measured]:
     """The best net that is within the budget when it is measured again. BudgetError with the nearest where none is."""
     listener(StageEvent("measuring the best again"))
-    if (found := next(fitting(wish, space, dataset, done), None)) is not None:
+    if (found := next(fitting(design, space, dataset, done), None)) is not None:
         return found
     good = sum(1 for f in done if is_valued(f) and f.facts.get("fits"))
     if good:
@@ -291,20 +295,20 @@ def winner(
     raise BudgetError(f"none of {len(done)} nets fits the budget; the nearest: {row_text(space, nearest)}")
 
 
-def fitting(wish: Search, space: Space, dataset: Dataset, done: Sequence[Found]) -> Iterator[tuple[Found, Measured]]:
+def fitting(design: Search, space: Space, dataset: Dataset, done: Sequence[Found]) -> Iterator[tuple[Found, Measured]]:
     """Of the AGAIN best nets of a search those that are within the budget when they are measured again, best first."""
     good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: -(f.values or (0.0,))[0])
     for one in good[:AGAIN]:
-        if (m := again(wish, space, dataset, one)).within(wish.budget):
+        if (m := again(design, space, dataset, one)).within(design.budget):
             yield one, m
 
 
-def again(wish: Search, space: Space, dataset: Dataset, one: Found) -> Measured:
+def again(design: Search, space: Space, dataset: Dataset, one: Found) -> Measured:
     """A net of a trial, measured once more."""
     config = config_of(space, one.net, dataset)
-    counts = cost(config, resolution=wish.preprocess.resolution)
+    counts = cost(config, resolution=design.preprocess.resolution)
     name = f"{space.name}, trial {one.number}"
-    return measured(Candidate(name, config, wish.preprocess, None), counts, wish.budget, wish.threads)
+    return measured(Candidate(name, config, design.preprocess, None), counts, design.budget, design.threads)
 
 
 def row_text(space: Space, one: Found) -> str:
@@ -314,22 +318,22 @@ def row_text(space: Space, one: Found) -> str:
     return f"{timed}{row['macs'] / 1e6:.1f} M multiply-adds"
 
 
-def plan_of(wish: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
+def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
     """The winner's full training, in the time that is left where there is a limit."""
-    candidate, recipe = m.candidate, wish.recipe
+    candidate, recipe = m.candidate, design.recipe
     if left is not None:
         listener(StageEvent("timing the winner"))
-        recipe = in_time(recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=wish.device)
+        recipe = in_time(recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=design.device)
     return Plan(
-        data=wish.data,
+        data=design.data,
         model=candidate.model,
         architecture=to_dict(candidate.config),
-        recipe=replace(recipe, seed=wish.seed),
+        recipe=replace(recipe, seed=design.seed),
         preprocess=candidate.preprocess,
-        bad_files=wish.bad_files,
-        device=wish.device,
-        threads=wish.threads,
-        budget=wish.budget,
+        bad_files=design.bad_files,
+        device=design.device,
+        threads=design.threads,
+        budget=design.budget,
         fingerprint=dataset.fingerprint,
-        command=wish.command,
+        command=design.command,
     )

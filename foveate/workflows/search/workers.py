@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foveate.errors import FoveateError
-from foveate.search.crew import Found
+from foveate.search.workers import Found
 from foveate.train.signals import stop_on_signals
 from foveate.workflows.search.study import load_search, serve, study_name, url_of
 
@@ -20,11 +20,11 @@ CODE = (
 )
 
 
-def crowd(
+def run_workers(
     folder: Path,
     workers: int,
     enough: Callable[[], bool],
-    told: Callable[[Found], None],
+    on_result: Callable[[Found], None],
     known: Callable[[], list[Found]],
 ) -> None:
     """Several worker processes; one that is killed is replaced. FoveateError where one says why it can not go on."""
@@ -45,7 +45,7 @@ def crowd(
             for one in known():
                 if one.number not in seen:
                     seen.add(one.number)
-                    told(one)
+                    on_result(one)
             time.sleep(PAUSE_S)
     finally:
         for process in processes:
@@ -64,8 +64,8 @@ def start(folder: Path, workers: int) -> "subprocess.Popen[bytes]":
 def worker(folder: str, workers: int, parent: int) -> int:
     """What a worker process runs: its part of the trials, while its parent lives."""
     place = Path(folder)
-    wish = load_search(place)
+    design = load_search(place)
     with stop_on_signals() as stop:
         gone = lambda: bool(stop.signal) or os.getppid() != parent  # noqa: E731
-        serve(wish, url_of(place, wish), study_name(place, wish), workers, gone, place)
+        serve(design, url_of(place, design), study_name(place, design), workers, gone, place)
     return 0

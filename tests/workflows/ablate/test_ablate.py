@@ -22,7 +22,7 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.events import StageEvent, WarningEvent, silent
 from foveate.files import write_json
 from foveate.workflows.ablate import trial as ablate_trial
-from foveate.workflows.ablate.design import Wish, combinations, design
+from foveate.workflows.ablate.design import Request, combinations, design
 from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, table
 from foveate.workflows.ablate.run import ablate, load_ablation, resume_ablation
@@ -348,8 +348,10 @@ def test_the_four_designs():
 
 
 def settled_design(data, factors, kind="one-in", changes=(), **more):
-    wish = Wish(str(data), "resnet20_cifar", "cifar_standard", (*SMALL, *changes), named(factors), kind, (0, 1), **more)
-    return design(wish, silent)
+    request = Request(
+        str(data), "resnet20_cifar", "cifar_standard", (*SMALL, *changes), named(factors), kind, (0, 1), **more
+    )
+    return design(request, silent)
 
 
 def test_what_the_recipe_leaves_open_is_settled_once_for_all_rows(data, monkeypatch):

@@ -27,7 +27,7 @@ from foveate.train.recipe import Augment, Loss, Mix, Optim, Recipe
 from foveate.train.state import State
 from foveate.workflows.compress.goal import Goal, channels_at_once
 from foveate.workflows.compress.run import asked, choose, compress
-from foveate.workflows.compress.step import rungs
+from foveate.workflows.compress.step import step_rows
 from foveate.workflows.compress.tuning import tuning
 from foveate.zoo import FAMILIES, build
 from foveate.zoo.families.resnet import network as resnet
@@ -146,7 +146,7 @@ def test_a_fresh_process_gives_the_same_outputs(run):
         np.testing.assert_allclose(session.run(picture), model(x).numpy(), atol=1e-4)
 
 
-def test_the_report_shows_the_ladder(run):
+def test_the_report_shows_the_steps(run):
     _, folder = run
     page, text = (folder / "report.html").read_text(), (folder / "report.md").read_text()
     assert "Step by step" in page
@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_from_the_last_finished_step(source, tmp_path, caps
     environment = {**os.environ, "FOVEATE_CRASHPOINT": "step.before:3"}  # the second step is trained, not yet saved
     assert subprocess.run(command, env=environment, timeout=300, capture_output=True).returncode == -9
     folder = tmp_path / "digits-1"
-    before = {row["run"]: (Path(row["run"]) / "model.safetensors").stat().st_mtime_ns for row in rungs(folder)}
+    before = {row["run"]: (Path(row["run"]) / "model.safetensors").stat().st_mtime_ns for row in step_rows(folder)}
     assert len(before) == 2
     code, out, err = call(capsys, "compress", "--resume", folder, "--json", "--quiet")
     assert code == 0, err

@@ -13,7 +13,7 @@ from foveate.deploy.exported import load_exported
 from foveate.deploy.targets import open_exported
 from foveate.workflows.compress import int8 as rung_int8
 from foveate.workflows.compress.goal import Goal
-from foveate.workflows.compress.step import rungs
+from foveate.workflows.compress.step import step_rows
 from foveate.workflows.compress.targets import next_goal
 
 
@@ -23,7 +23,7 @@ def always_faster(monkeypatch):
     monkeypatch.setattr(rung_int8, "MARGIN", -100.0)
 
 
-def ladder(capsys, source, runs, *words):  # noqa: F811
+def compressed(capsys, source, runs, *words):  # noqa: F811
     words = ("compress", source, "digits", *words, "--threads", "1", "--json", "--runs", runs)
     code, out, err = call(capsys, *words)
     assert code == 0, err
@@ -32,7 +32,7 @@ def ladder(capsys, source, runs, *words):  # noqa: F811
 
 @pytest.mark.parametrize(("runtime", "name"), [("onnxruntime", "model_int8.onnx"), ("openvino", "model_int8.xml")])
 def test_the_numbers_of_an_int8_rung_are_those_of_its_file(source, tmp_path, capsys, always_faster, runtime, name):  # noqa: F811
-    rows, run = ladder(capsys, source, tmp_path, "--method", "int8", "--max-drop", "50", "--runtime", runtime)
+    rows, run = compressed(capsys, source, tmp_path, "--method", "int8", "--max-drop", "50", "--runtime", runtime)
     assert [row["method"] for row in rows] == ["original", "int8"] and rows[1]["macs"] == rows[0]["macs"]
     session = open_exported(run / "steps" / "01-int8" / name)
     test = open_data("digits").splits["test"]
@@ -51,22 +51,22 @@ def test_the_numbers_of_an_int8_rung_are_those_of_its_file(source, tmp_path, cap
 
 def test_int8_that_is_not_faster_is_not_kept(source, tmp_path, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(rung_int8, "MARGIN", 1.0)
-    rows, run = ladder(capsys, source, tmp_path, "--method", "int8", "--max-drop", "50")
+    rows, run = compressed(capsys, source, tmp_path, "--method", "int8", "--max-drop", "50")
     assert [row["chosen"] for row in rows] == [True, False]
-    assert rungs(run)[1]["why"].startswith("not faster")
+    assert step_rows(run)[1]["why"].startswith("not faster")
     assert not (run / "best" / "model_int8.onnx").exists()
 
 
 def test_auto_stops_at_int8_where_that_is_small_enough(source, tmp_path, capsys, always_faster):  # noqa: F811
     """And removes channels where it is not, which the next target asks for."""
-    rows, _ = ladder(capsys, source, tmp_path / "a", "--method", "int8", "--max-drop", "50")
+    rows, _ = compressed(capsys, source, tmp_path / "a", "--method", "int8", "--max-drop", "50")
     limit = rows[1]["size_bytes"] + 100
     assert limit < rows[0]["size_bytes"]
     words = ("--max-drop", "50", "--epochs", "1", "--steps", "1", "--max-size")
-    rows, run = ladder(capsys, source, tmp_path / "b", *words, f"{limit / 1000:.3f}kB")
+    rows, run = compressed(capsys, source, tmp_path / "b", *words, f"{limit / 1000:.3f}kB")
     assert [row["method"] for row in rows] == ["original", "int8"] and rows[1]["chosen"]
     assert (run / "best" / "model_int8.onnx").stat().st_size == rows[1]["size_bytes"] <= limit
-    rows, _ = ladder(capsys, source, tmp_path / "c", *words, f"{0.8 * limit / 1000:.3f}kB")
+    rows, _ = compressed(capsys, source, tmp_path / "c", *words, f"{0.8 * limit / 1000:.3f}kB")
     assert len(rows) >= 3 and rows[1]["method"] == "int8" and rows[2]["method"] not in ("original", "int8")
     assert rows[2]["macs"] < rows[0]["macs"]
 
@@ -84,12 +84,12 @@ def test_what_int8_saves_need_not_be_removed(monkeypatch):
     rows[0] |= {"method": "original", "latency_ms": 6.3}
     goal = Goal("m", "latency_ms", 3.0, steps=2)
     monkeypatch.setattr("foveate.workflows.compress.targets.config_of", lambda row: None)
-    bench = SimpleNamespace(goal=goal, cost=lambda config: 6.3)
-    assert next_goal(bench, rows) == pytest.approx(5.0)
-    assert next_goal(bench, rows[:1]) == pytest.approx((6.3 * 3.0) ** 0.5)  # two equal steps without one
+    run = SimpleNamespace(goal=goal, cost=lambda config: 6.3)
+    assert next_goal(run, rows) == pytest.approx(5.0)
+    assert next_goal(run, rows[:1]) == pytest.approx((6.3 * 3.0) ** 0.5)  # two equal steps without one
     slow = [rows[0], rows[1] | {"kept": False}]
-    assert next_goal(bench, slow) == next_goal(bench, rows[:1])
-    assert next_goal(bench, [rows[0], rows[1] | {"latency_ms": 2.9}]) is None
+    assert next_goal(run, slow) == next_goal(run, rows[:1])
+    assert next_goal(run, [rows[0], rows[1] | {"latency_ms": 2.9}]) is None
 
 
 def test_a_rung_is_asked_for_more_than_what_two_measurements_differ_by(monkeypatch):
@@ -97,5 +97,5 @@ def test_a_rung_is_asked_for_more_than_what_two_measurements_differ_by(monkeypat
     rows = [row(0, 0.9, 5.2e6), row(1, 0.9, 5.2e6) | {"method": "int8", "latency_ms": 3.21, "kept": True}]
     rows[0] |= {"method": "original", "latency_ms": 5.59}
     monkeypatch.setattr("foveate.workflows.compress.targets.config_of", lambda row: None)
-    bench = SimpleNamespace(goal=Goal("m", "latency_ms", 3.17, steps=2), cost=lambda config: 5.46)
-    assert next_goal(bench, rows) == pytest.approx(0.95 * 5.46)
+    run = SimpleNamespace(goal=Goal("m", "latency_ms", 3.17, steps=2), cost=lambda config: 5.46)
+    assert next_goal(run, rows) == pytest.approx(0.95 * 5.46)

@@ -13,10 +13,10 @@ from foveate.config import replace
 from foveate.events import silent
 from foveate.runs.plan import Budget
 from foveate.search import SPACES, load_space
-from foveate.search.crew import Found
 from foveate.search.scores import score
 from foveate.search.space import UNUSED
 from foveate.search.supernet import Supernet, largest, smallest
+from foveate.search.workers import Found
 from foveate.workflows.search.evaluators import (
     ABOUT,
     WEIGHTS,
@@ -106,10 +106,10 @@ def test_the_table_of_a_score_shows_how_much_of_it_is_size(scored):
 
 def test_the_score_of_a_trial_is_that_of_the_net_built_anew(scored, tiny):
     made, _ = scored
-    wish = load_search(made.folder.parent)
+    design = load_search(made.folder.parent)
     space = load_space(tiny)
     one = next(t for t in results(made)["trials"] if t["fits"])
-    torch.manual_seed(wish.seed)
+    torch.manual_seed(design.seed)
     model = fv.build(replace(space.config(space.parse(one["net"])), num_classes=10))
     x, labels = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64)  # zen looks at the shape only
     assert score("zen(repeats=2)", model, (x, labels)) == pytest.approx(one["score"], rel=1e-6)
@@ -143,12 +143,12 @@ def test_a_search_by_a_supernet_trains_it_once(shared):
 
 
 def test_a_trained_supernet_tells_what_its_nets_are_worth(shared, tmp_path):
-    wish = replace(load_search(shared.folder.parent), evaluate="supernet(epochs=5)", budget=Budget(), pictures=1000)
-    dataset, space = opened(wish)
-    scene = material(wish, space, dataset, tuple, tmp_path)
-    prepare(lambda: scene, wish, tmp_path, silent, lambda: True)
+    design = replace(load_search(shared.folder.parent), evaluate="supernet(epochs=5)", budget=Budget(), pictures=1000)
+    dataset, space = opened(design)
+    scene = material(design, space, dataset, tuple, tmp_path)
+    prepare(lambda: scene, design, tmp_path, silent, lambda: True)
     assert not (tmp_path / WEIGHTS).exists()  # stopped
-    prepare(lambda: scene, wish, tmp_path, silent, lambda: False)
+    prepare(lambda: scene, design, tmp_path, silent, lambda: False)
     noted = {}
     value = evaluator(scene)
     found = [value(net, noted.__setitem__) for net in (largest(space), smallest(space))]
@@ -158,9 +158,11 @@ def test_a_trained_supernet_tells_what_its_nets_are_worth(shared, tmp_path):
 
 
 def test_a_short_training_begins_as_the_recipe_says(shared, tmp_path):
-    wish = load_search(shared.folder.parent)
-    dataset, space = opened(wish)
-    scene = material(replace(wish, proxy=replace(wish.proxy, init=("zero_gamma",))), space, dataset, tuple, tmp_path)
+    design = load_search(shared.folder.parent)
+    dataset, space = opened(design)
+    scene = material(
+        replace(design, proxy=replace(design.proxy, init=("zero_gamma",))), space, dataset, tuple, tmp_path
+    )
     base = space.config(largest(space))
     chain = replace(base, stages=(replace(base.stages[0], depth=1, skip="none"),), num_classes=10)
     with pytest.raises(fv.ConfigError, match="no residual branch"):
@@ -211,9 +213,9 @@ def test_what_stands_without_a_shortcut_in_some_nets_is_not_silenced():
         ({"evaluate": "supernet", "ray": "local"}, "this machine's folder"),
     ],
 )
-def test_wrong_evaluators_are_refused_before_anything_is_written(wish, reason, tiny, tmp_path):
+def test_wrong_evaluators_are_refused_before_anything_is_written(design, reason, tiny, tmp_path):
     with pytest.raises(fv.ConfigError, match=reason):
-        search("digits", tiny, runs=tmp_path / "runs", **wish)
+        search("digits", tiny, runs=tmp_path / "runs", **design)
     assert not (tmp_path / "runs").exists()
 
 

@@ -13,7 +13,7 @@ from small_space import SHORT, SPACE
 import foveate as fv
 from foveate.events import StageEvent
 from foveate.runs.plan import Budget
-from foveate.search.crew import Found
+from foveate.search.workers import Found
 from foveate.workflows.search.baselines import verdict
 from foveate.workflows.search.run import load_search, resume_search, search
 
@@ -171,10 +171,10 @@ def test_a_budget_that_no_net_fits_names_the_nearest(tiny, tmp_path):
         ({"workers": 0}, "--workers 0"),
     ],
 )
-def test_wrong_wishes_are_refused_before_anything_is_written(wish, reason, tiny, tmp_path):
-    space = wish.pop("space", tiny)
+def test_wrong_wishes_are_refused_before_anything_is_written(design, reason, tiny, tmp_path):
+    space = design.pop("space", tiny)
     with pytest.raises(fv.ConfigError, match=reason):
-        search("digits", space, runs=tmp_path / "runs", **wish)
+        search("digits", space, runs=tmp_path / "runs", **design)
     assert not (tmp_path / "runs").exists()
 
 

@@ -17,16 +17,16 @@ from optuna.trial import TrialState
 from foveate.errors import FoveateError
 from foveate.files import process_start
 from foveate.search import crew, sampler
-from foveate.search.crew import fail_stale, found, patient, shared_storage, take_over, work
 from foveate.search.space import Choice, Space
 from foveate.search.study import ERROR, ask_for, open_study, quiet
+from foveate.search.workers import fail_stale, found, patient, shared_storage, take_over, work
 
 WORKER = """
 import sys, time
 sys.path[:0] = {path!r}
-from test_crew import score, space
+from test_workers import score, space
 from foveate.search import sampler
-from foveate.search.crew import shared_storage, work
+from foveate.search.workers import shared_storage, work
 
 def slow(net, note):
     note("process", __import__("os").getpid())

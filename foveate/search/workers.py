@@ -79,21 +79,21 @@ def work(
     directions: Sequence[str] = ("maximize",),
     alone: bool = False,
     stop: Callable[[], bool] = lambda: False,
-    told: Callable[[Found], None] = lambda found: None,
+    on_result: Callable[[Found], None] = lambda found: None,
 ) -> list[Found]:
     """Evaluate until the study has `budget` different nets or stop() is true; returns all of them, in trial order.
 
     evaluate    as in study.run; it may note(key, value) what it found beside the scores.
     alone       nobody else works on this study: a trial that is still open is this worker's own of an earlier life and
                 is evaluated first, so that the trajectory is that of a search that was never stopped.
-    told        hears of every net that this worker evaluated.
+    on_result   hears of every net that this worker evaluated.
     Several workers may pass the budget by one net each.
     """
     with quiet():
         study = patient(lambda: open_study(sampler, directions, storage, name))
         if alone:
             for number in [t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]:
-                _do(space, study, adopt(study, number), evaluate, told)
+                _do(space, study, adopt(study, number), evaluate, on_result)
         stalled = 0
         while not stop():
             patient(lambda: fail_stale(study, asked=False))
@@ -104,7 +104,7 @@ def work(
             if trial is None and len(done) + len(running) >= budget and not alone:
                 time.sleep(PAUSE_S)  # others have the last ones in hand; should they die, they are taken over
                 continue
-            new = _do(space, study, trial or patient(study.ask), evaluate, told)
+            new = _do(space, study, trial or patient(study.ask), evaluate, on_result)
             stalled = 0 if new else stalled + 1
             if not new and running:
                 time.sleep(PAUSE_S)
@@ -205,7 +205,7 @@ def me() -> str:
     return f"{socket.gethostname()}|{os.getpid()}|{process_start(os.getpid())}"
 
 
-def _do(space: Space, study: Any, trial: Any, evaluate: EvaluateAndNote, told: Callable[[Found], None]) -> bool:
+def _do(space: Space, study: Any, trial: Any, evaluate: EvaluateAndNote, on_result: Callable[[Found], None]) -> bool:
     """One trial; whether it was a new net. A result that comes after the trial was given up is kept as a new one."""
     from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState, create_trial
@@ -250,7 +250,7 @@ def _do(space: Space, study: Any, trial: Any, evaluate: EvaluateAndNote, told: C
             user_attrs=facts,
         )
         patient(lambda: study.add_trial(late))
-    told(Found(net, result.values, facts, trial.number))
+    on_result(Found(net, result.values, facts, trial.number))
     return True
 
 
