@@ -20,7 +20,7 @@ from foveate.layers.iter_norm import IterNorm
 from foveate.train.artefact import load_model
 from foveate.train.optim import has_statistics
 from foveate.zoo import FAMILIES, build, variant
-from foveate.zoo.family import IMAGENET_MEAN, IMAGENET_STD
+from foveate.zoo.family import IMAGENET_MEAN, IMAGENET_STD, get_config
 from foveate.zoo.survey import Survey, survey
 from foveate.zoo.survey import distances as stages_away
 from foveate.zoo.weights import load_weights, weights_info
@@ -97,7 +97,7 @@ def backbone(
     Raises ConfigError, and WeightsError where weights do not fit.
     """
     net, facts = opened(source, weights)
-    config: Any = net.config
+    config = get_config(net)
     found = survey(config)
     if missing := found.depth.keys() - dict(net.named_parameters()).keys():
         raise ConfigError(f"backbone: the module lacks {min(missing)}, which its config has; give a module as built")
@@ -206,4 +206,4 @@ def distances(model: nn.Module) -> dict[str, int]:
             return {prefix + own: len(module.strides) - i for own, i in module.depth.items()}
     if not hasattr(model, "config"):
         raise ConfigError(f"rate_groups: a {type(model).__name__} without config; give a module that build() made")
-    return stages_away(model.config)
+    return stages_away(get_config(model))

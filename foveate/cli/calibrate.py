@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.errors import ConfigError
+from foveate.zoo.family import Config
 
 if TYPE_CHECKING:
     from foveate.cost.calibrate import Exported
@@ -43,7 +44,7 @@ def calibrated(
     return table, path
 
 
-def exported(config: Any, resolution: int) -> "Exported":
+def exported(config: Config, resolution: int) -> "Exported":
     """A config with first weights as it would be deployed, and noise to feed it."""
     import numpy as np
     import torch

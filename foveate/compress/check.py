@@ -1,7 +1,6 @@
 """The proof of a compression: the smaller network against the larger one with the same channels silenced."""
 
 import copy
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,11 +10,12 @@ from foveate.compress.plan import random_plan
 from foveate.compress.slice import mask, slice_state
 from foveate.errors import ConfigError
 from foveate.zoo import build
+from foveate.zoo.family import Config
 
 SIDE = 96  # pixels; Inception needs 75
 
 
-def check(config: Any, seed: int = 0, share: float = 0.5) -> float:
+def check(config: Config, seed: int = 0, share: float = 0.5) -> float:
     """max |masked - removed| over the logits of two random pictures, in float64 and evaluation mode, for a random plan
     over all widths that can shrink; divided by the largest logit where that is above 1. Random weights, norms with
     random statistics.
@@ -30,7 +30,7 @@ def check(config: Any, seed: int = 0, share: float = 0.5) -> float:
 
 
 @torch.no_grad()
-def three(config: Any, plan: Plan, seed: int) -> tuple[nn.Module, nn.Module, nn.Module]:
+def three(config: Config, plan: Plan, seed: int) -> tuple[nn.Module, nn.Module, nn.Module]:
     """The whole network, the same with the plan's channels silenced, and the one without them; float64, evaluation."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def distance(a: nn.Module, b: nn.Module, x: torch.Tensor) -> float:
     return float((first - second).abs().max()) / max(1.0, float(first.abs().max()))
 
 
-def pictures(config: Any, seed: int) -> torch.Tensor:
+def pictures(config: Config, seed: int) -> torch.Tensor:
     """Two random pictures, float64, of the config's resolution but at most SIDE pixels a side."""
     side = min(config.resolution, SIDE)
     shape = (2, config.in_chans, side, side)

@@ -9,7 +9,6 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
@@ -20,6 +19,7 @@ from foveate.compress.rules import trace
 from foveate.compress.structure import Structure, counts, structure
 from foveate.config import get_path, near
 from foveate.errors import ConfigError
+from foveate.zoo.family import Config
 
 Place = tuple[str, int, int]  # key, axis, part: which group of a convolution
 
@@ -49,7 +49,7 @@ class Group:
 class Coupling:
     """All that is known of a config's widths."""
 
-    config: Any  # explicit(config): the one that shrinks
+    config: Config  # explicit(config): the one that shrinks
     trace: Trace
     shapes: Shapes
     follows: frozenset[str]
@@ -75,7 +75,7 @@ class Coupling:
 
 
 @functools.lru_cache(maxsize=8)
-def couple(config: Any) -> Coupling:
+def couple(config: Config) -> Coupling:
     """The coupled widths of a config. Takes a fraction of a second for most networks, some seconds for the deepest."""
     config = explicit(config)
     found = widths(config)
@@ -120,7 +120,7 @@ def places_of(seen: Trace, parts: Mapping[str, int]) -> dict[int, tuple[Place, .
     return {label: tuple(at) for label, at in found.items()}
 
 
-def growth(config: Any, found: Mapping[str, int], model: nn.Module) -> tuple[set[str], list[int | None]]:
+def growth(config: Config, found: Mapping[str, int], model: nn.Module) -> tuple[set[str], list[int | None]]:
     """The convolutions whose groups grow when all widths double, and which side of each shuffle does not."""
     twin = larger(config, found)
     before = {name: m.groups for name, m in model.named_modules() if isinstance(m, nn.Conv2d)}
@@ -131,7 +131,7 @@ def growth(config: Any, found: Mapping[str, int], model: nn.Module) -> tuple[set
     return follows, [0 if a[0] == b[0] else 1 if a[1] == b[1] else None for a, b in zip(swaps, wide, strict=False)]
 
 
-def larger(config: Any, found: Mapping[str, int]) -> nn.Module:
+def larger(config: Config, found: Mapping[str, int]) -> nn.Module:
     """The network with all widths some times as large."""
     reason: ConfigError | None = None
     for times in (2, 3, 4):
@@ -245,6 +245,6 @@ def _units(members: Mapping[tuple[str, int], set[int]]) -> Iterator[Unit]:
         yield Unit({path: tuple(cs) for path, cs in channels.items()}, frozenset(classes))
 
 
-def width_of(config: Any, path: str) -> int:
+def width_of(config: Config, path: str) -> int:
     """The number at a path."""
     return int(get_path(config, path))

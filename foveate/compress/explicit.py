@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from foveate.config import get_path, replace
+from foveate.zoo.family import Config
 
 LARGEST = 65_536  # the bound of foveate.config.Width, by which a field of widths is known
 # bounded like widths, but no number of channels that may shrink alone
 NO_WIDTHS = {"num_classes", "in_chans", "group", "coarsest", "key"}
 
 
-def explicit(config: Any) -> Any:
+def explicit(config: Config) -> Any:
     """The config of the same network whose inner widths are numbers of their own, not multiples of others."""
     return EXPLICIT.get(config.family, lambda c: c)(config)
 
@@ -65,7 +66,7 @@ def assign(value: Any, changes: Mapping[str, int]) -> Any:
     return replace(value, **made) if made else value
 
 
-def widths(config: Any) -> dict[str, int]:
+def widths(config: Config) -> dict[str, int]:
     """Path -> number of channels, for every width of a config that is above 0, in the order of its fields."""
     return dict(_widths(config, ""))
 

@@ -7,7 +7,7 @@ share its gate, so that the gate's derivative is the sum over places, and a gate
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from foveate.layers.gn_plus import GNPlus
 from foveate.layers.invariant_norm import InvariantNorm
 from foveate.layers.iter_norm import IterNorm
 from foveate.layers.norm import LayerNorm
+from foveate.zoo.family import find_config
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # normalised pictures (N, C, H, W); classes (N,) or shares of them (N, K)
 At = Literal["norm", "input"]
@@ -114,8 +115,8 @@ class Gates:
 
 def coupling_of(model: nn.Module) -> Coupling:
     """The coupled widths of a model; ConfigError where it is not of the zoo, or nothing in it can shrink."""
-    config: Any = getattr(model, "config", None)
-    if not hasattr(config, "family"):
+    config = find_config(model)
+    if config is None:
         raise ConfigError(
             f"{type(model).__name__}: not a network of the zoo (it has no config), so a smaller one can not be built; "
             "take a model folder, or build(config)"

@@ -18,6 +18,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers.low_rank import why_not
 from foveate.zoo import build
+from foveate.zoo.family import get_config
 
 Tune = Callable[[nn.Module, Callable[[], None]], None]  # trains a model in place, calls the function after every step
 
@@ -78,7 +79,7 @@ def factor(
     """
     source = whole(model)
     Projector(source, plan, transfer=transfer, merged=merged).project()
-    config = replace(source.config, ranks=plan)
+    config = replace(get_config(source), ranks=plan)
     with torch.device("meta"):
         wanted = build(config)
     state: dict[str, torch.Tensor] = dict(source.state_dict())

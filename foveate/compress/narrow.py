@@ -17,11 +17,12 @@ from foveate.compress.owners import on_meta, shapes_of
 from foveate.compress.rules import trace
 from foveate.compress.structure import other_structure, structure
 from foveate.errors import ConfigError
+from foveate.zoo.family import Config
 
 Plan = Mapping[str, Sequence[int]]
 
 
-def narrow(config: Any, plan: Plan) -> Any:
+def narrow(config: Config, plan: Plan) -> Any:
     """The config of the smaller network. Inner widths that were multiples are written out (explicit).
 
     Only the widths of the plan change, and what the config derives from them (the squeeze of a gate whose ratio refers

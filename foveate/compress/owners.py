@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import nn
 
 from foveate.compress.explicit import LARGEST, assign
 from foveate.errors import ConfigError
 from foveate.zoo import FAMILIES
+from foveate.zoo.family import Config
 from foveate.zoo.meta import shapes_only
 
 Shapes = dict[str, tuple[int, ...]]
@@ -17,7 +17,7 @@ At = tuple[str, int]  # key, axis
 MOST = 12  # a width grows by 0 to 12 times itself when many change at once
 
 
-def on_meta(config: Any) -> nn.Module:
+def on_meta(config: Config) -> nn.Module:
     """The network without weights, in evaluation mode."""
     with shapes_only():
         model: nn.Module = FAMILIES[config.family].make(config).eval()
@@ -29,7 +29,7 @@ def shapes_of(model: nn.Module) -> Shapes:
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
-def steps_of(config: Any, found: Mapping[str, int]) -> dict[str, dict[str, int]]:
+def steps_of(config: Config, found: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Path -> a change of its width that gives a valid config: upwards, and far, so that no two widths become equal.
 
     A width that can only change together with an equal one beside it is there with that one; the other is left out.
@@ -51,7 +51,7 @@ def parent(path: str) -> str:
     return path.rpartition(".")[0]
 
 
-def step(config: Any, paths: Sequence[str], width: int) -> int:
+def step(config: Config, paths: Sequence[str], width: int) -> int:
     """A change of these equal widths that the config allows; 0 where there is none."""
     small = sorted({width // 2, width // 4, width // 8, *range(1, min(width // 2, 64) + 1)} - {0}, reverse=True)
     for change in (MOST * width, 6 * width, 2 * width, width, *small, *(-n for n in small if n < width)):
@@ -64,7 +64,7 @@ def step(config: Any, paths: Sequence[str], width: int) -> int:
     return 0
 
 
-def axis_owners(config: Any, found: Mapping[str, int], steps: Mapping[str, Mapping[str, int]]) -> dict[At, str]:
+def axis_owners(config: Config, found: Mapping[str, int], steps: Mapping[str, Mapping[str, int]]) -> dict[At, str]:
     """(key, axis) -> the one path that it follows channel for channel. Axes that follow no path, a part of one or
     several are left out. steps: as steps_of gives them.
 
@@ -86,7 +86,7 @@ def axis_owners(config: Any, found: Mapping[str, int], steps: Mapping[str, Mappi
     return {at: path for at, by in owners.items() if len(by) == 1 and (path := next(iter(by))) is not None}
 
 
-def changes_of(config: Any, new: Mapping[str, int], before: Shapes) -> dict[At, int]:
+def changes_of(config: Config, new: Mapping[str, int], before: Shapes) -> dict[At, int]:
     """What changes in the shapes when widths do; nothing where the network refuses."""
     try:
         after = shapes_of(on_meta(assign(config, new)))
@@ -96,7 +96,7 @@ def changes_of(config: Any, new: Mapping[str, int], before: Shapes) -> dict[At, 
     return {(key, axis): after[key][axis] - n for (key, axis), n in lengths.items() if after[key][axis] != n}
 
 
-def _spelt(config: Any, found: Mapping[str, int], free: Sequence[str], before: Shapes) -> dict[At, str | None]:
+def _spelt(config: Config, found: Mapping[str, int], free: Sequence[str], before: Shapes) -> dict[At, str | None]:
     """axis_owners for widths that can be any, in few builds. None: more than one, or a part of one."""
     codes = dict[tuple[int, ...], str]()
     places = 1

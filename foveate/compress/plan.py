@@ -11,13 +11,14 @@ from foveate.compress.narrow import Plan, lost, narrow, new_widths, removed_unit
 from foveate.compress.owners import on_meta, shapes_of
 from foveate.compress.structure import other_structure, structure
 from foveate.errors import ConfigError
+from foveate.zoo.family import Config
 
 MOST_BUILDS = 32  # numbers that are tried for a width, from the wanted one downwards
 MOST_NODES = 2_000  # of the search for units that fit all parts of a group
 
 
 def pick(
-    config: Any, name: str, scores: Sequence[float], remove: int, *, multiple: int = 1, given: Plan | None = None
+    config: Config, name: str, scores: Sequence[float], remove: int, *, multiple: int = 1, given: Plan | None = None
 ) -> list[int]:
     """The units of a width that stay when about `remove` go, those of the least scores; at most that many, at least 1
     stays, and the number of channels left is a multiple of `multiple`. All stay where no smaller number is allowed.
@@ -89,7 +90,10 @@ def fitting(
     if alike and not coupling.counts and widths is None:  # nothing that could not fit; narrow looks again at the whole
         return list(order[: next(iter(less.values())) // spread[0][next(iter(less)), -1, 0]])
     try:
-        smaller = on_meta(fits(coupling, widths or {}, less))
+        narrowed = fits(coupling, widths or {}, less)
+        if narrowed is None:
+            return None
+        smaller = on_meta(narrowed)
     except ConfigError:  # a layer that these widths leave nothing to do
         return None
     if other_structure(coupling.layers, structure(smaller, coupling.follows)) is not None:
@@ -168,7 +172,7 @@ def places(coupling: Coupling, group: Group) -> list[Counter[Place]]:
     return found
 
 
-def random_plan(config: Any, seed: int, share: float = 0.5, multiple: int = 1) -> dict[str, list[int]]:
+def random_plan(config: Config, seed: int, share: float = 0.5, multiple: int = 1) -> dict[str, list[int]]:
     """A plan that removes about `share` of the units of every width that can shrink, chosen by chance."""
     if not 0 < share < 1:
         raise ConfigError(f"share = {share}: above 0 and below 1")
@@ -179,7 +183,7 @@ def random_plan(config: Any, seed: int, share: float = 0.5, multiple: int = 1) -
 
 
 def planned(
-    config: Any, scores: Mapping[str, Sequence[float]], remove: Mapping[str, int], multiple: int = 1
+    config: Config, scores: Mapping[str, Sequence[float]], remove: Mapping[str, int], multiple: int = 1
 ) -> dict[str, list[int]]:
     """The plan that removes about so many units of every width, those of the least scores: pick, width by width.
 
@@ -203,7 +207,7 @@ def planned(
     return plan
 
 
-def rounded(config: Any, plan: Plan, multiple: int) -> dict[str, list[int]]:
+def rounded(config: Config, plan: Plan, multiple: int) -> dict[str, list[int]]:
     """The plan with widths that are multiples of `multiple` (8 or 16 for a runtime): some removed units come back."""
     gone = removed_units(couple(config), plan)
     made = {}

@@ -20,6 +20,7 @@ from foveate.config import record, replace
 from foveate.errors import BudgetError, ConfigError
 from foveate.layers.low_rank import Rank, full_rank, like, sides, why_not
 from foveate.zoo import build
+from foveate.zoo.family import find_config, get_config
 
 Plan = tuple[Rank, ...]
 Timer = Callable[[nn.Module, tuple[int, ...]], float]  # module, shape of its input -> ms
@@ -70,8 +71,8 @@ def candidates(model: nn.Module, ranking: Ranking) -> list[Candidate]:
 
 def seen_by(model: nn.Module) -> tuple[int, int]:
     """(channels, side) of the pictures of a model; ConfigError where it is not of the zoo."""
-    config: Any = getattr(model, "config", None)
-    if not hasattr(config, "family"):
+    config = find_config(model)
+    if config is None:
         raise ConfigError(
             f"{type(model).__name__}: not a network of the zoo (it has no config), so its factors can not be saved as "
             "one; take a model folder, or build(config)"
@@ -187,7 +188,7 @@ def reach(
 @torch.no_grad()
 def whole(model: nn.Module) -> nn.Module:
     """A copy of the network in which every pair of its ranks is one convolution again: their product."""
-    config: Any = model.config
+    config = get_config(model)
     merged: nn.Module = build(replace(config, ranks=()))
     state: dict[str, torch.Tensor] = dict(model.state_dict())
     for rank in config.ranks:

@@ -17,6 +17,7 @@ from foveate.compress.gates import Batch, coupling_of, evaluating
 from foveate.compress.narrow import Plan, narrow
 from foveate.compress.owners import on_meta
 from foveate.compress.slice import all_removed
+from foveate.zoo.family import get_config
 
 ROWS = 8192  # samples of a layer's input, about: places in pictures
 PICTURES, LEAST, PIXELS = 512, 32, 2**22  # pictures: at most, at least, and pixels of all together (memory)
@@ -75,7 +76,7 @@ def fitting(layer: Any, before: Any) -> bool:
 def kept_rows(model: nn.Module, plan: Plan) -> Mapping[str, torch.Tensor]:
     """Layer -> which of its outputs stay, where some do not."""
     coupling = coupling_of(model)
-    gone = all_removed(coupling, model.state_dict(), plan, on_meta(narrow(model.config, plan)))
+    gone = all_removed(coupling, model.state_dict(), plan, on_meta(narrow(get_config(model), plan)))
     return {
         key.removesuffix(".weight"): torch.tensor([label not in gone for label in seen.labels]).nonzero().flatten()
         for (key, axis), seen in coupling.trace.axes.items()

@@ -25,6 +25,7 @@ from foveate.config import NonNegative, Probability, record
 from foveate.cost.count import cost as count
 from foveate.errors import BudgetError, ConfigError
 from foveate.zoo import build
+from foveate.zoo.family import Config, get_config
 
 Cost = Callable[[Any], float]  # of a config
 Draw = Callable[[int], Batch]  # the i-th batch
@@ -68,8 +69,8 @@ def shrink(
     the number of the round, and may change it in place. The caller's model stays as it is.
     BudgetError where the target is below what is reachable.
     """
-    before, scored, drawn = cost(model.config), None, 0
-    config: Any = model.config
+    before, scored, drawn = cost(get_config(model)), None, 0
+    config = get_config(model)
     fitted = enough(config.resolution) if schedule.refit else 0  # pictures for refit
     for number in itertools.count():
         if before <= target:
@@ -82,22 +83,22 @@ def shrink(
         goal = target if left <= 1 else target * (before / target) ** (1 - 1 / left)
         power = criterion.by_cost if schedule.by_cost is None else schedule.by_cost
         if schedule.units:
-            plan = few(model.config, scored, schedule.units, cost, target, schedule.multiple, power)
+            plan = few(get_config(model), scored, schedule.units, cost, target, schedule.multiple, power)
         else:
-            plan = choose(model.config, scored, cost, goal, multiple=schedule.multiple, by_cost=power)
+            plan = choose(get_config(model), scored, cost, goal, multiple=schedule.multiple, by_cost=power)
         smaller = removed(model, plan)
         if schedule.refit:
             refit(smaller, model, plan, batches)
         model = tune(smaller, number)
         scored = Scored({n: v[torch.tensor(plan[n])] if n in plan else v for n, v in scored.values.items()})
-        before = cost(model.config)
+        before = cost(get_config(model))
         yield Round(number + 1, model, plan, before)
 
 
 def removed(model: nn.Module, plan: Plans) -> nn.Module:
     """The smaller network with the weights that stay, on the device and in the mode of the larger one."""
-    smaller = build(narrow(model.config, plan)).to(next(model.parameters()).dtype)
-    smaller.load_state_dict(slice_state(model.config, model.state_dict(), plan))
+    smaller = build(narrow(get_config(model), plan)).to(next(model.parameters()).dtype)
+    smaller.load_state_dict(slice_state(get_config(model), model.state_dict(), plan))
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     for name, p in smaller.named_parameters():
         p.requires_grad_(name not in frozen)
@@ -105,7 +106,7 @@ def removed(model: nn.Module, plan: Plans) -> nn.Module:
 
 
 def choose(
-    config: Any,
+    config: Config,
     scored: Scored,
     cost: Cost,
     target: float,
@@ -154,7 +155,7 @@ def choose(
     return exact(config, scored, counts(gone), multiple)
 
 
-def few(config: Any, scored: Scored, units: int, cost: Cost, target: float, multiple: int, by_cost: float) -> Plans:
+def few(config: Config, scored: Scored, units: int, cost: Cost, target: float, multiple: int, by_cost: float) -> Plans:
     """The plan that removes about `units` units, more where none can go alone, and no more than the target asks for."""
     queue = order(config, scored, multiple, by_cost)
     for amount in range(units, len(queue) + units, units):
@@ -165,7 +166,7 @@ def few(config: Any, scored: Scored, units: int, cost: Cost, target: float, mult
     raise BudgetError(f"{cost(config):.6g} is the least that {config.family} can shrink to, over {target:.6g}")
 
 
-def floor(config: Any, multiple: int = 1) -> Any:
+def floor(config: Config, multiple: int = 1) -> Any:
     """The smallest config that narrowing gives: one unit in every group, or the least multiple."""
     groups = couple(config).groups
     scores = {name: list(map(float, range(len(g.units)))) for name, g in groups.items()}
@@ -173,7 +174,7 @@ def floor(config: Any, multiple: int = 1) -> Any:
     return narrow(config, plan) if plan else config
 
 
-def order(config: Any, scored: Scored, multiple: int, by_cost: float) -> list[str]:
+def order(config: Config, scored: Scored, multiple: int, by_cost: float) -> list[str]:
     """The groups that give a unit, one after the other: which one is the group's own affair, the least first."""
     prices = unit_costs(config, scored, multiple) if by_cost else dict.fromkeys(scored.values, 1.0)
     entries = []
@@ -185,7 +186,7 @@ def order(config: Any, scored: Scored, multiple: int, by_cost: float) -> list[st
     return [name for *_, name in sorted(entries)]
 
 
-def unit_costs(config: Any, scored: Scored, multiple: int = 1) -> dict[str, float]:
+def unit_costs(config: Config, scored: Scored, multiple: int = 1) -> dict[str, float]:
     """Group -> the share of the multiply-adds that one of its units takes along; 0: none can go alone."""
     whole, prices = macs(config), {}
     for name, values in scored.values.items():
@@ -197,7 +198,7 @@ def unit_costs(config: Any, scored: Scored, multiple: int = 1) -> dict[str, floa
     return prices
 
 
-def macs(config: Any) -> int:
+def macs(config: Config) -> int:
     """Multiply-adds of one picture of the config's own resolution."""
     return count(config, resolution=config.resolution).macs
 
@@ -207,13 +208,13 @@ def counts(queue: Sequence[str]) -> dict[str, int]:
     return {name: queue.count(name) for name in dict.fromkeys(queue)}
 
 
-def exact(config: Any, scored: Scored, remove: Mapping[str, int], multiple: int) -> Plans:
+def exact(config: Config, scored: Scored, remove: Mapping[str, int], multiple: int) -> Plans:
     """The plan that removes about so many of the least units."""
     scores = {name: scored.values[name].tolist() for name in remove}
     return planned(config, scores, remove, multiple) if remove else {}
 
 
-def sketch(config: Any, scored: Scored, remove: Mapping[str, int], multiple: int) -> Any:
+def sketch(config: Config, scored: Scored, remove: Mapping[str, int], multiple: int) -> Any:
     """The config of exact()'s plan, looked at less closely: its widths, not whether the network can be sliced so."""
     scores = {name: scored.values[name].tolist() for name in remove}
     plan = {name: pick(config, name, scores[name], n, multiple=multiple) for name, n in remove.items()}

@@ -6,7 +6,6 @@ its places: in what makes it, in its norms, and in what reads it. So it is gone 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,12 +16,13 @@ from foveate.compress.owners import on_meta, shapes_of
 from foveate.errors import ConfigError, FoveateError
 from foveate.layers.non_local import NonLocal
 from foveate.layers.ws_conv import WSConv2d
+from foveate.zoo.family import Config, get_config
 
 State = Mapping[str, torch.Tensor]
 
 
 @torch.no_grad()
-def slice_state(config: Any, state: State, plan: Plan) -> dict[str, torch.Tensor]:
+def slice_state(config: Config, state: State, plan: Plan) -> dict[str, torch.Tensor]:
     """The tensors of build(config) without the plan's channels, for build(narrow(config, plan)).
 
     Where a width decides another one by a ratio (the squeeze of a gate, the rank of a factored convolution), so many
@@ -61,9 +61,9 @@ def mask(model: nn.Module, plan: Plan) -> None:
     of its inputs' weights, so that zeros would not be silent: silenced inputs get the mean of those that stay, which
     leaves mean and deviation as they are in the smaller network.
     """
-    coupling = couple(model.config)
+    coupling = couple(get_config(model))
     state = model.state_dict()
-    gone = all_removed(coupling, state, plan, on_meta(narrow(model.config, plan)))
+    gone = all_removed(coupling, state, plan, on_meta(narrow(get_config(model), plan)))
     silence(coupling, state, gone)
     for name, module in model.named_modules():
         seen = coupling.trace.axes.get((f"{name}.weight", 1))

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from foveate.errors import ConfigError
 from foveate.zoo import build
+from foveate.zoo.family import Config, find_config
 
 DEFAULT_RESOLUTION = 224
 
@@ -22,7 +23,7 @@ def shadow(config_or_model: Any) -> nn.Module:
         kind = type(config_or_model).__name__
         raise ConfigError(f"cost: got {kind} {config_or_model!r:.60}; expected a config (variant(name)) or a module")
     with torch.device("meta"):
-        return build(config_or_model).eval()
+        return build(cast(Config, config_or_model)).eval()
 
 
 def _twin(model: nn.Module) -> nn.Module:
@@ -41,7 +42,7 @@ def sizes(network: nn.Module, resolution: int | None, batch: int, in_chans: int 
 
     None is the config's number where the network carries one, else 224 pixels and the first convolution's channels.
     """
-    config: Any = getattr(network, "config", None)
+    config = find_config(network)
     pixels = int(getattr(config, "resolution", DEFAULT_RESOLUTION) if resolution is None else resolution)
     channels = int(getattr(config, "in_chans", _first_channels(network)) if in_chans is None else in_chans)
     if min(pixels, batch, channels) < 1:

@@ -1,6 +1,6 @@
 """The networks that a latency table is measured on: random ones of many sizes, and some with other kinds of layers."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def _random(rng: np.random.Generator) -> tuple[MnasNetConfig, int]:
         attn = str(rng.choice(["none", "se(ratio=0.25)"]))
         depth = int(rng.integers(1, 4))
         stages.append(Stage(depth, width, expand, kernel, stride, op, attn=attn))
-    base = variant("mnasnet_b1")
+    base = cast(MnasNetConfig, variant("mnasnet_b1"))
     config = replace(
         base,
         stages=tuple(stages),

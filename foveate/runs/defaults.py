@@ -1,14 +1,13 @@
 """What the pictures of a data set call for: how large they are, how they are stored and prepared."""
 
-from typing import Any
-
 from foveate.config import replace
 from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess, at_resolution
 from foveate.data.sample import is_grey, is_small
+from foveate.zoo.family import Config
 
 
-def default_preprocess(name: str, config: Any, dataset: Dataset, weights: str | None) -> Preprocess:
+def default_preprocess(name: str, config: Config, dataset: Dataset, weights: str | None) -> Preprocess:
     """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs.
 
     name: the variant that config is of, if any. A file of weights is taken for the public ones of it (Published).

@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from foveate.events import silent
 from foveate.runs.setup import cpu_threads, foldable, fresh, read, trained
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe
+from foveate.zoo.family import Config
 
 END_S, END_SHARE = 30.0, 0.2  # testing, export, parity, latency, report: seconds, but no more of the time than this
 TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
@@ -25,7 +25,7 @@ TIMED = 3  # training steps that are timed to choose the number of epochs
 
 def in_time(
     recipe: Recipe,
-    config: Any,
+    config: Config,
     preprocess: Preprocess,
     dataset: Dataset,
     seconds: float,
@@ -64,7 +64,7 @@ def annealing(recipe: Recipe) -> Recipe:
     return replace(recipe, optim=optim, schedule=replace(recipe.schedule, warmup=0.0))
 
 
-def picture_s(recipe: Recipe, config: Any, preprocess: Preprocess, dataset: Dataset, device: str = "cpu") -> float:
+def picture_s(recipe: Recipe, config: Config, preprocess: Preprocess, dataset: Dataset, device: str = "cpu") -> float:
     """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
     split, size = dataset.splits["train"], recipe.resolution or preprocess.resolution
     batch = min(recipe.batch, len(split))

@@ -27,6 +27,7 @@ from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.train.check import checked
 from foveate.train.recipe import Recipe
 from foveate.zoo import config_from, variant
+from foveate.zoo.family import Config
 from foveate.zoo.tensors import read_small
 
 
@@ -133,7 +134,7 @@ def prepare(
     return plan, dataset
 
 
-def fitting_batch(config: Any, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:
+def fitting_batch(config: Config, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:
     """The largest batch that trains in the memory that is free now, a multiple of 8 where it is that large.
 
     At most four times the recipe's own, and a sixteenth of the pictures, so that an epoch keeps its steps; the rate
@@ -163,7 +164,7 @@ def tested(preprocess: Preprocess, recipe: Recipe) -> Preprocess:
     return preprocess
 
 
-def edited(config: Any, edits: Sequence[str]) -> Any:
+def edited(config: Config, edits: Sequence[str]) -> Any:
     """The config with a recipe's edits; one whose first field this family has not is passed over."""
     known = field_names(config)
     return override(config, [text for text in edits if text.split("=")[0].split(".")[0] in known])

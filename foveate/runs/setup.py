@@ -20,6 +20,7 @@ from foveate.train.head import Probe
 from foveate.train.recipe import Recipe
 from foveate.train.state import State, averages
 from foveate.zoo import FAMILIES, build
+from foveate.zoo.family import Config
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def cpu_threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def make_job(plan: Plan, config: Any, dataset: Dataset, listener: Listener) -> Job:
+def make_job(plan: Plan, config: Config, dataset: Dataset, listener: Listener) -> Job:
     """The pictures of a plan, in memory where they fit."""
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     listener(StageEvent(f"reading {len(dataset.splits['train']):,} pictures"))
@@ -72,7 +73,7 @@ def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
     return pictures
 
 
-def start(state: State, plan: Plan, config: Any, job: Job, probe: Probe | None, listener: Listener) -> None:
+def start(state: State, plan: Plan, config: Config, job: Job, probe: Probe | None, listener: Listener) -> None:
     """Put the published weights into a fresh State, a linear classifier fitted on top, folded where the recipe says."""
     from foveate.deploy.features import feature_session, features
     from foveate.train.evaluate import labels_of
@@ -94,7 +95,7 @@ def start(state: State, plan: Plan, config: Any, job: Job, probe: Probe | None, 
     state.follow()
 
 
-def foldable(recipe: Recipe, config: Any) -> Recipe:
+def foldable(recipe: Recipe, config: Config) -> Recipe:
     """The recipe as it can be for this network: frozen norms in place of folded ones where they do not fold."""
     from foveate.zoo.fold import can_fold
 
@@ -103,14 +104,14 @@ def foldable(recipe: Recipe, config: Any) -> Recipe:
     return recipe
 
 
-def trained(config: Any, recipe: Recipe) -> Any:
+def trained(config: Config, recipe: Recipe) -> Any:
     """The config of the network that is trained: without norms where the recipe folds them."""
     from foveate.zoo.fold import folded
 
     return folded(config) if recipe.fold_norms else config
 
 
-def fresh(config: Any, recipe: Recipe, device: str) -> State:
+def fresh(config: Config, recipe: Recipe, device: str) -> State:
     """A State with the weights that the recipe's seed gives."""
     torch.manual_seed(recipe.seed)
     model = build(config)

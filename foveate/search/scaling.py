@@ -22,10 +22,12 @@ from foveate.cost.count import cost
 from foveate.errors import ConfigError, FoveateError
 from foveate.zoo.families.efficientnet import network as efficientnet
 from foveate.zoo.families.mnasnet import network as mnasnet
+from foveate.zoo.families.mnasnet.network import MnasNetConfig
 from foveate.zoo.families.mobilenet import network as mobilenet
 from foveate.zoo.families.regnet.network import RegNetConfig
 from foveate.zoo.families.regnet.network import Stage as RegNetStage
 from foveate.zoo.families.resnet.network import ResNetConfig
+from foveate.zoo.family import Config
 
 PIXELS = 4  # resolutions are multiples of this
 MOST_PIXELS = 4096
@@ -61,7 +63,7 @@ def grid(steps: int = 4) -> list[Coefficients]:
     return [Coefficients(2 ** (d / steps), 2 ** (w / steps / 2), 2 ** (r / steps / 2)) for d, w, r in shares]
 
 
-def stretch(config: Any, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Any:
+def stretch(config: Config, depth: float = 1.0, width: float = 1.0, resolution: float = 1.0) -> Any:
     """The config with its depths, widths and resolution multiplied, by the rule of its family; below 1 it shrinks.
 
     efficientnet, mnasnet  the official rule: layers of every stage rounded up, widths to multiples of 8, stem and (of
@@ -80,7 +82,7 @@ def stretch(config: Any, depth: float = 1.0, width: float = 1.0, resolution: flo
     return replace(made, resolution=min(max(pixels, PIXELS), MOST_PIXELS))
 
 
-def compound(config: Any, coefficients: Coefficients, phi: float) -> Any:
+def compound(config: Config, coefficients: Coefficients, phi: float) -> Any:
     """The config at phi: compound(b0, Coefficients(1.2, 1.1, 1.15), 1)."""
     c = coefficients
     return stretch(config, c.alpha**phi, c.beta**phi, c.gamma**phi)
@@ -89,12 +91,12 @@ def compound(config: Any, coefficients: Coefficients, phi: float) -> Any:
 class Scaled(NamedTuple):
     """A config with what it took and what it costs."""
 
-    config: Any
+    config: Config
     phi: float
     macs: int  # of one picture
 
 
-def to_macs(config: Any, macs: float, coefficients: Coefficients) -> Scaled:
+def to_macs(config: Config, macs: float, coefficients: Coefficients) -> Scaled:
     """The config at the phi whose multiply-adds are nearest to `macs` (of one picture); phi < 0 where they are fewer.
 
     Layers and channels come in whole numbers; what they leave over the resolution makes up, by at most an eighth.
@@ -127,7 +129,7 @@ def to_macs(config: Any, macs: float, coefficients: Coefficients) -> Scaled:
     return Scaled(made, phi, known[made])
 
 
-def trimmed(config: Any, ratio: float) -> list[Any]:
+def trimmed(config: Config, ratio: float) -> list[Any]:
     """The config, and it at the resolutions that come nearest to `ratio` times its multiply-adds."""
     middle = round(config.resolution * math.sqrt(ratio) / PIXELS)
     sides = [PIXELS * (middle + i) for i in range(-TRIED, TRIED + 1)]
@@ -145,7 +147,7 @@ class Candidate(NamedTuple):
 
 
 def candidates(
-    config: Any, steps: int = 4, growth: float = 2.0, tolerance: float = 0.1
+    config: Config, steps: int = 4, growth: float = 2.0, tolerance: float = 0.1
 ) -> tuple[list[Candidate], list[Candidate]]:
     """The grid at `growth` times the config's multiply-adds: (those within the tolerance, those that are not).
 
@@ -189,7 +191,7 @@ def search_coefficients(
     return sorted(done, key=lambda row: -math.inf if row.score is None else row.score, reverse=True)
 
 
-def _mnasnet(config: Any, depth: float, width: float) -> Any:
+def _mnasnet(config: MnasNetConfig, depth: float, width: float) -> Any:
     made = mnasnet.scale(config, width)
     return replace(made, stages=tuple(replace(s, depth=math.ceil(depth * s.depth)) for s in made.stages))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from foveate.config import get_path, record, set_path, to_dict
 from foveate.errors import ConfigError
+from foveate.zoo.family import Config
 
 Value = bool | int | float | str
 Tokens = tuple[int, ...]
@@ -164,7 +165,7 @@ class Space:
             made = set_path(made, path, value)
         return made
 
-    def locate(self, config: Any) -> Tokens:
+    def locate(self, config: Config) -> Tokens:
         """The inverse of config: the net whose record is this one. ConfigError where the space has no such net."""
         try:
             if self.read is not None:

@@ -18,6 +18,7 @@ from foveate.runs.defaults import default_preprocess
 from foveate.runs.plan import Budget
 from foveate.selection.shortlist import Prior, cost_of, priors, rough_macs, small_size, spread, takes
 from foveate.zoo import build, list_models, variant
+from foveate.zoo.family import Config
 
 if TYPE_CHECKING:
     from foveate.cost.count import Cost
@@ -48,7 +49,7 @@ class Candidate:
     """A network at a resolution, with the number of classes of the data."""
 
     model: str
-    config: Any
+    config: Config
     preprocess: Preprocess
     weights: str | None
 

@@ -8,6 +8,7 @@ from foveate.layers.bn_small_init import learning_rate_factors
 from foveate.train.optimizers import OPTIMIZERS
 from foveate.train.recipe import Optim, Schedule
 from foveate.train.schedules import SCHEDULES, Curve
+from foveate.zoo.family import get_config
 from foveate.zoo.survey import distances
 
 
@@ -36,7 +37,7 @@ def parameter_groups(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> l
     Norm gains, biases and other vectors are not decayed unless decay_all.
     """
     asked = learning_rate_factors(model)
-    far = distances(model.config) if optim.stage_decay < 1 else {}
+    far = distances(get_config(model)) if optim.stage_decay < 1 else {}
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:

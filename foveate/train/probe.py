@@ -18,6 +18,7 @@ from foveate.train.optim import freeze, has_statistics
 from foveate.train.recipe import Recipe
 from foveate.train.step import autocast
 from foveate.zoo import build
+from foveate.zoo.family import Config
 
 PICTURES, TOO_SLOW = 16, 1.5
 LARGE = 128  # pixels: above it half as many pictures say as much
@@ -34,7 +35,7 @@ class Timing:
     image_s: float
 
 
-def candidates(device: torch.device, recipe: Recipe, config: object) -> list[tuple[str, str, int]]:
+def candidates(device: torch.device, recipe: Recipe, config: Config) -> list[tuple[str, str, int]]:
     """The forms (precision, layout, threads) worth a probe here.
 
     bf16 on a CPU only where the processor has instructions for it, and then channels-last.
@@ -51,7 +52,7 @@ def candidates(device: torch.device, recipe: Recipe, config: object) -> list[tup
     return [f for f in forms if f[:2] != ("bf16", "nchw") or recipe.layout == "nchw"]
 
 
-def nhwc_is_safe(config: object) -> bool:
+def nhwc_is_safe(config: Config) -> bool:
     """Whether training in channels-last can not meet the fault of oneDNN that ends the process (its issue 6035).
 
     It is in the gradient of strided 1x1 convolutions that read fewer than 16 channels, on maps of 56 pixels and more.
@@ -71,7 +72,7 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def probe(config: object, recipe: Recipe, size: int, device: torch.device, repeats: int = 3) -> list[Timing]:
+def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repeats: int = 3) -> list[Timing]:
     """Timings of every candidate form, interleaved, on a throw-away network with random pictures.
 
     A form that takes over TOO_SLOW times the quickest one in the warm-up is not repeated.
@@ -115,7 +116,7 @@ def _step_s(model: nn.Module, x: torch.Tensor, target: torch.Tensor, precision: 
     return spent
 
 
-def settle(config: object, recipe: Recipe, size: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
+def settle(config: Config, recipe: Recipe, size: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
     """The recipe with "auto" precision, layout and threads replaced by what the probe chose, and the timings.
 
     Plain float32 on all threads stays unless another form is clearly quicker. A recipe that leaves nothing open is not

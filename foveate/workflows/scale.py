@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from foveate.config import replace
 from foveate.data.index import open_data
@@ -17,6 +17,7 @@ from foveate.search.scaling import candidates, search_coefficients
 from foveate.selection.candidates import Candidate
 from foveate.selection.halving import FromScratchRunner, SharedPictures
 from foveate.train.intervals import wilson
+from foveate.zoo.family import Config
 
 LEAST_S = 1.0  # of training a candidate
 
@@ -46,7 +47,7 @@ class Found:
 
 def grid_search(
     data: str | Path,
-    config: Any,
+    config: Config,
     model: str,
     *,
     time_s: float = 600.0,
@@ -72,7 +73,7 @@ def grid_search(
     recipe = replace(RECIPES[name], seed=seed)
     slot = 0.0
 
-    def evaluate(scaled: Any) -> float:
+    def evaluate(scaled: Config) -> float:
         nonlocal slot
         arrived = time.monotonic()
         candidate = Candidate(model, scaled, default_preprocess(model, scaled, dataset, None), None)

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from foveate.config import from_dict, near, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo.families import FAMILIES as FAMILIES
+from foveate.zoo.family import Config, Network
 from foveate.zoo.meta import shapes_only
 
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million
@@ -21,7 +22,7 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(n for f in FAMILIES.values() for n in f.variants if fnmatch.fnmatch(n, pattern))
 
 
-def variant(name: str) -> Any:
+def variant(name: str) -> Config:
     """The config of a named variant; an unknown name raises ConfigError with near ones."""
     for family in FAMILIES.values():
         if name in family.variants:
@@ -29,14 +30,14 @@ def variant(name: str) -> Any:
     raise ConfigError(f'unknown model "{name}": {near(name, list_models())}')
 
 
-def config_from(data: Any, what: str = "config") -> Any:
+def config_from(data: Any, what: str = "config") -> Config:
     """Plain data with a `family` tag as that family's record. Only families of this table can be asked for."""
     if not isinstance(data, dict) or not isinstance(data.get("family"), str):
         raise ConfigError(f'{what}: expected an object with the key "family", one of {", ".join(FAMILIES)}')
     return from_dict(pick(FAMILIES, data["family"], f"{what}: family").config, data, what)
 
 
-def build(config: Any) -> nn.Module:
+def build(config: Config) -> Network:
     """The module of a config, freshly initialised. It carries its config as `.config`.
 
     The parameter count is read on the meta device first; over MAX_PARAMS is refused before memory is touched.
@@ -49,12 +50,12 @@ def build(config: Any) -> nn.Module:
         raise ConfigError(f"{config.family}: this config has {params:,} parameters; at most {MAX_PARAMS:,} are built")
     _refuse_idle_conv(config, meta)
     asked_for_meta = torch.empty(0).device.type == "meta"
-    model = meta if asked_for_meta else family.make(config)
+    model = cast(Network, meta if asked_for_meta else family.make(config))
     model.config = config
     return model
 
 
-def _refuse_idle_conv(config: Any, meta: nn.Module) -> None:
+def _refuse_idle_conv(config: Config, meta: nn.Module) -> None:
     """ConfigError where the unit of the slot conv leaves every convolution of this network plain: it would do nothing.
 
     Units stay plain where they mean nothing (MixConv: not depthwise); that all do is seen from the kinds of modules.
@@ -75,7 +76,7 @@ def create_model(
     in_chans: int | None = None,
     layers: Mapping[str, str] | Layers | None = None,
     weights: str | None = None,
-) -> nn.Module:
+) -> Network:
     """A named model, the short way: create_model("resnet50d", num_classes=10, layers={"norm": "group_norm"}).
 
     num_classes, in_chans: None keeps the variant's (1000 and 3). layers: slots to change, or a whole record.

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import torch
 from torch import nn
 
+from foveate.errors import ConfigError
+from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks, factorise
 
 Rename = Callable[[str], str]
@@ -22,19 +24,37 @@ class Config(Protocol):
     num_classes: int
     in_chans: int
     resolution: int  # pixels, square: the published test resolution
+    layers: Layers
     ranks: Ranks  # convolutions in two factors
 
-    def __init__(self, *args: Any, **fields: Any) -> None: ...
+    def __hash__(self) -> int: ...
 
 
-class Net(Protocol):
-    """What every family's module offers, beside nn.Module."""
+class Network(nn.Module):
+    """What type checkers see of the networks that the zoo builds. At run time each is its family's own module."""
 
-    num_features: int
+    if TYPE_CHECKING:
+        config: Config
+        num_features: int  # channels of the last map
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor: ...  # (N, in_chans, H, W) -> (N, C, h, w)
-    def forward_head(self, features: torch.Tensor) -> torch.Tensor: ...  # (N, C, h, w) -> (N, num_classes)
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]: ...  # one a stride, finest first
+        def __call__(self, x: torch.Tensor) -> torch.Tensor: ...  # (N, in_chans, H, W) -> (N, num_classes)
+        def forward_features(self, x: torch.Tensor) -> torch.Tensor: ...  # (N, in_chans, H, W) -> (N, C, h, w)
+        def forward_head(self, features: torch.Tensor) -> torch.Tensor: ...  # (N, C, h, w) -> (N, num_classes)
+        def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]: ...  # one a stride, finest first
+
+
+def find_config(model: nn.Module) -> Config | None:
+    """The config that a network was built from; None for a module that is not of the zoo."""
+    config = getattr(model, "config", None)
+    return cast(Config, config) if hasattr(config, "family") else None
+
+
+def get_config(model: nn.Module) -> Config:
+    """The config that a network was built from. ConfigError for a module that is not of the zoo."""
+    config = find_config(model)
+    if config is None:
+        raise ConfigError(f"a {type(model).__name__} that build() did not make: it carries no config")
+    return config
 
 
 @dataclass(frozen=True)
@@ -58,7 +78,7 @@ class Family:
     """One line in FAMILIES."""
 
     config: type[Any]
-    module: Callable[[Any], nn.Module]  # module(config) -> nn.Module with the methods of Net
+    module: Callable[[Any], nn.Module]  # module(config) -> nn.Module with the methods of Network
     variants: Mapping[str, Any]  # name -> config
     head: tuple[str, ...]  # key prefixes of the classifier, left out when the number of classes changes
     # other sources' key -> our key, tried when names differ; where order and shapes agree no table is needed

@@ -14,9 +14,10 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers.iter_norm import IterNorm, fuse_behind, takes_in
 from foveate.zoo import FAMILIES, build
+from foveate.zoo.family import Config, get_config
 
 
-def can_fold(config: Any) -> bool:
+def can_fold(config: Config) -> bool:
     """Whether every norm of this network is a batch norm or an IterNorm right behind a plain convolution.
 
     An IterNorm mixes channels: behind a grouped convolution it must keep within the groups.
@@ -37,7 +38,7 @@ def can_fold(config: Any) -> bool:
         return all(takes_in(conv, norm) for _, conv, norm in pairs(build(config)) if isinstance(norm, IterNorm))
 
 
-def folded(config: Any) -> Any:
+def folded(config: Config) -> Any:
     """The config of the same network without norms; ConfigError where that can not be."""
     if not can_fold(config):
         raise ConfigError(f"{config.family}: only batch norms and IterNorms right behind plain convolutions fold")
@@ -52,7 +53,7 @@ def fold(model: nn.Module) -> dict[str, torch.Tensor]:
     fuse_behind. Norms are paired with the convolution registered before them, which is the one that they follow in
     every family that can_fold lets through.
     """
-    wanted = build(folded(model.config)).state_dict()
+    wanted = build(folded(get_config(model))).state_dict()
     state: dict[str, torch.Tensor] = {n: t for n, t in model.state_dict().items() if n in wanted}
     for name, conv, norm in pairs(model):
         if isinstance(norm, IterNorm):

@@ -9,6 +9,7 @@ import torch
 
 from foveate.errors import ConfigError
 from foveate.zoo import build
+from foveate.zoo.family import Config
 
 PROBE = 1024  # pixels of the picture on the meta device that shows the strides; ragged maps are near enough to them
 
@@ -22,7 +23,7 @@ class Survey:
     depth: Mapping[str, int]  # name of a parameter -> the first map that depends on it; without those of the classifier
 
 
-def survey(config: Any) -> Survey:
+def survey(config: Config) -> Survey:
     """The survey of a config of the zoo, from its real module on the meta device: no memory, tenths of a second.
 
     ConfigError for strides that are not powers of two, each twice the one before: RoI pooling reads levels off them.
@@ -45,7 +46,7 @@ def survey(config: Any) -> Survey:
     return Survey(tuple(2**power for power in powers), tuple(level.shape[1] for level in maps), depth)
 
 
-def distances(config: Any) -> dict[str, int]:
+def distances(config: Config) -> dict[str, int]:
     """Name of a parameter that feature maps depend on -> how many stages it is away from the classifier, from 1."""
     found = survey(config)
     return {name: len(found.strides) - i for name, i in found.depth.items()}

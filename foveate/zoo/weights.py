@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import parse_json
 from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import FAMILIES, variant
+from foveate.zoo.family import Config, find_config
 from foveate.zoo.hub import PREFIX, hub_facts, hub_file, timm_preprocess
 from foveate.zoo.tensors import read_small, read_tensors, tensor_bytes
 
@@ -55,12 +56,12 @@ def load_weights(model: nn.Module, source: Source, *, except_head: bool = False,
     except_head leaves the classifier as it is. allow_partial takes what fits and warns with a list of the rest.
     Raises WeightsError for anything that does not fit or is not finite; the model is then unchanged.
     """
-    tensors, ordered, what = read_source(source, getattr(model, "config", None))
+    tensors, ordered, what = read_source(source, find_config(model))
     chosen = fitting(model, tensors, except_head=except_head, allow_partial=allow_partial, ordered=ordered, what=what)
     copy_into(model, chosen)
 
 
-def weights_info(config: Any, source: Source) -> dict[str, Any]:
+def weights_info(config: Config, source: Source) -> dict[str, Any]:
     """The preprocessing that published weights want, by the field names of Preprocess; empty where nothing is known.
 
     "lite": the published resolution and resize, bicubic, mean and std 0.5. A model folder or a repository on a hub,
@@ -89,7 +90,7 @@ def recorded_preprocess(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in recorded.items()}
 
 
-def read_source(source: Source, config: Any = None) -> tuple[Tensors, bool, str]:
+def read_source(source: Source, config: Config | None = None) -> tuple[Tensors, bool, str]:
     """(tensors, whether they come in the order of their network, what to call them in an error)."""
     if isinstance(source, Mapping):
         if wrong := next((name for name, value in source.items() if not isinstance(value, torch.Tensor)), None):
@@ -120,13 +121,13 @@ def folder_facts(folder: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def lite_name(config: Any) -> str:
+def lite_name(config: Config | None) -> str:
     """The variant with weights in the lite packages that a config is, whatever its classifier and layers."""
     for name in LITE:
         published = variant(name)
         body = ("family", "stages", "stem", "head", "in_chans")
         same = all(getattr(config, field, None) == getattr(published, field) for field in body)
-        if same and config.layers.attn == published.layers.attn:  # B0 has lite0's shape, and gates
+        if same and config is not None and config.layers.attn == published.layers.attn:  # B0 has lite0's shape, and gates
             return name
     raise ConfigError(f'weights "lite" fit {", ".join(LITE)} with 3 input channels; this model is none of these')
 
@@ -157,7 +158,7 @@ def fitting(
     The model may be on the meta device: nothing is copied. ordered: the tensors come in the order of their network, so
     that names can be matched by position.
     """
-    family = FAMILIES.get(getattr(getattr(model, "config", None), "family", ""))
+    family = FAMILIES.get(getattr(find_config(model), "family", ""))
     if except_head and family is None:
         raise ConfigError("except_head: only for models of the zoo; this one has no config that names its classifier")
     head = family.head if family is not None else ()

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveate.cost.count import DEFAULT_RESOLUTION, shadow
+from foveate.zoo.family import find_config
 
 # f(0) = 0, and a gradient passes there. ReLU is not among them: behind zeros it passes none, and what stands before it
 # would stay silent for ever.
@@ -83,7 +84,7 @@ class Branches:
 
     def __init__(self, model: nn.Module):
         twin, trace = shadow(model), Trace()
-        config: Any = getattr(model, "config", None)
+        config = find_config(model)
         side, channels = getattr(config, "resolution", DEFAULT_RESOLUTION), getattr(config, "in_chans", 3)
         self.sizes = {name: p.numel() for name, p in twin.named_parameters()}
         with torch.no_grad(), torch.device("meta"):

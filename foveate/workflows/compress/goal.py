@@ -27,6 +27,7 @@ from foveate.train.engine import Job
 from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, exit_code
 from foveate.zoo import build, config_from
+from foveate.zoo.family import Config
 
 
 @record
@@ -141,15 +142,15 @@ def cost_of(kind: str, plan: Plan, extra_bytes: int, yardstick: Callable[[], Yar
     """
     preprocess = plan.preprocess
 
-    def latency_ms(config: Any) -> float:
+    def latency_ms(config: Config) -> float:
         return yardstick().time(build(config), MIN_REPEATS).median_ms
 
-    def size_bytes(config: Any) -> float:
+    def size_bytes(config: Config) -> float:
         from foveate.deploy.export import export_for_timing
 
         return float(len(export_for_timing(build(config), preprocess)) + extra_bytes + SLACK_BYTES)
 
-    def counted(config: Any) -> float:
+    def counted(config: Config) -> float:
         return float(getattr(cost(config, resolution=preprocess.resolution), kind))
 
     return {"latency_ms": latency_ms, "size_bytes": size_bytes}.get(kind, counted)

@@ -17,6 +17,7 @@ from foveate.search import SAMPLERS, SINGLE, SPACES, load_space, sampler
 from foveate.search.rewards import REWARDS
 from foveate.search.space import Space
 from foveate.train.recipe import Recipe
+from foveate.zoo.family import Config
 
 OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "size_bytes")
 PHOTO_SIDE, LEAST = 128, 8  # pixels; trials without which a search says nothing
@@ -119,6 +120,6 @@ def default_recipes(dataset: Dataset, name: str | None, epochs: int, seed: int) 
     return full, proxy_recipe(full, epochs)
 
 
-def search_preprocess(config: Any, dataset: Dataset) -> Preprocess:
+def search_preprocess(config: Config, dataset: Dataset) -> Preprocess:
     """How pictures are prepared for the nets of a space."""
     return default_preprocess("", config, dataset, None)

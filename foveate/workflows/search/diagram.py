@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from foveate.cost.count import LayerCost, cost
+from foveate.zoo.family import Config
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Part:
     params: int
 
 
-def parts(config: Any, resolution: int | None = None) -> list[Part]:
+def parts(config: Config, resolution: int | None = None) -> list[Part]:
     """The blocks of a config as they are registered, with exact costs, which add up to the network's."""
     counted = cost(config, resolution=resolution)
     modules, groups = dict(counted.network.named_modules()), dict[str, list[LayerCost]]()

@@ -47,6 +47,7 @@ from foveate.train.statistics import refresh
 from foveate.train.step import Moment, Task, pictures
 from foveate.workflows.search.design import Search, config_of
 from foveate.zoo import build
+from foveate.zoo.family import Config
 from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 FRESH, ANEW = 2**31 + 1, 8  # stream and number of the batches that statistics are taken from
@@ -121,7 +122,7 @@ def short_training(material: Material) -> Value:
     return value
 
 
-def train_short(material: Material, config: Any, note: Note) -> float:
+def train_short(material: Material, config: Config, note: Note) -> float:
     """The short training of a config of the zoo, whether it is of the space or not."""
     search, train_, val = material.search, material.train, material.val
     layout = search.proxy.layout if nhwc_is_safe(config) else "nchw"

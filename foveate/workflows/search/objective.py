@@ -6,7 +6,6 @@ A net over the budget is not evaluated under the strict reward: its score is neg
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from foveate.search.workers import Found, Note
 from foveate.selection.candidates import Candidate, measured, shares_of
 from foveate.workflows.search.design import Search, config_of
 from foveate.workflows.search.evaluators import Material, evaluator
+from foveate.zoo.family import Config
 
 MOST_VAL = 2000  # validation pictures, at most
 
@@ -49,7 +49,7 @@ class Objective:
         note("seconds", time.monotonic() - begun)
         return (score, *(float(facts[name]) for name in search.objectives[1:]))
 
-    def costs(self, config: Any, note: Note) -> tuple[dict[str, float], list[float]]:
+    def costs(self, config: Config, note: Note) -> tuple[dict[str, float], list[float]]:
         """What the net costs, noted, and its share of every limit of the budget. It is timed where somebody asks for
         the latency or the size, and the multiply-adds alone do not settle it.
         """

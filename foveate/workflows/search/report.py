@@ -15,6 +15,7 @@ from foveate.search.space import Space
 from foveate.search.workers import Found
 from foveate.workflows.search.design import Search
 from foveate.workflows.search.diagram import Part, diagram, parts, text
+from foveate.zoo.family import Config
 
 TOP = 10  # rows of the table
 SHUFFLES = 200  # random orders of the same trials, for the curve to be compared with
@@ -79,7 +80,7 @@ def write_search_report(
     space: Space,
     done: Sequence[Found],
     best: Found | None = None,
-    config: Any = None,
+    config: Config | None = None,
     zoo: Sequence[Mapping[str, Any]] = (),
     said: Sequence[str] = (),
 ) -> None:
@@ -91,7 +92,7 @@ def write_search_report(
     curve = picture(design, done) if any(row["score"] is not None for row in rows) else b""
     if curve:
         write_bytes(folder / "search.png", curve)
-    if best is not None:
+    if best is not None and config is not None:
         result |= {"winner": space.text(best.net), "choices": space.decode(best.net)}
         result["zoo"] = list(zoo)
         found = parts(config, design.preprocess.resolution)
