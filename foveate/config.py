@@ -191,7 +191,7 @@ def from_json(cls: type[T] | Any, text: str | bytes, what: str = "config") -> T:
     return from_dict(cls, parse_json(text, what), what)
 
 
-def replace(value: T, **changes: Any) -> T:
+def replace(value: T, **changes: object) -> T:
     """A copy of the record with some fields changed, validated again; an unknown field is refused with a near match."""
     known = field_names(value)
     for name in changes:
@@ -207,7 +207,7 @@ def get_path(value: Any, path: str) -> Any:
     return value
 
 
-def set_path(value: T, path: str, new: Any) -> T:
+def set_path(value: T, path: str, new: object) -> T:
     """A copy with the value at a dotted path changed: set_path(config, "stages.2.kernel", 7)."""
     head, _, rest = path.partition(".")
     child = _child(value, head, path)

@@ -22,6 +22,7 @@ from foveate.train.evaluate import labels_of, metrics, predict_logits
 from foveate.workflows.compress.goal import CompressionRun
 from foveate.workflows.compress.methods import make_method
 from foveate.workflows.compress.tuning import fine_tune
+from foveate.zoo.family import get_config
 
 STEPS = "steps"  # of a run folder: one model folder a step
 EMPTY: Mapping[str, bytes] = {}
@@ -73,7 +74,10 @@ def measured(run: CompressionRun, model: nn.Module, original: bool) -> dict[str,
 
     plan = run.plan
     row = judged(run, lambda pictures: predict_logits(model, pictures, plan.preprocess))
-    counted, onnx = cost(model.config, resolution=plan.preprocess.resolution), export_for_timing(model, plan.preprocess)
+    counted, onnx = (
+        cost(get_config(model), resolution=plan.preprocess.resolution),
+        export_for_timing(model, plan.preprocess),
+    )
     timing: Timing
     if original:
         timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)

@@ -56,7 +56,8 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
 
 def highest_cost(max_latency_ms: float | None, done: Sequence[Found], factor: float) -> float:
     """The cost, as field.cost_of counts it, that the latency budget seems to allow, by the speed of the nets that were
-    measured; without a budget the largest that the search tried. factor: how dear their multiply-adds are (field.dear).
+    measured; without a budget the largest that the search tried. factor:
+    the time of their multiply-adds beside a plain convolution's (selection/shortlist.py).
     """
     tried = [factor * float(f.facts["macs"]) for f in done if "macs" in f.facts]
     speeds = [f.facts["latency_ms"] / (factor * f.facts["macs"]) for f in done if f.facts.get("latency_ms")]
