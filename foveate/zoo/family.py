@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from foveate.layers.conv import safeguard
 from foveate.layers.low_rank import Ranks, factorise
 
 Rename = Callable[[str], str]
@@ -73,4 +74,5 @@ class Family:
         """The module of a config, its convolutions in two factors where config.ranks says so."""
         model = self.module(config)
         factorise(model, config.ranks)
+        safeguard(model)
         return model
