@@ -63,7 +63,7 @@ class ConvNorm(nn.Conv2d):
         """Filters of norm 1, and a plain convolution with them."""
         weight = at_least_float32(self.weight)
         scale = self.root(weight.detach().square().sum((1, 2, 3), keepdim=True), 1)
-        return F.conv2d(x, (weight * scale).to(self.weight.dtype), None, self.stride, self.padding, groups=self.groups)
+        return self._conv_forward(x, (weight * scale).to(self.weight.dtype), None)
 
     def area(self, x: torch.Tensor) -> torch.Tensor:
         """The general case, by DFT."""

@@ -161,7 +161,7 @@ class InvariantConv2d(nn.Conv2d):
                 follow(self.running_mean, mean, self.momentum)
                 follow(self.running_whitening, matrix, self.momentum)
         kernel, bias = self.folded(x, mean, matrix)
-        return F.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+        return self._conv_forward(x, kernel, bias)
 
     def scale(self) -> LocalScale:
         """LocalScale with the reach of the kernel, which other layers may have dilated."""

@@ -208,12 +208,10 @@ def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
     import torch
 
     from foveate.cost.latency import cores_here
-    from foveate.train.probe import has_bf16, nhwc_is_safe
-    from foveate.zoo import config_from
+    from foveate.train.probe import has_bf16
 
-    config = config_from(plan.architecture, "architecture")
     layouts = [recipe.layout]
-    if recipe.layout == "nchw" and (plan.device != "cpu" or nhwc_is_safe(config)):
+    if recipe.layout == "nchw":
         layouts.append("nhwc")
     precisions = [recipe.precision]
     if recipe.precision == "fp32" and has_bf16(torch.device(plan.device)):

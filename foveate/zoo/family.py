@@ -9,6 +9,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.conv import safeguard
 from foveate.layers.low_rank import Ranks, factorise
 
 Rename = Callable[[str], str]
@@ -93,4 +94,5 @@ class Family:
         """The module of a config, its convolutions in two factors where config.ranks says so."""
         model = self.module(config)
         factorise(model, config.ranks)
+        safeguard(model)
         return model

@@ -23,7 +23,7 @@ from foveate.runs.plan import Plan, prepare
 from foveate.runs.run import announce
 from foveate.runs.setup import foldable, trained
 from foveate.train.check import checked
-from foveate.train.probe import nhwc_is_safe, settle
+from foveate.train.probe import settle
 from foveate.train.teacher import load_teacher
 from foveate.train.views import VIEWS
 from foveate.workflows.ablate.factors import Named, one_each
@@ -235,19 +235,16 @@ def check_texts(request: Request, rows: Sequence[Combination]) -> None:
 def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     """The plans with precision, layout and threads chosen on the first of them: arithmetic must not differ by chance.
 
-    Only where a plan says "auto" (0 for threads): a factor that names them keeps its own. A layout that is not safe
-    for one of the networks is taken by none.
+    Only where a plan says "auto" (0 for threads): a factor that names them keeps its own.
     """
     import torch
 
     plans = [replace(p, recipe=foldable(p.recipe, config_from(p.architecture))) for p in plans]
     first = plans[0]
     recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
-    networks = [trained(config_from(p.architecture), p.recipe) for p in plans]
-    if request.device == "cpu" and recipe.layout == "auto" and not all(map(nhwc_is_safe, networks)):
-        recipe = replace(recipe, layout="nchw")
     size = recipe.resolution or first.preprocess.resolution
-    chosen, _ = settle(networks[0], recipe, size, torch.device(request.device))
+    network = trained(config_from(first.architecture), first.recipe)
+    chosen, _ = settle(network, recipe, size, torch.device(request.device))
     return [
         replace(
             p,
