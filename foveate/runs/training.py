@@ -27,7 +27,6 @@ from foveate.train.probe import settle
 from foveate.train.recipe import Recipe
 from foveate.train.signals import stop_on_signals
 from foveate.train.teacher import load_teacher
-from foveate.zoo import config_from
 from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 START = (
@@ -129,7 +128,7 @@ def train_in(
 
     Returns the plan with what the probe chose, what was trained on what, how it went, and the seconds.
     """
-    config = config_from(plan.architecture, "recipe.json: architecture")
+    config = plan.architecture
     if not resume:
         size, recipe = plan.recipe.resolution or plan.preprocess.resolution, foldable(plan.recipe, config)
         if ranks.rank() == 0:

@@ -209,9 +209,8 @@ def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
 
     from foveate.cost.latency import cores_here
     from foveate.train.probe import has_bf16, nhwc_is_safe
-    from foveate.zoo import config_from
 
-    config = config_from(plan.architecture, "architecture")
+    config = plan.architecture
     layouts = [recipe.layout]
     if recipe.layout == "nchw" and (plan.device != "cpu" or nhwc_is_safe(config)):
         layouts.append("nhwc")
@@ -295,12 +294,11 @@ class _Stepper:
 
         from foveate.runs.setup import foldable, fresh, trained
         from foveate.train.step import Task
-        from foveate.zoo import config_from
 
         recipe = replace(recipe, loss=replace(recipe.loss, teacher=""))
         if not whole:
             recipe = replace(recipe, augment=Augment(flip=False), mix=Mix())
-        config = config_from(plan.architecture, "architecture")
+        config = plan.architecture
         recipe = foldable(recipe, config)
         self.recipe, self.threads = recipe, recipe.threads or torch.get_num_threads()
         self.state = fresh(trained(config, recipe), recipe, plan.device)

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from foveate.config import near, replace, to_dict
+from foveate.config import near, replace
 from foveate.data.index import open_data
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
@@ -156,7 +156,7 @@ def fit(
     plan = Plan(
         data=str(data),
         model=winner.model,
-        architecture=to_dict(winner.config),
+        architecture=winner.config,
         recipe=recipe,
         preprocess=winner.preprocess,
         weights=weights,

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from foveate.config import from_dict, parse_json, replace, to_dict
+from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
@@ -52,7 +52,6 @@ from foveate.workflows.compress.methods import make_method, pick_method
 from foveate.workflows.compress.step import make_step, step_rows
 from foveate.workflows.compress.targets import MOST, choose, fits, floats, next_goal
 from foveate.workflows.compress.tuning import tuning
-from foveate.zoo import config_from
 
 EPOCHS, MOST_EPOCHS = 10, 200  # of fine-tuning a step: without a time, and the most that a time gives
 TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
@@ -159,7 +158,7 @@ def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None
     return Plan(
         data=data,
         model=str(card.provenance.get("model") or card.architecture.family),
-        architecture=to_dict(card.architecture),
+        architecture=card.architecture,
         recipe=Recipe(),
         preprocess=card.preprocess,
         bad_files=bad_files,
@@ -186,8 +185,7 @@ def compression_run(
     folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop
 ) -> CompressionRun:
     """The pictures of a run and what all its steps share."""
-    config = config_from(plan.architecture, "recipe.json: architecture")
-    job = make_job(plan, config, dataset, listener)
+    job = make_job(plan, plan.architecture, dataset, listener)
     split = dataset.splits["test" if "test" in dataset.splits else "val"]
     test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
     extra = extra_bytes(goal, plan)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate.config import replace, to_dict
+from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
@@ -327,7 +327,7 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
     return Plan(
         data=design.data,
         model=candidate.model,
-        architecture=to_dict(candidate.config),
+        architecture=candidate.config,
         recipe=replace(recipe, seed=design.seed),
         preprocess=candidate.preprocess,
         bad_files=design.bad_files,
