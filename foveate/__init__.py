@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from foveate.deploy.exported import load
     from foveate.errors import BudgetError, ConfigError, DataError, FoveateError, WeightsError
     from foveate.layers import Layers
-    from foveate.runs.training import train
+    from foveate.runs.complete import train
     from foveate.workflows.ablate.run import ablate
     from foveate.workflows.fit import fit
     from foveate.zoo import build, create_model, list_models, variant
@@ -39,7 +39,7 @@ _WHERE = {
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "set_path": "foveate.config",
-    "train": "foveate.runs.training",
+    "train": "foveate.runs.complete",
     "variant": "foveate.zoo",
 }
 __all__ = [*sorted(_WHERE), "__version__"]

@@ -21,12 +21,14 @@ from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
-from foveate.runs.epochs import END_S, whole_epochs
+from foveate.runs.epochs import whole_epochs
 from foveate.runs.finish import INT8 as FILE
 from foveate.runs.finish import finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.setup import make_job, read
+from foveate.runs.time_budget import END_S
+from foveate.runs.training import Trained
 from foveate.train.artefact import ModelCard
 from foveate.train.checkpoint import Progress
 from foveate.train.probe import probe, settle
@@ -246,7 +248,7 @@ def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: fl
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
     progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
     int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
-    made = finish(folder, run.plan, run.dataset, run.job, progress, seconds, run.listener, int8)
+    made = finish(folder, run.dataset, Trained(run.plan, run.job, progress, seconds), run.listener, int8)
     summary = {**made.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
     write_json(folder / "summary.json", summary)
     return Run(folder, summary)
