@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.errors import FoveateError as FoveateError
     from foveate.errors import WeightsError as WeightsError
     from foveate.layers import Layers as Layers
-    from foveate.runs.training import train as train
+    from foveate.runs.complete import train as train
     from foveate.workflows.ablate.run import ablate as ablate
     from foveate.workflows.fit import fit as fit
     from foveate.zoo import build as build
@@ -47,7 +47,7 @@ _WHERE = {
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "set_path": "foveate.config",
-    "train": "foveate.runs.training",
+    "train": "foveate.runs.complete",
     "variant": "foveate.zoo",
 }
 __all__ = [*sorted(_WHERE), "__version__"]

@@ -269,10 +269,11 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         tree = ast.parse("_" + text.strip(), mode="eval").body  # so that a word of Python may be a name: nonlocal
         if isinstance(tree, ast.Name) and tree.id[1:].isidentifier():
             return tree.id[1:], {}
-        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args and tree.func.id != "_":
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
+            name = tree.func.id[1:]
             named = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg is not None}
-            if len(named) == len(tree.keywords):
-                return tree.func.id[1:], named
+            if name.isidentifier() and len(named) == len(tree.keywords):
+                return name, named
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         pass
     raise ConfigError(f'"{text[:60]}": expected a name or a call such as group_norm(groups=16)')

@@ -98,7 +98,7 @@ def command(
     if resume is None and (data is None or model is None):
         missing = "DATA" if data is None else "--model NAME"
         raise ConfigError(f"{missing} is missing; expected foveate train DATA --model NAME, or --resume RUN")
-    from foveate.runs.training import train
+    from foveate.runs.complete import train
 
     with show.progress(quiet) as listener:
         run = train(

@@ -293,12 +293,11 @@ class _Stepper:
 
         from foveate.runs.setup import foldable, fresh, trained
         from foveate.train.step import Task
-        from foveate.zoo import config_from
 
         recipe = replace(recipe, loss=replace(recipe.loss, teacher=""))
         if not whole:
             recipe = replace(recipe, augment=Augment(flip=False), mix=Mix())
-        config = config_from(plan.architecture, "architecture")
+        config = plan.architecture
         recipe = foldable(recipe, config)
         self.recipe, self.threads = recipe, recipe.threads or torch.get_num_threads()
         self.state = fresh(trained(config, recipe), recipe, plan.device)

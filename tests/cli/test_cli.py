@@ -17,7 +17,7 @@ from PIL import Image
 
 from foveate import files
 from foveate.cli import fit, main, show, units
-from foveate.config import replace, to_dict, to_json
+from foveate.config import replace, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
 from foveate.events import StepEvent
@@ -390,7 +390,7 @@ def test_the_architecture_of_a_folder_or_a_file_is_trained_anew(model, tmp_path)
     (tmp_path / "net.json").write_text(to_json(wanted))
     for name in (model, tmp_path / "net.json", model / "config.json"):
         plan, _ = prepare("digits", str(name), overrides=["model.layers.act=silu"])
-        assert plan.architecture == to_dict(replace(wanted, num_classes=10, layers=replace(wanted.layers, act="silu")))
+        assert plan.architecture == replace(wanted, num_classes=10, layers=replace(wanted.layers, act="silu"))
     (tmp_path / "net.json").write_text(to_json(wanted).replace('"depths"', '"x"').replace('"stages"', '"pages"'))
     with pytest.raises(ConfigError, match=r"stages: this key is missing|pages"):
         prepare("digits", str(tmp_path / "net.json"))

@@ -26,7 +26,7 @@ from foveate.train.draw import drawer
 from foveate.train.engine import Job
 from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, exit_code
-from foveate.zoo import build, config_from
+from foveate.zoo import build
 from foveate.zoo.family import Config
 
 
@@ -130,7 +130,7 @@ def yardstick_of(plan: Plan, ms: Callable[[], float | None]) -> Callable[[], Yar
 
     @functools.cache
     def made() -> Yardstick:
-        model = build(config_from(plan.architecture, "architecture"))
+        model = build(plan.architecture)
         return Yardstick(model, plan.preprocess, plan.threads or 1, plan.budget.runtime, ms())
 
     return made
@@ -164,7 +164,7 @@ def extra_bytes(goal: Goal, plan: Plan) -> int:
 
     if goal.kind != "size_bytes":
         return 0
-    config = config_from(plan.architecture, "architecture")
+    config = plan.architecture
     model, names = build(config), [str(i) for i in range(config.num_classes)]
     final = export_onnx(model, plan.preprocess, names, metadata={"architecture": to_json(config)})  # as finish writes
     return len(final) - len(export_for_timing(model, plan.preprocess))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from foveate.config import from_dict, parse_json, replace, to_dict
+from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
@@ -21,12 +21,14 @@ from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
-from foveate.runs.epochs import END_S, whole_epochs
+from foveate.runs.epochs import whole_epochs
 from foveate.runs.finish import INT8 as FILE
 from foveate.runs.finish import finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.setup import make_job, read
+from foveate.runs.time_budget import END_S
+from foveate.runs.training import Trained
 from foveate.train.artefact import ModelCard
 from foveate.train.checkpoint import Progress
 from foveate.train.probe import probe, settle
@@ -52,7 +54,6 @@ from foveate.workflows.compress.methods import make_method, pick_method
 from foveate.workflows.compress.step import make_step, step_rows
 from foveate.workflows.compress.targets import MOST, choose, fits, floats, next_goal
 from foveate.workflows.compress.tuning import tuning
-from foveate.zoo import config_from
 
 EPOCHS, MOST_EPOCHS = 10, 200  # of fine-tuning a step: without a time, and the most that a time gives
 TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
@@ -159,7 +160,7 @@ def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None
     return Plan(
         data=data,
         model=str(card.provenance.get("model") or card.architecture.family),
-        architecture=to_dict(card.architecture),
+        architecture=card.architecture,
         recipe=Recipe(),
         preprocess=card.preprocess,
         bad_files=bad_files,
@@ -186,8 +187,7 @@ def compression_run(
     folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop
 ) -> CompressionRun:
     """The pictures of a run and what all its steps share."""
-    config = config_from(plan.architecture, "recipe.json: architecture")
-    job = make_job(plan, config, dataset, listener)
+    job = make_job(plan, plan.architecture, dataset, listener)
     split = dataset.splits["test" if "test" in dataset.splits else "val"]
     test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
     extra = extra_bytes(goal, plan)
@@ -248,7 +248,7 @@ def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: fl
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
     progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
     int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
-    made = finish(folder, run.plan, run.dataset, run.job, progress, seconds, run.listener, int8)
+    made = finish(folder, run.dataset, Trained(run.plan, run.job, progress, seconds), run.listener, int8)
     summary = {**made.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
     write_json(folder / "summary.json", summary)
     return Run(folder, summary)

@@ -18,7 +18,7 @@ RATE = 0.3  # of the first training's peak learning rate
 
 def new_state(run: CompressionRun, model: nn.Module, recipe: Recipe) -> State:
     """A State with a fresh optimiser: slots of removed channels mean nothing, and momentum would revive others."""
-    state = State(model, None, recipe, FAMILIES[run.plan.architecture["family"]].head, run.plan.device)
+    state = State(model, None, recipe, FAMILIES[run.plan.architecture.family].head, run.plan.device)
     if recipe.loss.teacher:
         state.teacher = load_teacher(recipe.loss.teacher, run.job.classes, run.plan.device)
     return state

@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate.config import replace, to_dict
+from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, write_json
-from foveate.runs.epochs import END_S, in_time
+from foveate.runs.complete import complete, resume_run
+from foveate.runs.epochs import in_time
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
-from foveate.runs.training import complete, resume_run
+from foveate.runs.time_budget import END_S
+from foveate.runs.training import Start
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import open_study, quiet
@@ -193,7 +195,7 @@ def resume_search(
     place.mkdir(exist_ok=True)
     rows = [*rows_of(design, space, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    return reported(folder, design, space, done, complete(place, plan, dataset, listener, story=story))
+    return reported(folder, design, space, done, complete(place, plan, dataset, listener, start=Start(story)))
 
 
 def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
@@ -327,7 +329,7 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
     return Plan(
         data=design.data,
         model=candidate.model,
-        architecture=to_dict(candidate.config),
+        architecture=candidate.config,
         recipe=replace(recipe, seed=design.seed),
         preprocess=candidate.preprocess,
         bad_files=design.bad_files,

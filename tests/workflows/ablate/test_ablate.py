@@ -130,9 +130,8 @@ def test_rows_of_a_seed_start_from_the_same_weights(straight):
     run, *_ = straight
     plans = [row.plan for row in load_ablation(run.folder).rows]
     from foveate.runs.setup import fresh
-    from foveate.zoo import config_from
 
-    a, b = (fresh(config_from(p.architecture), p.recipe, "cpu").model.state_dict() for p in plans[:2])
+    a, b = (fresh(p.architecture, p.recipe, "cpu").model.state_dict() for p in plans[:2])
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -144,8 +143,8 @@ def test_rows_have_equal_steps_and_differ_in_nothing_but_their_factors(straight)
     assert rows[1].plan == replace(base, recipe=replace(base.recipe, optim=replace(base.recipe.optim, lr=0.05)))
     assert rows[2].plan.architecture == base.architecture
     assert rows[3].plan.recipe == base.recipe
-    layers = {**base.architecture["layers"], "norm": "group_norm(groups=2)"}
-    assert rows[3].plan.architecture == {**base.architecture, "layers": layers}
+    layers = replace(base.architecture.layers, norm="group_norm(groups=2)")
+    assert rows[3].plan.architecture == replace(base.architecture, layers=layers)
 
 
 def test_results_are_those_of_the_model_folders(straight, data):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from foveate.cli import main
-from foveate.config import parse_json, replace, to_dict
+from foveate.config import parse_json, replace
 from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
@@ -58,7 +58,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a run")
     facts = {"model": "tiny", "fingerprint": dataset.fingerprint}
     write_folder(folder / "best", model_files(ModelCard(TINY, dataset.classes, P, facts), state.model.state_dict()))
-    write_json(folder / "recipe.json", Plan("digits", "tiny", to_dict(TINY), RECIPE, P))
+    write_json(folder / "recipe.json", Plan("digits", "tiny", TINY, RECIPE, P))
     return folder
 
 
