@@ -204,7 +204,7 @@ def test_what_stands_without_a_shortcut_in_some_nets_is_not_silenced():
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason"),
+    ("design", "reason"),
     [
         ({"evaluate": "zenn"}, "did you mean zen"),
         ({"evaluate": "train(epochs=3)"}, "takes no options"),
