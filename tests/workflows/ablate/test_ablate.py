@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -43,7 +42,6 @@ SMALL = (
     *("precision=fp32", "layout=nchw", "threads=1"),
 )
 FACTORS = "mixup,layers.norm=group_norm(groups=2)"
-COMMAND = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "ablate")
 COMPARED = ("table.md", "results.json", "plot.png")
 
 
@@ -181,21 +179,16 @@ def test_the_table_has_the_layout_of_the_papers(straight):
 def killed(data, tmp_path_factory):
     """The same ablation three ways: straight, killed at three points, by two processes. {name: (digest, codes)}"""
     root = tmp_path_factory.mktemp("killed")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     one = make(data, root / "one", "mixup,ema=0.5", kind="cumulative").folder
     two, codes = prepared(one, root / "two"), []
     for point in ("step:3", "trial.before_result:2", "trial.after_result:1"):
-        done = subprocess.run(
-            [*COMMAND, "--resume", str(two), "-q"],
-            env={**environment, "FOVEATE_CRASHPOINT": point},
-            capture_output=True,
-            timeout=120,
-        )
-        codes.append(done.returncode)
+        process = forked.start_command(["ablate", "--resume", str(two), "-q"], root, crash=point)
+        process.join()
+        codes.append(process.exitcode)
     resume_ablation(two)
     three, told = prepared(one, root / "three"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FOVEATE_CRASHPOINT", "step:13")  # each worker dies at its 13th step; there are 48
+        patch.setenv("FOVEATE_CRASHPOINT", "step:16")  # each worker dies at its 16th step; there are 48
         patch.setenv("OMP_NUM_THREADS", "1")
         resume_ablation(three, workers=2, listener=told.append)
     return {"one": one, "two": two, "three": three, "codes": codes, "told": told}
@@ -249,15 +242,13 @@ def test_an_ablation_that_is_done_is_not_done_again(killed):
 
 def test_a_signal_saves_and_says_how_to_go_on(killed, tmp_path):
     folder = prepared(killed["one"], tmp_path / "signal")
-    process = subprocess.Popen(
-        [*COMMAND, "--resume", str(folder), "--workers", "2"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    until = time.monotonic() + 60
-    while not list(folder.glob("trials/*/*/state/step-*")) and time.monotonic() < until:
+    process = forked.start_command(["ablate", "--resume", str(folder), "--workers", "2"], tmp_path)
+    while not list(folder.glob("trials/*/*/state/step-*")) and process.is_alive():
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
+    process.terminate()
+    process.join()
+    out, err = ((tmp_path / name).read_text() for name in ("out.txt", "err.txt"))
+    assert process.exitcode == 75, err
     assert f"go on with: foveate ablate --resume {folder}" in err
     assert "Traceback" not in err
     assert not out
