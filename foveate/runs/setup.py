@@ -13,7 +13,7 @@ from foveate.data.index import Dataset, Split
 from foveate.data.label_noise import noisy_labels
 from foveate.data.load import Crop, Pictures, cut_pictures, evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.sample import store_side
-from foveate.events import Listener, StageEvent, WarningEvent
+from foveate.events import Listener, ReadingEvent, StageEvent, WarningEvent
 from foveate.runs.plan import Plan
 from foveate.train.engine import Job
 from foveate.train.head import Probe
@@ -37,7 +37,7 @@ def cpu_threads(threads: int) -> Iterator[None]:
 def make_job(plan: Plan, config: Config, dataset: Dataset, listener: Listener) -> Job:
     """The pictures of a plan, in memory where they fit."""
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
-    listener(StageEvent(f"reading {len(dataset.splits['train']):,} pictures"))
+    listener(ReadingEvent(f"reading {len(dataset.splits['train']):,} pictures"))
     training = read(stored_pictures(dataset.splits["train"], plan, side), plan.bad_files, listener)
     if noise := plan.recipe.loss.label_noise:
         noisy = noisy_labels(training.split.labels, len(dataset.classes), noise, plan.recipe.seed)

@@ -54,6 +54,7 @@ STARTERS = 8  # short trainings that run to their end before one is cut off
 SCORED = 64  # pictures of the batch that scores see
 CALIBRATION = 1024  # pictures that a sub-net's statistics are taken from, at most
 SEEN = 32  # random nets that tell which shared weights may start at 0
+TIMED, FEWEST_STEPS = 3, 8  # steps of a supernet that tell how long one takes, after the first; of its training
 SUPERNET_SHARE = 0.5  # of the time for the search: the most that training the supernet takes
 WEIGHTS, ABOUT = "supernet.safetensors", "supernet.json"
 
@@ -261,14 +262,14 @@ def prepare(
     recipe, limit = replace(search.proxy, seed=search.seed), search.budget.time_s
     batch, supernet = min(recipe.batch, len(m.train)), new_supernet(m)
     silent, per_epoch = quiet(supernet, search.seed), m.train.steps(batch)
-    plan = {"steps": epochs * per_epoch}  # fewer, once it is known how long a step takes
+    steps = epochs * per_epoch  # fewer, once it is known how long a step takes
     peak = peak_rate(recipe.optim, batch)
     listener(StageEvent(f"training a supernet of {m.space!r}: at most {epochs} epochs"))
     losses = train_supernet(
         supernet,
         m.batches(recipe, batch),
         lambda net: make_optimizer(net, recipe.optim, ()),
-        rate=lambda step: learning_rate(recipe.schedule, peak, min(step, plan["steps"] - 1), plan["steps"], per_epoch),
+        rate=lambda step: learning_rate(recipe.schedule, peak, min(step, steps - 1), steps, per_epoch),
         randoms=randoms,
         seed=search.seed,
     )
@@ -278,10 +279,11 @@ def prepare(
             return
         if number == 1:
             first = time.monotonic()
-        if number == 4 and limit is not None:
+        if number == 1 + TIMED and limit is not None:
             left = SUPERNET_SHARE * search.share * limit - (time.monotonic() - begun)
-            plan["steps"] = max(8, min(plan["steps"], number + int(left / ((time.monotonic() - first) / 3))))
-        if number >= plan["steps"]:
+            possible = number + int(left / ((time.monotonic() - first) / TIMED))
+            steps = max(FEWEST_STEPS, min(steps, possible))
+        if number >= steps:
             break
     about = {"epochs": number / per_epoch, "steps": number, "loss": last, "batch": batch, "randoms": randoms}
     write_bytes(folder / WEIGHTS, tensor_bytes({k: v.cpu() for k, v in supernet.state_dict().items()}))

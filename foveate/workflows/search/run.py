@@ -38,7 +38,7 @@ from foveate.workflows.search.design import (
 )
 from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
 from foveate.workflows.search.objective import Objective, material
-from foveate.workflows.search.ray_workers import crowd_on_ray
+from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
 from foveate.workflows.search.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
 from foveate.workflows.search.workers import run_workers
@@ -233,6 +233,16 @@ def trials(
         def on_result(one: Found) -> None:
             listener(StageEvent(line_of(design, space, one, len(found(space, study)))))
 
+        told = {one.number for one in found(space, study)}
+
+        def told_and_enough() -> bool:
+            """enough(), after the results of other processes since the last look."""
+            for one in found(space, study):
+                if one.number not in told:
+                    told.add(one.number)
+                    on_result(one)
+            return enough()
+
         def scene() -> Material:
             return material(design, space, dataset, lambda: found(space, study), folder)
 
@@ -241,9 +251,7 @@ def trials(
         if not enough():
             listener(StageEvent(f"searching {space!r} with {design.sampler}"))
             if ray is not None:
-                crowd_on_ray(
-                    ray, design, url_of(folder, design), name, workers, enough, on_result, lambda: found(space, study)
-                )
+                run_on_ray(ray, design, url_of(folder, design), name, workers, told_and_enough)
             elif workers == 1:
                 objective = Objective(scene())
                 sampler = make_sampler(design.sampler, space, design.seed)
@@ -251,7 +259,7 @@ def trials(
                 options: dict[str, Any] = {"storage": storage, "name": name, "directions": design.directions}
                 work(space, objective, sampler, budget=count, alone=alone, stop=enough, on_result=on_result, **options)
             else:
-                run_workers(folder, workers, enough, on_result, lambda: found(space, study))
+                run_workers(folder, workers, told_and_enough)
         if stop.signal:
             raise Interrupted(
                 f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
