@@ -38,7 +38,7 @@ PROBED = 8  # a group's units over this are removed at once to see what one of t
 
 
 @record
-class Schedule:
+class PruningSchedule:
     """How a target is reached."""
 
     rounds: Annotated[int, Field(ge=1, le=4096)] = 1  # costs fall by equal factors from round to round
@@ -61,7 +61,7 @@ class Round:
 
 
 def shrink(
-    model: nn.Module, criterion: Criterion, draw: Draw, cost: Cost, target: float, tune: Tune, schedule: Schedule
+    model: nn.Module, criterion: Criterion, draw: Draw, cost: Cost, target: float, tune: Tune, schedule: PruningSchedule
 ) -> Iterator[Round]:
     """Remove units of a model of the zoo round by round, until cost(config) is at most target.
 

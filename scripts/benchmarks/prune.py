@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.compress.criteria import make_criterion
 from foveate.compress.refit import enough, refit
-from foveate.compress.schedule import MOST, Schedule, choose, limited, removed, shrink, wanted
+from foveate.compress.schedule import MOST, PruningSchedule, choose, limited, removed, shrink, wanted
 from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.load import Pictures
@@ -152,7 +152,7 @@ def ladder(name: str, fitted: bool, trained: bool) -> Callable[[Bench, float, in
 
         model = copy.deepcopy(bench.base)
         for found in shrink(
-            model, criterion, draw, counted, share * bench.macs, between, Schedule(rounds=ROUNDS, refit=fitted)
+            model, criterion, draw, counted, share * bench.macs, between, PruningSchedule(rounds=ROUNDS, refit=fitted)
         ):
             model = found.model
         return model, (ROUNDS - 1) * BETWEEN if trained else 0

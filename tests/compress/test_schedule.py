@@ -14,7 +14,7 @@ from foveate.compress.criteria.score import Criterion, Scored
 from foveate.compress.criteria.taylor import taylor
 from foveate.compress.narrow import narrow
 from foveate.compress.schedule import (
-    Schedule,
+    PruningSchedule,
     blended,
     choose,
     floor,
@@ -156,7 +156,7 @@ def test_rounds_shrink_by_equal_factors_and_leave_the_first_model_as_it_is():
         seen.append(number)
         return smaller
 
-    found = list(shrink(whole, taylor(pictures=32), draw, macs, 0.4 * macs(SMALL), tune, Schedule(rounds=3)))
+    found = list(shrink(whole, taylor(pictures=32), draw, macs, 0.4 * macs(SMALL), tune, PruningSchedule(rounds=3)))
     assert seen == [0, 1, 2]
     shares = [r.cost / macs(SMALL) for r in found]
     assert shares[-1] <= 0.4
@@ -166,7 +166,9 @@ def test_rounds_shrink_by_equal_factors_and_leave_the_first_model_as_it_is():
 
 
 def test_a_fixed_number_of_units_goes_in_a_round():
-    found = list(shrink(model(), taylor(pictures=16), draw, macs, 0.7 * macs(SMALL), lambda m, _: m, Schedule(units=6)))
+    found = list(
+        shrink(model(), taylor(pictures=16), draw, macs, 0.7 * macs(SMALL), lambda m, _: m, PruningSchedule(units=6))
+    )
     counts = [sum(len(g.units) for g in couple(c).groups.values()) for c in (SMALL, *(r.model.config for r in found))]
     assert all(a - b == 6 for a, b in itertools.pairwise(counts[:-1]))
     assert 0.6 * macs(SMALL) < found[-1].cost <= 0.7 * macs(SMALL)
@@ -185,7 +187,7 @@ def test_momentum_goes_on_with_the_scores_of_the_units_that_stay():
         return m
 
     criterion = Criterion(score, pictures=0, momentum=0.9, by_cost=0)
-    list(shrink(model(), criterion, draw, macs, 0.6 * macs(SMALL), watched, Schedule(rounds=2)))
+    list(shrink(model(), criterion, draw, macs, 0.6 * macs(SMALL), watched, PruningSchedule(rounds=2)))
     old, new = torch.tensor([3.0, 4.0]).double(), torch.tensor([5.0, 6.0]).double()
     mixed = blended(Scored({"a": old, "b": old}), Scored({"a": new, "b": new[:1]}), 0.9)
     torch.testing.assert_close(mixed.values["a"], 0.9 * old + 0.1 * new)
@@ -196,7 +198,7 @@ def test_momentum_goes_on_with_the_scores_of_the_units_that_stay():
 
 def test_redundancy_bounds_any_criterion():
     whole = model()
-    tight = Schedule(bound=0.5, by_cost=0.0)
+    tight = PruningSchedule(bound=0.5, by_cost=0.0)
     (found,) = shrink(whole, taylor(pictures=64), draw, macs, 0.5 * macs(SMALL), lambda m, _: m, tight)
     assert found.cost <= 0.5 * macs(SMALL)
     assert wanted(Criterion(lambda m, b: scored(), pictures=10, per_unit=4), whole) == 4 * max(GROUPS.values())

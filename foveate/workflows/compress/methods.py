@@ -12,7 +12,7 @@ from foveate.compress.criteria import CRITERIA
 from foveate.compress.criteria.score import Criterion
 from foveate.compress.low_rank import low_rank_stage
 from foveate.compress.ranks import Ranking
-from foveate.compress.schedule import Schedule, shrink
+from foveate.compress.schedule import PruningSchedule, shrink
 from foveate.config import make, replace
 from foveate.errors import ConfigError
 from foveate.events import StageEvent
@@ -20,7 +20,7 @@ from foveate.runs.setup import cpu_threads
 from foveate.train.artefact import load_model
 from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
 from foveate.train.loop import train
-from foveate.train.recipe import Schedule as Rates
+from foveate.train.recipe import Schedule
 from foveate.train.statistics import refresh
 from foveate.workflows.compress.goal import CompressionRun
 from foveate.workflows.compress.tuning import new_state
@@ -56,7 +56,7 @@ def pruning(name: str, **options: Any) -> Method:
     criterion: Criterion = CRITERIA[name](**options)
 
     def method(run: CompressionRun, model: nn.Module, target: float) -> nn.Module:
-        schedule = Schedule(rounds=run.goal.rounds, multiple=run.goal.multiple)
+        schedule = PruningSchedule(rounds=run.goal.rounds, multiple=run.goal.multiple)
         found = shrink(model, criterion, run.draw(SEEN), run.cost, target, partial(between, run), schedule)
         for step in found:
             model = step.model
@@ -90,7 +90,7 @@ def factoring(train: bool, **options: Any) -> Method:
 
 def projected(run: CompressionRun, model: nn.Module, after_step: Callable[[], None]) -> None:
     """Half of the recipe's epochs at the peak rate, the kernels held near their ranks."""
-    rates = Rates(kind="constant", warmup=0.0)
+    rates = Schedule(kind="constant", warmup=0.0)
     recipe = replace(run.plan.recipe, schedule=rates, epochs=max(1, run.plan.recipe.epochs // 2))
     with cpu_threads(recipe.threads):
         state = new_state(run, model, recipe)
@@ -117,7 +117,7 @@ def between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
     draw = run.draw(TAKEN)
     refresh(model, (draw(i)[0] for i in range(REFRESHED)))
     if number + 1 < run.goal.rounds:
-        recipe = replace(run.plan.recipe, schedule=Rates(kind="constant", warmup=0.0), seed=number)
+        recipe = replace(run.plan.recipe, schedule=Schedule(kind="constant", warmup=0.0), seed=number)
         state = new_state(run, model, recipe)
         with cpu_threads(recipe.threads):
             for step in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):

@@ -22,8 +22,7 @@ from foveate.files import folder_lock, free_name, sweep, write_folder, write_jso
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
 from foveate.runs.epochs import END_S, whole_epochs
-from foveate.runs.finish import INT8 as FILE
-from foveate.runs.finish import finish
+from foveate.runs.finish import INT8, finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.setup import make_job, read
@@ -46,8 +45,7 @@ from foveate.workflows.compress.goal import (
     read_goal,
     yardstick_of,
 )
-from foveate.workflows.compress.int8 import METHOD as INT8
-from foveate.workflows.compress.int8 import missing, quantise_step, try_int8
+from foveate.workflows.compress.int8 import INT8_METHOD, missing, quantise_step, try_int8
 from foveate.workflows.compress.methods import make_method, pick_method
 from foveate.workflows.compress.step import make_step, step_rows
 from foveate.workflows.compress.targets import MOST, choose, fits, floats, next_goal
@@ -94,7 +92,7 @@ def compress(
     """
     listener = listener or silent
     check_runtime(runtime)
-    if method == INT8 and (reason := missing(runtime)) is not None:
+    if method == INT8_METHOD and (reason := missing(runtime)) is not None:
         raise ConfigError(f"--method int8: {reason}")
     with stop_on_signals() as stop:
         if resume is not None:
@@ -140,9 +138,9 @@ def asked(
         raise ConfigError(
             f"{len(given)} targets given; take one of --macs, --params, --max-latency, --max-size, or --max-drop alone"
         )
-    if method not in ("auto", INT8):
+    if method not in ("auto", INT8_METHOD):
         make_method(method)
-    if method == INT8 and (targets.get("macs") is not None or targets.get("params") is not None):
+    if method == INT8_METHOD and (targets.get("macs") is not None or targets.get("params") is not None):
         raise ConfigError("int8 has as many multiply-adds and parameters; give --max-latency, --max-size or --max-drop")
     kind, target = (given[0], float(targets[given[0]] or 0)) if given else ("macs", None)
     if (target is not None and not target > 0) or (max_drop is not None and not max_drop >= 0):
@@ -202,7 +200,7 @@ def run_steps(run: CompressionRun) -> Run:
     begun = time.monotonic()
     if not rows:
         rows = [make_step(run, 0, "original", None)]
-    if method == INT8 and len(rows) == 1:
+    if method == INT8_METHOD and len(rows) == 1:
         rows.append(quantise_step(run, rows[-1], 1))
     while not out_of_time(run, rows) and (goal := next_goal(run, rows)) is not None:
         if (quick := try_int8(run, rows)) is not None:
@@ -247,7 +245,7 @@ def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: fl
     curves = rows[number]["curves"]
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
     progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
-    int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
+    int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{INT8}.*")} or None
     made = finish(folder, run.plan, run.dataset, run.job, progress, seconds, run.listener, int8)
     summary = {**made.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
     write_json(folder / "summary.json", summary)

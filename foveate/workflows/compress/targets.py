@@ -8,7 +8,7 @@ from foveate.compress.schedule import floor
 from foveate.errors import BudgetError
 from foveate.train.artefact import read_card
 from foveate.workflows.compress.goal import STEP, CompressionRun, Goal, amount, steps_to
-from foveate.workflows.compress.int8 import METHOD as INT8
+from foveate.workflows.compress.int8 import INT8_METHOD
 
 MOST = 12  # steps where only the accuracy bounds
 EXTRA = 3  # more steps where a measured cost is missed
@@ -19,7 +19,7 @@ def next_goal(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> float |
     """The cost that the next step is to reach; None where there are enough."""
     goal, weights = run.goal, floats(rows)
     done, now = len(weights) - 1, weights[-1][goal.kind]
-    if goal.method == INT8 or (goal.target is not None and any(fits(goal, row) for row in rows)):
+    if goal.method == INT8_METHOD or (goal.target is not None and any(fits(goal, row) for row in rows)):
         return None
     if goal.target is None:
         lost = 100 * (max(row["val_accuracy"] for row in weights) - weights[-1]["val_accuracy"])
@@ -44,13 +44,13 @@ def int8_share(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> float:
     that less has to be removed.
     """
     pairs = itertools.pairwise(rows)
-    shares = [b[goal.kind] / a[goal.kind] for a, b in pairs if b["method"] == INT8 and b["kept"]]
+    shares = [b[goal.kind] / a[goal.kind] for a, b in pairs if b["method"] == INT8_METHOD and b["kept"]]
     return float(min(1.0, shares[-1])) if shares else 1.0
 
 
 def floats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The steps whose weights were made smaller, without their int8 forms."""
-    return [row for row in rows if row["method"] != INT8]
+    return [row for row in rows if row["method"] != INT8_METHOD]
 
 
 def fits(goal: Goal, row: Mapping[str, Any]) -> bool:

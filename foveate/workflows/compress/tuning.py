@@ -6,8 +6,7 @@ from foveate.config import replace
 from foveate.runs.setup import cpu_threads
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import Job, run_epochs
-from foveate.train.recipe import Loss, Recipe
-from foveate.train.recipe import Schedule as Rates
+from foveate.train.recipe import Loss, Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
 from foveate.workflows.compress.goal import CompressionRun
@@ -37,7 +36,7 @@ def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
         batch=base.batch,
         parts=base.parts,
         optim=optim,
-        schedule=Rates(warmup=0.25),
+        schedule=Schedule(warmup=0.25),
         augment=base.augment,
         loss=Loss(name=base.loss.name, aux=base.loss.aux, teacher=teacher, temperature=2.0, distill=1.0),
         evaluate_from=0.99,

@@ -100,7 +100,7 @@ def test_a_step_a_line_and_half_of_the_multiply_adds(run, source):
 
 
 def test_auto_tries_no_further_criterion_when_its_time_is_over(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.workflows.compress.step.PICK_SHARE", 0.0)
+    monkeypatch.setattr("foveate.workflows.compress.methods.PICK_SHARE", 0.0)
     told = []
     made = compress(
         source, "digits", macs=0.5, steps=1, epochs=1, time_s=60.0, threads=1, runs=tmp_path,
