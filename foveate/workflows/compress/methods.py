@@ -1,5 +1,6 @@
 """Ways to make a model smaller, by name: pruning by a criterion, low rank, and the choice between them."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -139,7 +140,7 @@ def pick_method(run: CompressionRun, goal: float) -> str:
         if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
             run.listener(StageEvent(f"  {name}: left out, there is no time to try it"))
             continue
-        tried = CompressionRun(**{**vars(run), "goal": replace(run.goal, rounds=1)})
+        tried = dataclasses.replace(run, goal=replace(run.goal, rounds=1))
         try:
             model = make_method(name)(tried, source, goal)
         except ConfigError as error:  # a criterion that this network does not allow

@@ -1,11 +1,13 @@
 """Fine-tuning after a step of compression."""
 
+import dataclasses
+
 from torch import nn
 
 from foveate.config import replace
 from foveate.runs.setup import cpu_threads
 from foveate.train.checkpoint import Progress
-from foveate.train.engine import Job, run_epochs
+from foveate.train.engine import run_epochs
 from foveate.train.recipe import Loss, Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
@@ -55,12 +57,7 @@ def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
 
 def fine_tune(run: CompressionRun, model: nn.Module, label: str) -> Progress:
     """Train a model by the plan's recipe, in place; it is evaluated at the end. Raises Interrupted."""
-    progress, job = Progress(), replace_label(run.job, label)
+    progress, job = Progress(), dataclasses.replace(run.job, label=label)
     with cpu_threads(run.plan.recipe.threads):
         run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.stopped)
     return progress
-
-
-def replace_label(job: Job, label: str) -> Job:
-    """The job under another name."""
-    return Job(label, job.train, job.val, job.preprocess, job.recipe, job.classes, job.provenance, job.workers)
