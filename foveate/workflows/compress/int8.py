@@ -14,16 +14,16 @@ from foveate.errors import FoveateError
 from foveate.events import StageEvent, WarningEvent
 from foveate.runs.finish import INT8, named, session_logits
 from foveate.train.artefact import load_model
-from foveate.workflows.compress.goal import CompressionRun
-from foveate.workflows.compress.step import judged, save
+from foveate.workflows.compress.compression_run import CompressionRun
+from foveate.workflows.compress.goal import INT8_METHOD
+from foveate.workflows.compress.step import evaluate_splits, save
 
-INT8_METHOD = "int8"
 CALIBRATION = 200  # training pictures
 MAX_DROP = 1.0  # points of validation accuracy that int8 may lose, where --max-drop says nothing
 COUNTS = ("macs", "params")  # what int8 does not change
 
 
-def missing(runtime: str) -> str | None:
+def why_missing(runtime: str) -> str | None:
     """Why int8 can not be made for a runtime here, with the extra to install."""
     return TARGETS[target_of(runtime, INT8_METHOD)].missing()
 
@@ -50,7 +50,7 @@ def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) ->
     )
     files = target.make(subject)
     session = target.open(files, subject.threads)
-    row = judged(run, lambda pictures: session_logits(session, pictures))
+    row = evaluate_splits(run, lambda pictures: session_logits(session, pictures))
     exact = session_in(plan.budget.runtime, subject.onnx, subject.threads)
     before, after = in_turns(exact, session, subject)
     quick = beside(above["latency_ms"], before, after, subject.threads)
@@ -80,7 +80,7 @@ def try_int8(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> dict[str
     goal, last = run.goal, rows[-1]
     if goal.method != "auto" or goal.target is None or goal.kind in COUNTS or last["method"] == INT8_METHOD:
         return None
-    if missing(run.plan.budget.runtime) is not None:
+    if why_missing(run.plan.budget.runtime) is not None:
         return None
     try:
         row = quantise_step(run, last, len(rows))

@@ -23,7 +23,7 @@ from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.recipe import Schedule
 from foveate.train.statistics import refresh
-from foveate.workflows.compress.goal import CompressionRun
+from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.workflows.compress.tuning import new_state
 
 SAMPLE = 1024  # validation pictures that auto compares criteria on
@@ -58,7 +58,7 @@ def pruning(name: str, **options: Any) -> Method:
 
     def method(run: CompressionRun, model: nn.Module, target: float) -> nn.Module:
         schedule = PruningSchedule(rounds=run.goal.rounds, multiple=run.goal.multiple)
-        found = shrink(model, criterion, run.draw(SEEN), run.cost, target, partial(between, run), schedule)
+        found = shrink(model, criterion, run.draw(SEEN), run.cost, target, partial(train_between, run), schedule)
         for step in found:
             model = step.model
         return model
@@ -78,7 +78,7 @@ def factoring(train: bool, **options: Any) -> Method:
             run.cost,
             target,
             ranking=replace(ranking, multiple=run.goal.multiple),
-            tune=partial(projected, run) if train else None,
+            tune=partial(train_near_ranks, run) if train else None,
             every=run.job.train.steps(min(run.plan.recipe.batch, len(run.job.train))),
             time_ms=layer_timer(run.plan.threads or 1),
         )
@@ -89,7 +89,7 @@ def factoring(train: bool, **options: Any) -> Method:
     return method
 
 
-def projected(run: CompressionRun, model: nn.Module, after_step: Callable[[], None]) -> None:
+def train_near_ranks(run: CompressionRun, model: nn.Module, after_step: Callable[[], None]) -> None:
     """Half of the recipe's epochs at the peak rate, the kernels held near their ranks."""
     rates = Schedule(kind="constant", warmup=0.0)
     recipe = replace(run.plan.recipe, schedule=rates, epochs=max(1, run.plan.recipe.epochs // 2))
@@ -97,7 +97,7 @@ def projected(run: CompressionRun, model: nn.Module, after_step: Callable[[], No
         state = new_state(run, model, recipe)
         for _ in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):
             after_step()
-            run.stopped()
+            run.raise_if_stopped()
 
 
 # name -> maker of a method; what turns a model into a smaller one in another way is one more line
@@ -113,7 +113,7 @@ def make_method(text: str) -> Method:
     return make(METHODS, text, "method")
 
 
-def between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
+def train_between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
     """Statistics taken anew, and after all rounds but the last BETWEEN steps of training at the peak rate."""
     draw = run.draw(TAKEN)
     refresh(model, (draw(i)[0] for i in range(REFRESHED)))
@@ -124,7 +124,7 @@ def between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
             for step in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):
                 if step.number == BETWEEN:
                     break
-        run.stopped()
+        run.raise_if_stopped()
     return model
 
 
@@ -149,5 +149,5 @@ def pick_method(run: CompressionRun, goal: float) -> str:
         logits = predict_logits(model, run.job.val, run.plan.preprocess, only=picks)
         found[name] = cross_entropy(logits, labels_of(run.job.val)[picks])
         run.listener(StageEvent(f"  {name:<12} validation loss {found[name]:.3f} before training"))
-        run.stopped()
+        run.raise_if_stopped()
     return min(found, key=lambda name: found[name])

@@ -7,8 +7,9 @@ from typing import Any
 from foveate.compress.schedule import floor
 from foveate.errors import BudgetError
 from foveate.train.artefact import read_card
-from foveate.workflows.compress.goal import STEP, CompressionRun, Goal, amount, steps_to
-from foveate.workflows.compress.int8 import INT8_METHOD
+from foveate.workflows.compress.compression_run import CompressionRun
+from foveate.workflows.compress.costs import amount
+from foveate.workflows.compress.goal import INT8_METHOD, STEP, Goal, steps_to
 
 MOST = 12  # steps where only the accuracy bounds
 EXTRA = 3  # more steps where a measured cost is missed
@@ -17,7 +18,7 @@ NEAR = 0.95  # of a latency: a step that is to cost more than this may only be m
 
 def next_goal(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> float | None:
     """The cost that the next step is to reach; None where there are enough."""
-    goal, weights = run.goal, floats(rows)
+    goal, weights = run.goal, float_steps(rows)
     done, now = len(weights) - 1, weights[-1][goal.kind]
     if goal.method == INT8_METHOD or (goal.target is not None and any(fits(goal, row) for row in rows)):
         return None
@@ -48,7 +49,7 @@ def int8_share(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> float:
     return float(min(1.0, shares[-1])) if shares else 1.0
 
 
-def floats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def float_steps(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The steps whose weights were made smaller, without their int8 forms."""
     return [row for row in rows if row["method"] != INT8_METHOD]
 

@@ -11,7 +11,7 @@ from foveate.train.engine import run_epochs
 from foveate.train.recipe import Loss, Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
-from foveate.workflows.compress.goal import CompressionRun
+from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.zoo import FAMILIES
 
 RATE = 0.3  # of the first training's peak learning rate
@@ -25,7 +25,7 @@ def new_state(run: CompressionRun, model: nn.Module, recipe: Recipe) -> State:
     return state
 
 
-def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
+def tuning_recipe(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
     """The recipe of fine-tuning: short, cosine from RATE of the first training's rate, distilled from the original.
 
     base: the recipe of the first training. Its input, augmentation and optimiser stay; what starts, averages, mixes or
@@ -59,5 +59,5 @@ def fine_tune(run: CompressionRun, model: nn.Module, label: str) -> Progress:
     """Train a model by the plan's recipe, in place; it is evaluated at the end. Raises Interrupted."""
     progress, job = Progress(), dataclasses.replace(run.job, label=label)
     with cpu_threads(run.plan.recipe.threads):
-        run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.stopped)
+        run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.raise_if_stopped)
     return progress
