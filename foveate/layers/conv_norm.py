@@ -9,6 +9,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
 from foveate.layers.norm import at_least_float32, no_autocast
+from foveate.layers.traits import Traits
 
 TINY = 1e-12  # the least power that is divided by: a filter of zeros gives zeros
 
@@ -34,6 +35,8 @@ class ConvNorm(nn.Conv2d):
     start as a centred 1, not at random, so that a fresh layer has the property. Groups, dilation, kernels that are not
     square and paddings above k - 1 are ours.
     """
+
+    traits = Traits("conv", uncalled=True)
 
     def __init__(
         self,
