@@ -511,14 +511,15 @@ def test_help_fits_40_columns():
 EVENTS = """
 import sys
 from foveate.cli import show
+from foveate.events import DataEvent, EpochEvent, StageEvent, StepEvent, WarningEvent
 with show.progress(quiet=False) as tell:
-    tell("data", {"name": "photos", "train": 3068, "val": 341, "test": 372, "classes": 10, "left_out": 2})
-    tell("stage", {"text": "race, round 1 of 2"})
+    tell(DataEvent(name="photos", train=3068, val=341, test=372, classes=10, left_out=2))
+    tell(StageEvent("race, round 1 of 2"))
+    now = {"label": "resnet18", "epoch": 1, "epochs": 1, "loss": 0.5, "images_per_s": 812.4}
     for i in range(1, 4):
-        now = {"label": "resnet18", "epoch": 1, "epochs": 1, "loss": 0.5, "images_per_s": 812.4}
-        tell("step", {**now, "step": i, "steps": 3, "accuracy": None, "seconds_left": 72})
-    tell("epoch", {**now, "val_accuracy": 0.93})
-    tell("warning", {"text": "a [bold]file[/bold] was left out"})
+        tell(StepEvent(**now, step=i, steps=3, accuracy=None, seconds_left=72))
+    tell(EpochEvent(**now, step=3, lr=0.1, train_accuracy=0.95, val_accuracy=0.93, val_loss=0.2))
+    tell(WarningEvent("a [bold]file[/bold] was left out"))
 print("result")
 """
 WATCH = (sys.executable, "-c", EVENTS)
@@ -549,7 +550,7 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr():
     assert done.stderr.splitlines() == [
         "photos  3,068 train · 341 val · 372 test · 10 classes · 2 files left out",
         "race, round 1 of 2",
-        "resnet18  epoch 1/1  812 images/s  loss 0.500  val 93.0 %",
+        "resnet18  epoch 1/1  812 images/s  loss 0.500  train 95.0 %  val 93.0 %",
         "warning: a [bold]file[/bold] was left out",
     ]
 
