@@ -15,9 +15,9 @@ from foveate.zoo.families.efficientnet.network import (
     Stage,
     from_timm,
     from_torchvision,
-    round_width,
     scale,
 )
+from foveate.zoo.widths import round_width
 
 FACTS = facts("efficientnet")
 B0, LITE0 = VARIANTS["efficientnet_b0"], VARIANTS["efficientnet_lite0"]
