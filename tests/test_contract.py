@@ -1,12 +1,14 @@
 """Walks the tables: every family, every named model, every layer in every slot. A new table line is tested here."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny import RAGGED, SMALL, TABLES, host, refusal, side, small_config, train_once
+from compare import facts, without_norms
+from pairwise import every_pair, pairs, pairwise
+from tiny import RAGGED, REFUSED, SMALL, TABLES, host, refusal, side, small_config, train_once
+from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.config import from_json, get_path, replace, set_path, to_dict, to_json
 from foveate.data.preprocess import Preprocess, normalise
@@ -21,23 +23,9 @@ from foveate.zoo import FAMILIES, build, config_from, create_model, list_models,
 NAMES = list_models()
 
 
-def pairwise(*tables):
-    """A small set of rows in which every pair of choices of two tables occurs (greedy; the same every time)."""
-    wanted = {
-        ((i, a), (j, b)) for i, j in itertools.combinations(range(len(tables)), 2) for a in tables[i] for b in tables[j]
-    }
-    rows = []
-    while wanted:
-        row = dict(min(wanted))  # a pair that is still missing, then what covers most with it
-        for i in sorted(set(range(len(tables))) - row.keys()):
-            covered = {c: sum(tuple(sorted(((i, c), other))) in wanted for other in row.items()) for c in tables[i]}
-            row[i] = max(covered, key=lambda c: (covered[c], -sum(r[i] == c for r in rows)))
-        wanted -= set(itertools.combinations(sorted(row.items()), 2))
-        rows.append(tuple(row[i] for i in range(len(tables))))
-    return rows
-
-
-LAYERS = [Layers(*slots) for slots in pairwise(*TABLES)]
+COLUMNS = (FAMILIES, *TABLES)
+IMPOSSIBLE = {((0, family), (i, name)) for name, family in REFUSED for i, t in enumerate(COLUMNS) if i and name in t}
+ROWS = pairwise(*COLUMNS, impossible=IMPOSSIBLE)
 
 
 def on_meta(config):
@@ -45,24 +33,19 @@ def on_meta(config):
         return build(config).eval()
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def model(request):
-    """Every named model on the meta device, built once for the tests that take it."""
-    return on_meta(variant(request.param))
-
-
-@pytest.fixture(params=list(FAMILIES))
+@pytest.fixture(scope="module", params=list(FAMILIES))
 def small(request):
-    """A small published model of each family, with few classes, in evaluation mode."""
+    """A small published model of each family, with few classes, in evaluation mode, built once for all tests."""
     torch.manual_seed(0)
     return build(replace(small_config(request.param), num_classes=7)).eval()
 
 
-def test_every_pair_of_layers_stands_in_the_covering_set():
-    rows = [(s.norm, s.act, s.attn, s.conv) for s in LAYERS]
-    for (i, a), (j, b) in itertools.combinations(enumerate(TABLES), 2):
-        assert {(row[i], row[j]) for row in rows} == set(itertools.product(a, b))
-    assert len(rows) < 2 * max(len(a) * len(b) for a, b in itertools.combinations(TABLES, 2))
+def test_every_pair_of_a_family_and_layers_stands_in_the_covering_set():
+    found = set().union(*map(pairs, ROWS))
+    assert found.isdisjoint(IMPOSSIBLE)
+    assert found | IMPOSSIBLE == every_pair(*COLUMNS)
+    assert len(IMPOSSIBLE) == len(REFUSED) < 30
+    assert len(ROWS) < 1.1 * len(FAMILIES) * max(map(len, TABLES))  # no set of rows is smaller than the last product
 
 
 def test_every_layer_stands_on_its_page():
@@ -87,25 +70,29 @@ def test_a_config_survives_json(name):
     assert to_json(again) == to_json(config)
 
 
-def test_a_model_builds_on_meta_and_maps_pictures_to_logits(model):
-    config = model.config
-    x = torch.empty(2, config.in_chans, config.resolution, config.resolution, device="meta")
-    features = model.forward_features(x)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_named_model_has_its_published_counts_and_shapes(name):
+    """One network on the meta device and two passes: built again for every question it would take minutes."""
+    config = variant(name)
+    fact, model, resolution = facts(config.family)[name], on_meta(config), config.resolution
+    assert resolution == fact.get("resolution", resolution)
+    with without_norms(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        features = model.forward_features(torch.empty(2, config.in_chans, resolution, resolution, device="meta"))
+        logits = model.forward_head(features)
     assert features.shape[:2] == (2, model.num_features)
-    assert model.forward_head(features).shape == (2, config.num_classes)
+    assert logits.shape == (2, config.num_classes)
+    assert sum(p.numel() for p in model.parameters()) == fact["params"]
+    assert counter.get_total_flops() == 2 * 2 * fact["macs"]  # two pictures, two FLOPs a MAC
 
-
-def test_feature_maps_get_coarser_one_for_each_stride(model):
-    sides = [m.shape[-1] for m in model.feature_maps(torch.empty(1, model.config.in_chans, 256, 256, device="meta"))]
+    with without_norms(), torch.no_grad():
+        sides = [m.shape[-1] for m in model.feature_maps(torch.empty(1, config.in_chans, 256, 256, device="meta"))]
     assert len(sides) >= 3
-    assert model.config.family in RAGGED or all(256 % side == 0 for side in sides)
+    assert config.family in RAGGED or all(256 % side == 0 for side in sides)
     assert sides == sorted(set(sides), reverse=True)
 
-
-def test_the_head_is_the_classifier(model):
-    head = {key: t.shape for key, t in model.state_dict().items() if key.startswith(FAMILIES[model.config.family].head)}
+    head = {key: t.shape for key, t in model.state_dict().items() if key.startswith(FAMILIES[config.family].head)}
     assert head
-    assert all(shape[0] == model.config.num_classes for shape in head.values())
+    assert all(shape[0] == config.num_classes for shape in head.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -162,12 +149,11 @@ def test_classes_and_channels_are_the_callers_choice(family):
         assert model(torch.zeros(2, 1, *2 * [side(family, 64)])).shape == (2, 5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_exports_to_onnx_with_equal_logits(family):
-    size = side(family, 64)
+def exports(config, size):
+    """The ONNX file of a network with statistics that are not 0 and 1 gives its logits."""
     torch.manual_seed(0)
-    model = build(replace(small_config(family), num_classes=3)).eval()
-    for module in model.modules():  # statistics that are not 0 and 1
+    model = build(config).eval()
+    for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
@@ -180,8 +166,18 @@ def test_every_family_exports_to_onnx_with_equal_logits(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("layers", LAYERS, ids=lambda s: "-".join((s.norm, s.act, s.attn, s.conv)))
-def test_every_layer_plugs_into_every_host(family, layers):
+def test_every_family_exports_to_onnx_with_equal_logits(family):
+    exports(host(family, small_config(family).layers), 32)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_published_network_of_every_family_exports_to_onnx_with_equal_logits(family):
+    exports(replace(small_config(family), num_classes=3), side(family, 64))
+
+
+def plugs_in(family, layers):
+    """The tiny host of a family takes these layers and trains a step, or refuses them for the reason that it has."""
     config = host(family, layers)
     if reason := refusal(family, layers):
         with pytest.raises(ConfigError, match=reason):
@@ -189,6 +185,27 @@ def test_every_layer_plugs_into_every_host(family, layers):
     else:
         train_once(config)
     assert config_from(to_dict(config)) == config
+
+
+@pytest.mark.parametrize(("family", "norm", "act", "attn", "conv"), ROWS)
+def test_every_layer_plugs_into_every_host(family, norm, act, attn, conv):
+    layers = Layers(norm, act, attn, conv)
+    assert refusal(family, layers) is None
+    plugs_in(family, layers)
+
+
+@pytest.mark.parametrize(("name", "family"), REFUSED)
+def test_a_host_refuses_a_layer_that_it_can_not_use(name, family):
+    layers = Layers(norm=name) if name in NORMS else Layers(conv=name)
+    assert refusal(family, layers) == REFUSED[name, family]
+    plugs_in(family, layers)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_pair_of_layers_plugs_into_every_host(family):
+    for slots in pairwise(*TABLES):
+        plugs_in(family, Layers(*slots))
 
 
 @pytest.mark.parametrize(("slot", "table"), [("norm", NORMS), ("act", ACTS), ("attn", ATTNS), ("conv", CONVS)])

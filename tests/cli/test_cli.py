@@ -98,14 +98,21 @@ def test_help_loads_nothing_heavy(command):
     assert not {"torch", "numpy", "PIL", "torchvision", "onnx", "onnxruntime", "rich", "pydantic"} & set(loaded.split())
 
 
-def test_help_starts_in_under_300_ms():
-    used = []
-    for _ in range(5):
+def test_help_takes_less_than_three_times_the_parser_that_it_needs():
+    """Processor time of both by turns, the least of five: the same on a fast, a slow and a busy machine."""
+
+    def used(start):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        process("--help")
+        start()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(used) < 0.3
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def parser():
+        subprocess.run([sys.executable, "-c", "import typer"], check=True)
+
+    rows = [(used(lambda: process("--help")), used(parser)) for _ in range(5)]
+    ours, least = (min(column) for column in zip(*rows, strict=True))
+    assert ours < 3 * least
 
 
 @pytest.mark.parametrize("command", COMMANDS[:-1])

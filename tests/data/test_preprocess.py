@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from foveate.data.preprocess import (
@@ -105,3 +107,27 @@ def test_normalise_gives_the_bits_of_torchvision():
 def test_anything_but_rgb_bytes_is_refused(pixels):
     with pytest.raises(DataError, match="expected uint8"):
         prepare(pixels, Preprocess())
+
+
+SIDES = st.integers(1, 20_000)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(width=SIDES, height=SIDES, resolution=st.integers(1, 512), more=st.integers(0, 200))
+def test_the_crop_lies_in_the_middle_of_the_resized_picture_whatever_its_size(width, height, resolution, more):
+    for fit in ("crop", "squash", "letterbox"):
+        p = Preprocess(resolution=resolution, resize=resolution + more, fit=fit)
+        wide, high = resized_size(width, height, p)
+        left, top, right, bottom = crop_box(wide, high, p)
+        assert (right - left, bottom - top) == (resolution, resolution)
+        assert abs(left - (wide - right)) <= 1 and abs(top - (high - bottom)) <= 1
+        if fit == "crop":  # nothing but picture in the box; the short side is exact, the long one keeps the shape
+            assert left >= 0 and top >= 0 and right <= wide and bottom <= high
+            assert min(wide, high) == p.resize
+            assert abs(wide * height - high * width) < max(width, height)
+        elif fit == "squash":
+            assert (left, top, right, bottom) == (0, 0, wide, high)
+        else:  # all of the picture in the box
+            assert left <= 0 and top <= 0 and right >= wide and bottom >= high
+            assert max(wide, high) == resolution and min(wide, high) >= 1
+        assert resized_size(height, width, p) == (high, wide)

@@ -4,6 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 
 from foveate.errors import ConfigError
 from foveate.search.hypervolume import hypervolume, pareto
@@ -47,3 +50,25 @@ def test_the_front_is_what_nothing_dominates():
     slow = [i for i, p in enumerate(points) if not any((q >= p).all() and (q > p).any() for q in points)]
     assert pareto(points).tolist() == slow
     assert pareto(np.array([[1.0, 1.0], [1.0, 1.0]])).tolist() == [1] or len(pareto(np.ones((2, 2)))) == 1
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    points=arrays.arrays(np.int64, st.tuples(st.integers(1, 7), st.integers(1, 4)), elements=st.integers(-2, 4)),
+    order=st.randoms(use_true_random=False),
+)
+def test_the_volume_is_the_number_of_unit_cells_below_the_points(points, order):
+    """Of points on a grid: counted cell by cell; equal points, an order of rows or columns and a shift mean nothing."""
+    corner = np.zeros(points.shape[1])
+    cells = itertools.product(range(4), repeat=points.shape[1])
+    wanted = sum(any((point > cell).all() for point in points) for cell in map(np.array, cells))
+    values = points.astype(float)
+    assert hypervolume(values, corner) == wanted
+    rows, columns = list(range(len(points))), list(range(points.shape[1]))
+    order.shuffle(rows), order.shuffle(columns)
+    assert hypervolume(np.vstack([values[rows], values[:1]])[:, columns] + 3, corner + 3) == wanted
+    front = pareto(values)
+    assert hypervolume(values[front], corner) == wanted
+    assert len({tuple(row) for row in points[front].tolist()}) == len(front) > 0
+    for i, point in enumerate(points):  # a point is on the front, or one of the front is at least as good everywhere
+        assert i in front or (points[front] >= point).all(1).any()

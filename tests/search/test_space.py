@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foveate.errors import ConfigError
 from foveate.search import SPACES
@@ -86,3 +88,37 @@ def test_what_is_no_net_is_named():
             space.parse(word)
     with pytest.raises(ConfigError, match="not an earlier choice"):
         Space([Choice("a", (1, 2), when=(("b", (1,)),)), Choice("b", (1, 2))])
+
+
+@st.composite
+def spaces(draw):
+    """Up to five choices, of up to three values each; a later one may depend on an earlier one."""
+    choices = []
+    for i in range(draw(st.integers(1, 5))):
+        values = draw(st.sampled_from([("a", "b"), (1, 2, 3), (True, False), (8, 16, 32), ("only",), ("x", 0.5)]))
+        parent = draw(st.sampled_from([None, *choices]))
+        when = ((parent.name, tuple(draw(st.sets(st.sampled_from(parent.values), min_size=1)))),) if parent else ()
+        choices.append(Choice(f"choice{i}", values, when=when))
+    return Space(choices)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(space=spaces(), seed=st.integers(0, 2**32 - 1))
+def test_any_net_of_any_space_comes_back_and_knows_its_neighbours(space, seed):
+    nets, rng = list(space.enumerate()), np.random.default_rng(seed)
+    assert len(nets) == len(set(nets)) == space.size
+    net = space.sample(rng)
+    assert net in nets and space.check(net) == net
+    assert space.encode(space.decode(net)) == net == space.parse(space.text(net))
+    assert len({space.text(other) for other in nets}) == space.size  # a word stands for one net
+
+    found = space.neighbours(net)
+    assert net not in found and len(set(found)) == len(found) and set(found) <= set(nets)
+    # one choice of both differs; others differ only where they apply to one of the two alone
+    for other in found:
+        both = [i for i, pair in enumerate(zip(net, other, strict=True)) if UNUSED not in pair and pair[0] != pair[1]]
+        assert len(both) == 1
+    alone = sum(len(space.choices[i].values) - 1 for i, token in enumerate(net) if token != UNUSED)
+    assert len(found) == alone
+    other = space.mutate(net, rng)
+    assert other in nets and (other != net or alone == 0)

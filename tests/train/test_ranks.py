@@ -49,12 +49,8 @@ def one_step(rank, world):
     return found
 
 
-def of_rank(rank):
-    return one_step(rank, 2)
-
-
-def test_two_processes_give_the_gradient_of_one(tmp_path):
-    (a, b), alone = in_two_processes(of_rank, tmp_path), one_step(0, 1)
+def test_two_processes_give_the_gradient_of_one(both):
+    a, b, alone = both["step"][0], both["step"][1], one_step(0, 1)
     assert torch.equal(torch.cat([a["samples"], b["samples"]]), alone.pop("samples"))
     for name, grad in alone.items():
         assert torch.equal(a[name], b[name])
@@ -68,34 +64,22 @@ def trained(recipe):
     return {"losses": torch.tensor(losses), "logits": torch.from_numpy(logits), **state.model.state_dict()}
 
 
-def training_of_rank(rank):
-    return trained(replace(PLAIN, ema=0.9))
-
-
-def test_a_training_in_two_processes_is_the_training_in_one(tmp_path):
-    (a, b), alone = in_two_processes(training_of_rank, tmp_path), trained(replace(PLAIN, ema=0.9))
+def test_a_training_in_two_processes_is_the_training_in_one(both):
+    (a, b), alone = both["training"], trained(replace(PLAIN, ema=0.9))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert torch.allclose(a["losses"], alone["losses"], rtol=1e-3)
     assert torch.allclose(a["logits"], alone["logits"], atol=1e-2)
 
 
-def resumed_of_rank(folder, rank):
+def resumed(folder):
     recipe = replace(PLAIN, ema=0.9)
     state = fresh(STILL, recipe, "cpu")
     checkpoint.restore(folder / "state", state, print)
     return {"losses": torch.tensor([float(s.loss) for s in train(state, pictures(), P, recipe, 3)])}
 
 
-def test_two_processes_go_on_where_one_stopped_with_the_same_samples(tmp_path):
-    recipe = replace(PLAIN, ema=0.9)
-    state = fresh(STILL, recipe, "cpu")
-    steps = train(state, pictures(), P, recipe, 3)
-    for _ in range(2):
-        next(steps)
-    (tmp_path / "state").mkdir()
-    checkpoint.save(tmp_path / "state", state, checkpoint.Progress())
-    rest = torch.tensor([float(s.loss) for s in steps])
-    a, b = in_two_processes(partial(resumed_of_rank, tmp_path), tmp_path)
+def test_two_processes_go_on_where_one_stopped_with_the_same_samples(both):
+    (a, b), rest = both["resumed"], both["rest"]
     assert len(rest) == 4 and torch.equal(a["losses"], b["losses"])
     assert torch.allclose(a["losses"], rest, rtol=1e-3)
 
@@ -115,13 +99,38 @@ def evaluation_of_rank(rank):
     return {"logits": torch.from_numpy(shared_logits(model, held, P)), "state": model.state_dict()}
 
 
-def test_a_shared_evaluation_is_exact_to_the_sample(tmp_path):
-    a, b = in_two_processes(evaluation_of_rank, tmp_path)
+def test_a_shared_evaluation_is_exact_to_the_sample(both):
+    a, b = both["evaluation"]
     model = build(replace(STILL, layers=replace(STILL.layers, norm="batch_norm")))
     model.load_state_dict(a["state"])
     expected = predict_logits(model, evaluation_pictures(pictures(11).split, P).load(), P)
     assert torch.equal(a["logits"], b["logits"]) and len(expected) == 11
     assert np.abs(a["logits"].numpy() - expected).max() < 1e-5
+
+
+def of_rank(folder, rank):
+    """All that the tests ask of two processes: they take seconds to start."""
+    return {
+        "step": one_step(rank, 2),
+        "training": trained(replace(PLAIN, ema=0.9)),
+        "resumed": resumed(folder),
+        "evaluation": evaluation_of_rank(rank),
+    }
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Name -> what each of two processes found; "rest": the losses of one process after the step where they begin."""
+    folder = tmp_path_factory.mktemp("ranks")
+    state = fresh(STILL, replace(PLAIN, ema=0.9), "cpu")
+    steps = train(state, pictures(), P, replace(PLAIN, ema=0.9), 3)
+    for _ in range(2):
+        next(steps)
+    (folder / "state").mkdir()
+    checkpoint.save(folder / "state", state, checkpoint.Progress())
+    rest = torch.tensor([float(s.loss) for s in steps])
+    a, b = in_two_processes(partial(of_rank, folder), folder)
+    return {name: (a[name], b[name]) for name in a} | {"rest": rest}
 
 
 def test_one_process_is_the_world():

@@ -122,8 +122,8 @@ def test_the_error_survives_the_trip_from_a_worker():
 
 CHILD = """
 import json, resource, sys, time
-from foveate.data.decode import decode
-from foveate.data.formats import BadImage, probe
+from foveate.data.read.decode import decode
+from foveate.data.read.formats import BadImage, probe
 decode(sys.argv[1]); out = {}
 for path in sys.argv[2:]:
     for call in (probe, decode):
@@ -173,8 +173,8 @@ def test_long_files_with_a_small_picture_cost_no_more_than_that_picture(odd_imag
 
 AUDIT = """
 import json, sys
-from foveate.data.decode import decode
-from foveate.data.formats import BadImage, probe
+from foveate.data.read.decode import decode
+from foveate.data.read.formats import BadImage, probe
 decode(sys.argv[1]); events = []
 watched = ("subprocess", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "socket", "import", "ctypes")
 sys.addaudithook(lambda event, args: events.append([event, str(args[0])]) if event.startswith(watched) else None)

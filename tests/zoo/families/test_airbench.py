@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import counts, difference, facts
+from compare import difference, facts
 from torch import nn
 
 from foveate.config import replace
@@ -49,12 +49,6 @@ class Public(nn.Module):
 
     def forward(self, x):
         return self.fc(F.max_pool2d(self.groups(F.gelu(self.whiten(x))), 3).flatten(1)) / 9
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_are_those_of_the_public_code(name):
-    with torch.device("meta"):
-        assert counts(Airbench(VARIANTS[name]), 32) == (FACTS[name]["params"], FACTS[name]["macs"])
 
 
 @pytest.mark.parametrize("name", ["airbench96_cifar", "airbench_small_cifar"])

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import counts, difference, facts, in_order, randomise
+from compare import difference, facts, in_order, randomise
 
 from foveate.config import replace
 from foveate.errors import ConfigError
@@ -27,14 +27,6 @@ TINY = AttentionConfig(
     num_classes=5,
     resolution=32,
 )
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_equal_the_published_integers(name):
-    config = VARIANTS[name]
-    with torch.device("meta"):
-        model = AttentionNet(config)
-    assert counts(model, config.resolution) == (FACTS[name]["params"], FACTS[name]["macs"])
 
 
 def unit_params(c_in, mid, width, norm_in=True):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import counts, difference, facts, randomise
+from compare import difference, facts, randomise
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -37,13 +37,6 @@ def picture(side, count=2, channels=3):
 
 def rows(state):
     return [(key, tensor.shape) for key, tensor in state.items()]
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_equal_the_published_integers(name):
-    fact, config = FACTS[name], VARIANTS[name]
-    assert config.resolution == fact["resolution"]
-    assert counts(on_meta(config), config.resolution) == (fact["params"], fact["macs"])
 
 
 @pytest.mark.parametrize("name", ["densenet121", "densenet161", "densenet169", "densenet201"])

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import counts, facts
+from compare import facts
 
 from foveate.config import replace
 from foveate.errors import ConfigError
-from foveate.zoo.families.mgic import VARIANTS, MGICBlock, MGICConfig, MGICNet, Stage, levels
+from foveate.zoo.families.mgic import MGICBlock, MGICConfig, MGICNet, Stage, levels
 
 FACTS = facts("mgic")
 TINY = MGICConfig((Stage(16, 1, 1), Stage(32, 2)), group=8, coarsest=8, stem="cifar", stem_width=8, num_classes=5)
@@ -16,13 +16,6 @@ TINY = MGICConfig((Stage(16, 1, 1), Stage(32, 2)), group=8, coarsest=8, stem="ci
 def block(width, group, coarsest, **changes):
     stage = Stage(width, 1)
     return MGICBlock(MGICConfig((stage,), group=group, coarsest=coarsest, **changes), stage)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_equal_the_second_count(name):
-    with torch.device("meta"):
-        model = MGICNet(VARIANTS[name])
-    assert counts(model, VARIANTS[name].resolution) == (FACTS[name]["params"], FACTS[name]["macs"])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import counts, difference, facts
+from compare import difference, facts
 from torch import nn
 
 from foveate.config import get_path, replace, set_path
@@ -27,13 +27,6 @@ TINY = MixNetConfig(
 def on_meta(config):
     with torch.device("meta"):
         return mixnet(config)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_equal_the_published_integers(name):
-    config, fact = VARIANTS[name], FACTS[name]
-    assert config.resolution == fact["resolution"]
-    assert counts(on_meta(config), config.resolution) == (fact["params"], fact["macs"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from compare import counts, difference, facts, randomise
+from compare import difference, facts, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -68,13 +68,6 @@ def timm_state(name):
 def four_axes(state):
     """torchvision's v3 has a linear layer where timm and this zoo have a 1x1 convolution."""
     return {k: v[:, :, None, None] if k == "classifier.0.weight" and v.ndim == 2 else v for k, v in state.items()}
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_equal_the_published_integers(name):
-    config, fact = VARIANTS[name], FACTS[name]
-    assert config.resolution == fact["resolution"]
-    assert counts(on_meta(config), config.resolution) == (fact["params"], fact["macs"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from compare import counts, facts, randomise
 
 from foveate.config import replace
 from foveate.errors import ConfigError
-from foveate.zoo.families.nasbench201 import EDGES, VARIANTS, NASBench201, NASBench201Config, Stage
+from foveate.zoo.families.nasbench201 import EDGES, NASBench201, NASBench201Config, Stage
 
 FACTS = facts("nasbench201")
 OPS = ("none", "skip", "conv1x1", "conv3x3", "avg3x3")
@@ -25,12 +25,6 @@ ROWS = {  # digits of the six edges -> parameters, MACs: six nets of the benchma
 
 def of(digits):
     return NASBench201Config(tuple(OPS[int(d)] for d in digits))
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_counts_are_the_published_integers(name):
-    with torch.device("meta"):
-        assert counts(NASBench201(VARIANTS[name]), 32) == (FACTS[name]["params"], FACTS[name]["macs"])
 
 
 @pytest.mark.parametrize("digits", ROWS)

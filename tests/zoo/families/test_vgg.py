@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import counts, difference, facts, randomise
+from compare import difference, facts, randomise
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -34,13 +34,6 @@ def rows(state):
 
 def picture(side, count=2):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("name", VARIANTS)
-def test_parameters_and_macs_equal_the_published_integers(name):
-    fact, config = FACTS[name], VARIANTS[name]
-    assert config.resolution == fact["resolution"]
-    assert counts(on_meta(config), config.resolution) == (fact["params"], fact["macs"])
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if not n.endswith("_cifar")])
