@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from foveate.errors import FoveateError
 from foveate.files import process_start
-from foveate.search import crew, sampler
+from foveate.search import sampler, workers
 from foveate.search.space import Choice, Space
 from foveate.search.study import ERROR, ask_for, open_study, quiet
 from foveate.search.workers import fail_stale, found, patient, shared_storage, take_over, work
@@ -200,7 +200,7 @@ def test_of_two_workers_that_take_over_the_same_net_one_evaluates_it(tmp_path, m
             add, heirs = study.add_trial, []
 
             def in_between(new):  # another worker sees the dead one too, before this one has it
-                monkeypatch.setattr(crew, "me", lambda: f"{os.uname().nodename}|1|{process_start(1)}")
+                monkeypatch.setattr(workers, "me", lambda: f"{os.uname().nodename}|1|{process_start(1)}")
                 heirs.append(take_over(other))
                 monkeypatch.undo()
                 add(new)
