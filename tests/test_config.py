@@ -80,7 +80,7 @@ def test_numbers_and_texts_come_back_exactly(rate, note, flag):
 
 def test_a_record_is_frozen():
     with pytest.raises(AttributeError):
-        Outer().rate = 1.0  # type: ignore[misc]
+        Outer().rate = 1.0
 
 
 def test_an_unknown_key_is_refused_with_the_near_one():

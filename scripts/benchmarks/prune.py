@@ -63,7 +63,7 @@ def config_of(name: str) -> Any:
     The padded shortcuts of resnet20_cifar and resnet56_cifar become projections: after Torch-Pruning 1.6.1 a network
     with padded ones gives shape errors. MobileNetV2 has stride 1 in its stem and second stage, as usual for CIFAR.
     """
-    config = replace(variant(name), num_classes=10, resolution=32)
+    config: Any = replace(variant(name), num_classes=10, resolution=32)
     if config.family == "resnet" and config.shortcut == "pad":
         return replace(config, shortcut="conv")
     if name.startswith("mobilenetv2"):
