@@ -43,11 +43,12 @@ def mypy(tmp_path, *files):
     """What mypy --strict says of some files. The settings of all other modules are those of scripts/check, whose cache
     then serves here: without it torch is read anew, a minute.
     """
-    ours = (ROOT / "pyproject.toml").read_text("utf-8").partition("[tool.mypy]")[2]  # it stands last
-    relaxed = tomllib.loads(f"[mypy]{ours}".replace("tool.mypy", "mypy"))["mypy"]["overrides"][0]
+    _, mark, rest = (ROOT / "pyproject.toml").read_text("utf-8").partition("[tool.mypy]\n")  # it stands last
+    ours = f"{mark}{rest}"
+    relaxed = tomllib.loads(ours)["tool"]["mypy"]["overrides"][0]
     codes = ", ".join(f'"{code}"' for code in relaxed["disable_error_code"])
     settings = tmp_path / "mypy.toml"
-    settings.write_text(f"[tool.mypy]{ours}{STRICT.replace('CODES', codes)}")
+    settings.write_text(f"{ours}{STRICT.replace('CODES', codes)}")
     command = [sys.executable, "-m", "mypy", "--config-file", str(settings)]
     done = subprocess.run([*command, *map(str, files)], capture_output=True, text=True, timeout=280, cwd=ROOT)
     return done.stdout + done.stderr
