@@ -9,6 +9,7 @@ import numpy as np
 from foveate.config import parse_json
 from foveate.data.index import Dataset
 from foveate.files import read_lines
+from foveate.report.units import count, milliseconds, plural, size
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import Job
 
@@ -74,15 +75,15 @@ def budget_text(plan: "Plan", threads: int, latency: "Latency") -> str:
     """The budget as one line."""
     b = plan.budget
     parts = [
-        f"<= {b.max_latency_ms:g} ms" if b.max_latency_ms else "",
-        f"<= {b.max_size_bytes / 1e6:g} MB" if b.max_size_bytes else "",
-        f"<= {b.max_macs / 1e6:g} M multiply-adds" if b.max_macs else "",
-        f"<= {b.max_memory_bytes / 1e6:g} MB in memory" if b.max_memory_bytes else "",
+        f"<= {milliseconds(b.max_latency_ms, exact=True)}" if b.max_latency_ms else "",
+        f"<= {size(b.max_size_bytes, exact=True)}" if b.max_size_bytes else "",
+        f"<= {count(b.max_macs, exact=True)} multiply-adds" if b.max_macs else "",
+        f"<= {size(b.max_memory_bytes, exact=True)} in memory" if b.max_memory_bytes else "",
     ]
     limits = " and ".join(p for p in parts if p) or "no limit"
     name = latency.runtime.replace("onnxruntime", "ONNX Runtime").replace("openvino", "OpenVINO")
     short, precision = ".".join(name.split(".")[:2]), latency.precision.replace("float", "fp")
-    return f"{limits} on this device ({threads} thread{'s' * (threads != 1)}, {short}, {precision})"
+    return f"{limits} on this device ({plural(threads, 'thread')}, {short}, {precision})"
 
 
 def summarise(
