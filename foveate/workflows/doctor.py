@@ -159,7 +159,7 @@ def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
     if threads < cores:
         yield f"torch uses {threads} of {cores} cores; unset OMP_NUM_THREADS, or set it to {cores}"
     if load is not None and load > 1.5 * cores:
-        yield f"other jobs keep the machine busy (load {load:.1f} on {cores} cores): every time is too long"
+        yield f"other jobs keep the machine busy (load {load:.1f} on {cores} cores): every measured time is too long"
     if facts["memory_free_bytes"] < LITTLE_MEMORY:
         yield f"{bytes_text(facts['memory_free_bytes'])} of memory are free: take a small batch, or --batch auto"
     if facts["disk_free_bytes"] < LITTLE_DISK:
@@ -281,7 +281,7 @@ def conclude(times: Times, recipe: Recipe) -> Diagnosis:
     saved = (times.step_s - fastest.seconds) / times.total_s
     if fastest.change and saved >= GAIN and saved > advice.gain:
         share = f"{percent(fastest.seconds / times.step_s)} %"
-        advice = Advice(f"a step takes {share} of its time with {fastest.change}", fastest.change, saved)
+        advice = Advice(f"with {fastest.change} a step takes {share} of the time", fastest.change, saved)
     return Diagnosis(
         batch=times.batch,
         size=times.size,

@@ -158,7 +158,7 @@ def table(found: Mapping[str, Any]) -> str:
         lines += ["", *_grid([head, *([e["name"], *_tests(e)] for e in found["effects"])])]
     failed = [f"- {row['label']}, seed {f['seed']} failed: {f['text']}" for row in rows for f in row["failed"]]
     idle = [f"- {row['label']} is equal to {row['reference']} in every seed" for row in rows if _idle(row)]
-    said = [*failed, *(f"{line}: does it act at all in a training of this length?" for line in idle)]
+    said = [*failed, *(f"{line}: it may have no effect in a training of this length" for line in idle)]
     return "\n".join([*lines, "", *([*said, ""] if said else []), *_notes(seeds)]) + "\n"
 
 
@@ -227,8 +227,8 @@ def _notes(seeds: int) -> list[str]:
     """How to read the table."""
     if seeds == 1:
         return [
-            "One seed: the interval (Wilson, 95 %) tells only how far the pictures decide; what another seed would"
-            " give, nobody knows. Take --seeds 5 for differences."
+            "One seed: the interval (Wilson, 95 %) covers the choice of test pictures only, not the variation between"
+            " seeds. Take --seeds 5 for differences."
         ]
     text = (
         f"± is the standard deviation over {seeds} seeds. Differences are paired by seed (same split, order and"
