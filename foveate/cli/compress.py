@@ -58,7 +58,8 @@ def command(
         ),
     ] = None,
     check: Annotated[
-        str | None, option("--check", metavar="NAME", help="Prove removed == masked for this model.")
+        str | None,
+        option("--check", metavar="NAME", help="Prove for this model: removing channels equals masking."),
     ] = None,
     resume: Resume = None,
     place: RunOptions,

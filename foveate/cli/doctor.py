@@ -12,7 +12,7 @@ from foveate.cli.options.output import Output
 from foveate.cli.options.run import Device, Processor, Recipe
 from foveate.cli.units import time_s as parse_time
 from foveate.errors import ConfigError
-from foveate.report.units import duration, milliseconds, size
+from foveate.report.units import duration, milliseconds, percent, size
 
 if TYPE_CHECKING:
     from foveate.workflows.doctor import Diagnosis, Environment
@@ -82,7 +82,7 @@ def training_lines(d: "Diagnosis", recipe: str | None) -> list[str]:
     out = [
         f"step      {d.batch} pictures of {d.size} x {d.size}, {pause}: {_ms(d.both_s)} with data and all",
         f"          alone: {read} · augmenting {_ms(d.augment_s)} · network {_ms(d.step_s)}",
-        f"bound by  {d.bound}: data are {d.data_share:.0%} of the work",
+        f"bound by  {d.bound}: data take {percent(d.data_share)} % of the work",
     ]
     wide = max(len(form.change) for form in d.forms)
     for i, form in enumerate(d.forms):
@@ -91,7 +91,7 @@ def training_lines(d: "Diagnosis", recipe: str | None) -> list[str]:
         out.append(
             f"{'forms' if i == 0 else '':<9} {name:<{max(wide, 8)}}  {_ms(form.seconds)}  {ratio:5.2f}  n = {form.n}"
         )
-    out.append(f"advice    {d.advice}" + (f" (saves {d.gain:.0%} of a step)" if d.gain else ""))
+    out.append(f"advice    {d.advice}" + (f" (saves {percent(d.gain)} % of a step)" if d.gain else ""))
     if d.change:
         out.append(f"          foveate train ... {f'--recipe {recipe} ' if recipe else ''}{d.change}")
     return out

@@ -51,7 +51,9 @@ def command(
     runtime: Annotated[
         str | None, option("--runtime", metavar="all|NAME,...", help="Time these: openvino, onnxruntime:int8.")
     ] = None,
-    data: Annotated[str | None, option("--data", metavar="DATA", help="Judge precisions on these pictures.")] = None,
+    data: Annotated[
+        str | None, option("--data", metavar="DATA", help="Compare the accuracy of the precisions on these pictures.")
+    ] = None,
     max_drop: MaxDrop = 1.0,
     device: Annotated[Processor, typer.Option("--device", help="Where PyTorch is timed.")] = Processor.cpu,
     calibrate: Annotated[

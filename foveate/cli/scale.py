@@ -158,9 +158,11 @@ def grid_lines(found: "Found") -> list[str]:
         cells = f"{c.alpha:6.3f} {c.beta:6.3f} {c.gamma:6.3f} {config.resolution:4}"
         out.append(f"{'':<9} {cells} {count(row.scaled.macs):>7}  {what}")
     if found.left_out:
-        out.append(f"{'':<9} left out: {found.left_out}, which whole layers and channels keep off twice the base")
+        reason = "whole layers and channels can not come near twice the base"
+        out.append(f"{'':<9} left out: {found.left_out}; {reason}")
     if found.tied > 1:
-        out.append(f"{'':<9} the first {found.tied} lie within the best one's interval: time and pictures are too few")
+        reason = "more time or pictures are needed to tell them apart"
+        out.append(f"{'':<9} the first {found.tied} lie within the best one's interval: {reason}")
     return out
 
 

@@ -26,7 +26,8 @@ def points(difference: float, digits: int = 1) -> str:
 
 def milliseconds(value: float, exact: bool = False) -> str:
     """4.31 -> "4.3 ms", 0.183 -> "0.18 ms". exact: a limit as it was given, 1.25 -> "1.25 ms"."""
-    return f"{value:g} ms" if exact else f"{value:.{0 if value >= 99.95 else 1 if value >= 0.995 else 2}f} ms"
+    digits = next((d for d, least in enumerate((99.95, 0.995, 0.0995)) if value >= least), 3)
+    return f"{value:g} ms" if exact else f"{value:.{digits}f} ms"
 
 
 def size(value: float, exact: bool = False) -> str:

@@ -17,6 +17,7 @@ from foveate.cost.latency import Latency
 from foveate.data.index import Dataset
 from foveate.deploy.parity import Parity
 from foveate.events import DataEvent
+from foveate.report.units import count, milliseconds, plural, size
 from foveate.runs.plan import Budget, Plan
 from foveate.train.engine import Job
 from foveate.train.recipe import Recipe
@@ -222,15 +223,15 @@ def make_budget_part(budget: Budget, threads: int, latency: Latency) -> BudgetPa
     """The limits with what the latency was measured on."""
     b = budget
     parts = [
-        f"<= {b.max_latency_ms:g} ms" if b.max_latency_ms else "",
-        f"<= {b.max_size_bytes / 1e6:g} MB" if b.max_size_bytes else "",
-        f"<= {b.max_macs / 1e6:g} M multiply-adds" if b.max_macs else "",
-        f"<= {b.max_memory_bytes / 1e6:g} MB in memory" if b.max_memory_bytes else "",
+        f"<= {milliseconds(b.max_latency_ms, exact=True)}" if b.max_latency_ms else "",
+        f"<= {size(b.max_size_bytes, exact=True)}" if b.max_size_bytes else "",
+        f"<= {count(b.max_macs, exact=True)} multiply-adds" if b.max_macs else "",
+        f"<= {size(b.max_memory_bytes, exact=True)} in memory" if b.max_memory_bytes else "",
     ]
     limits = " and ".join(p for p in parts if p) or "no limit"
     name = latency.runtime.replace("onnxruntime", "ONNX Runtime").replace("openvino", "OpenVINO")
     short, precision = ".".join(name.split(".")[:2]), latency.precision.replace("float", "fp")
-    text = f"{limits} on this device ({threads} thread{'s' * (threads != 1)}, {short}, {precision})"
+    text = f"{limits} on this device ({plural(threads, 'thread')}, {short}, {precision})"
     return BudgetPart(**config.to_dict(budget), text=text)
 
 

@@ -21,6 +21,7 @@ from foveate.config import replace, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
 from foveate.events import StepEvent
+from foveate.report import units as shown
 from foveate.runs.plan import prepare
 from foveate.train.artefact import ModelCard, model_files, read_card
 from foveate.zoo import build, variant
@@ -613,6 +614,7 @@ def test_progress_that_can_not_be_written_stops_nothing():
         (units.time_s, "90s", 90.0),
         (units.time_s, "1h30m", 5400.0),
         (units.time_s, "1h 2m 3s", 3723.0),
+        (units.time_s, "3h 00m", 10800.0),
     ],
 )
 def test_amounts(parse, text, value):
@@ -621,7 +623,8 @@ def test_amounts(parse, text, value):
 
 @pytest.mark.parametrize("parse", [units.latency_ms, units.size_bytes, units.count, units.time_s])
 @pytest.mark.parametrize(
-    "text", ["", "ms", "-5ms", "0ms", "0", "nan", "inf", "1e999s", "5 5ms", "5,0ms", "٣ms", "5xs", "5ms!", "1h-2m"]
+    "text",
+    ["", "ms", "-5ms", "0ms", "0", "nan", "inf", "1e999s", "5 5ms", "5,0ms", "٣ms", "5xs", "5ms!", "1h-2m", "0h 00m"],
 )
 def test_an_amount_that_makes_no_sense_names_the_option(parse, text):
     with pytest.raises(ConfigError, match="--max-x"):
@@ -681,13 +684,13 @@ def test_plain_progress_writes_about_every_ten_seconds(capsys):
 
 
 def test_numbers_as_people_read_them():
-    assert [show.duration(s) for s in (0.2, 59.4, 60, 372, 5000)] == ["0s", "59s", "1m 00s", "6m 12s", "1h 23m"]
-    assert [show.size(b) for b in (999, 1000, 13.6e6, 999_960, 4.5e9)] == [
+    assert [shown.duration(s) for s in (0.2, 59.4, 60, 372, 5000)] == ["0s", "59s", "1m 00s", "6m 12s", "1h 23m"]
+    assert [shown.size(b) for b in (999, 1000, 13.6e6, 999_960, 4.5e9)] == [
         "999 B",
         "1.0 kB",
         "13.6 MB",
         "1.0 MB",
         "4.5 GB",
     ]
-    assert [show.count(n) for n in (270_000, 385e6, 1.81e9, 4.089e9)] == ["270 k", "385 M", "1.81 G", "4.09 G"]
-    assert [show.milliseconds(v) for v in (0.1834, 4.31, 123.4)] == ["0.18 ms", "4.3 ms", "123 ms"]
+    assert [shown.count(n) for n in (270_000, 385e6, 1.81e9, 4.089e9)] == ["270 k", "385 M", "1.81 G", "4.09 G"]
+    assert [shown.milliseconds(v) for v in (0.1834, 4.31, 123.4)] == ["0.18 ms", "4.3 ms", "123 ms"]

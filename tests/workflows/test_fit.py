@@ -174,7 +174,7 @@ def test_every_limit_of_a_budget_holds_by_itself():
     assert affordable(field, Budget(max_macs=60, max_latency_ms=2.5)) == field[1:]
     with pytest.raises(fv.BudgetError):
         affordable(field, Budget(max_latency_ms=1.5, max_size_bytes=7))
-    with pytest.raises(fv.BudgetError, match="10% stay free"):
+    with pytest.raises(fv.BudgetError, match="10 % of a latency budget are kept free"):
         affordable(field, Budget(max_latency_ms=1.05))
     heavy = [measured(1.0, memory=9_000_000), measured(2.0, memory=3_000_000)]
     assert affordable(heavy, Budget(max_memory_bytes=5_000_000)) == heavy[1:]

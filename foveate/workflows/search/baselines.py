@@ -79,5 +79,5 @@ def verdict(rows: Sequence[dict[str, Any]], best: Found, n: int) -> list[str]:
     gap = 100 * (best.facts["val_accuracy"] - top["val_accuracy"])
     p = float(top["val_accuracy"])
     error = 100 * math.sqrt(2 * max(p * (1 - p), 1e-9) / n)
-    which = "above" if gap > error else "below" if gap < -error else "not to be told from"
+    which = "above" if gap > error else "below" if gap < -error else "within the standard error of"
     return [*out, f"The winner is {which} the best of them: {gap:+.1f} points, standard error {error:.1f} (n = {n})."]

@@ -186,7 +186,7 @@ def test_the_verdict_says_what_the_interval_allows():
     said = [verdict(rows, Found((), (v,), {"val_accuracy": v}, 0), 200)[-1] for v in (0.9, 0.52, 0.1)]
     assert [text.split(" the best")[0] for text in said] == [
         "The winner is above",
-        "The winner is not to be told from",
+        "The winner is within the standard error of",
         "The winner is below",
     ]
     assert "No network of the zoo" in verdict(rows[1:], Found((), (0.5,), {}, 0), 200)[0]
