@@ -21,7 +21,7 @@ from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
 from foveate.runs.plan import Plan, prepare
 from foveate.runs.run import announce
-from foveate.runs.setup import foldable, trained
+from foveate.runs.setup import apply_folding, settle_folding
 from foveate.train.check import checked
 from foveate.train.probe import nhwc_is_safe, settle
 from foveate.train.teacher import load_teacher
@@ -234,10 +234,10 @@ def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     """
     import torch
 
-    plans = [replace(p, recipe=foldable(p.recipe, p.architecture)) for p in plans]
+    plans = [replace(p, recipe=settle_folding(p.recipe, p.architecture)) for p in plans]
     first = plans[0]
     recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
-    networks = [trained(p.architecture, p.recipe) for p in plans]
+    networks = [apply_folding(p.architecture, p.recipe) for p in plans]
     if request.device == "cpu" and recipe.layout == "auto" and not all(map(nhwc_is_safe, networks)):
         recipe = replace(recipe, layout="nchw")
     size = recipe.resolution or first.preprocess.resolution

@@ -28,7 +28,7 @@ from foveate.data.preprocess import normalise_own
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_json
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
@@ -127,7 +127,7 @@ def train_short(material: Material, config: Config, note: Note) -> float:
     search, train_, val = material.search, material.train, material.val
     layout = search.proxy.layout if nhwc_is_safe(config) else "nchw"
     recipe = replace(search.proxy, seed=search.seed, layout=layout)
-    state, curve = fresh(config, recipe, search.device), []
+    state, curve = make_state(config, recipe, search.device), []
     begin(state, train_, search.preprocess, recipe, len(material.dataset.classes))
     per_epoch = train_.steps(min(recipe.batch, len(train_)))
     reached = None
