@@ -11,7 +11,7 @@ from foveate.data.load import training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.data.sample import is_small, store_side
 from foveate.events import silent
-from foveate.runs.setup import cpu_threads, foldable, fresh, read, trained
+from foveate.runs.setup import apply_folding, cpu_threads, make_state, read, settle_folding
 from foveate.runs.time_budget import STEPS_SHARE
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe
@@ -22,7 +22,7 @@ LATE = 0.25  # of the learning rate, for weights that the race has brought far
 TIMED = 3  # training steps that are timed to choose the number of epochs
 
 
-def in_time(
+def limit_epochs(
     recipe: Recipe,
     config: Config,
     preprocess: Preprocess,
@@ -40,21 +40,21 @@ def in_time(
 
     from foveate.train.probe import settle
 
-    recipe = foldable(recipe, config)
+    recipe = settle_folding(recipe, config)
     if published and not is_small(dataset):
         recipe = replace(recipe, resolution=round(TRAIN_SHARE * preprocess.resolution / 16) * 16)
     size = recipe.resolution or preprocess.resolution
-    recipe, _ = settle(trained(config, recipe), recipe, size, torch.device(device))
-    epoch_s = picture_s(recipe, config, preprocess, dataset, device) * len(dataset.splits["train"])
-    return replace(recipe, epochs=whole_epochs(STEPS_SHARE * seconds, epoch_s, recipe.epochs))
+    recipe, _ = settle(apply_folding(config, recipe), recipe, size, torch.device(device))
+    epoch_s = time_picture(recipe, config, preprocess, dataset, device) * len(dataset.splits["train"])
+    return replace(recipe, epochs=count_epochs(STEPS_SHARE * seconds, epoch_s, recipe.epochs))
 
 
-def whole_epochs(seconds: float, epoch_s: float, most: int) -> int:
+def count_epochs(seconds: float, epoch_s: float, most: int) -> int:
     """How many epochs a time holds, 1 to `most`."""
     return max(1, min(most, int(seconds / epoch_s)))
 
 
-def annealing(recipe: Recipe) -> Recipe:
+def anneal(recipe: Recipe) -> Recipe:
     """The recipe to go on with from the race's weights: a lower rate that falls at once.
 
     Another warm-up to the peak ends below the race: digits, one epoch, 94 to 98 % after 99.4 %; at LATE 99.4 %.
@@ -63,13 +63,15 @@ def annealing(recipe: Recipe) -> Recipe:
     return replace(recipe, optim=optim, schedule=replace(recipe.schedule, warmup=0.0))
 
 
-def picture_s(recipe: Recipe, config: Config, preprocess: Preprocess, dataset: Dataset, device: str = "cpu") -> float:
+def time_picture(
+    recipe: Recipe, config: Config, preprocess: Preprocess, dataset: Dataset, device: str = "cpu"
+) -> float:
     """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
     split, size = dataset.splits["train"], recipe.resolution or preprocess.resolution
     batch = min(recipe.batch, len(split))
     part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
     pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
-    state, seconds = fresh(trained(config, recipe), recipe, device), []
+    state, seconds = make_state(apply_folding(config, recipe), recipe, device), []
     with cpu_threads(recipe.threads):
         steps = train(state, pictures, preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
         for _ in range(1 + TIMED):

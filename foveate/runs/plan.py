@@ -122,13 +122,13 @@ def prepare(
     dataset = open_data(data, seed=seed, bad_files=bad_files)
     chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
-    config = override(edited(network(model), chosen.edits), rooms["model"])
+    config = override(apply_edits(network(model), chosen.edits), rooms["model"])
     config = replace(config, num_classes=len(dataset.classes))
-    preprocess = tested(default_preprocess(model, config, dataset, weights), chosen)
+    preprocess = apply_test_options(default_preprocess(model, config, dataset, weights), chosen)
     for text in rooms["preprocess"]:
         preprocess = with_change(preprocess, text)
     if auto:
-        chosen = replace(chosen, batch=fitting_batch(config, chosen, preprocess, len(dataset.splits["train"]), device))
+        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, len(dataset.splits["train"]), device))
     plan = Plan(
         data=str(data),
         model=model,
@@ -145,7 +145,7 @@ def prepare(
     return plan, dataset
 
 
-def fitting_batch(config: Config, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:
+def find_batch(config: Config, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:
     """The largest batch that trains in the memory that is free now, a multiple of 8 where it is that large.
 
     At most four times the recipe's own, and a sixteenth of the pictures, so that an epoch keeps its steps; the rate
@@ -165,7 +165,7 @@ def fitting_batch(config: Config, recipe: Recipe, preprocess: Preprocess, pictur
     return wanted // 8 * 8 if wanted >= 8 else wanted
 
 
-def tested(preprocess: Preprocess, recipe: Recipe) -> Preprocess:
+def apply_test_options(preprocess: Preprocess, recipe: Recipe) -> Preprocess:
     """The preprocessing with the recipe's test resolution, crop and decoding; thumbnails are not cropped."""
     preprocess = replace(preprocess, decode="exact" if recipe.decode == "exact" else "scaled")
     if recipe.test_resolution:
@@ -175,7 +175,7 @@ def tested(preprocess: Preprocess, recipe: Recipe) -> Preprocess:
     return preprocess
 
 
-def edited(config: Config, edits: Sequence[str]) -> Any:
+def apply_edits(config: Config, edits: Sequence[str]) -> Any:
     """The config with a recipe's edits; one whose first field this family has not is passed over."""
     known = field_names(config)
     return override(config, [text for text in edits if text.split("=")[0].split(".")[0] in known])

@@ -101,8 +101,10 @@ def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, list
     state.follow()
 
 
-def foldable(recipe: Recipe, config: Config) -> Recipe:
-    """The recipe as it can be for this network: frozen norms in place of folded ones where they do not fold."""
+def settle_folding(recipe: Recipe, config: Config) -> Recipe:
+    """The recipe as it can be for this network: where the recipe folds norms into convolutions (fold_norms) and the
+    network's do not fold, they are frozen instead (frozen_norms). Otherwise the recipe as it is.
+    """
     from foveate.zoo.fold import can_fold
 
     if recipe.fold_norms and not can_fold(config):
@@ -110,15 +112,21 @@ def foldable(recipe: Recipe, config: Config) -> Recipe:
     return recipe
 
 
-def trained(config: Config, recipe: Recipe) -> Any:
-    """The config of the network that is trained: without norms where the recipe folds them."""
+def apply_folding(config: Config, recipe: Recipe) -> Any:
+    """The config of the network that is trained: where the recipe folds norms, the same one without them, else itself.
+
+    best/ and last/ hold the network with these, so that a fine-tuned net has no norms left. Raises ConfigError where
+    the recipe folds norms that do not fold; settle_folding asks first.
+    """
     from foveate.zoo.fold import folded
 
     return folded(config) if recipe.fold_norms else config
 
 
-def fresh(config: Config, recipe: Recipe, device: str) -> State:
-    """A State with the weights that the recipe's seed gives."""
+def make_state(config: Config, recipe: Recipe, device: str) -> State:
+    """A State of the config's network on "cpu" or "cuda", its weights drawn with the recipe's seed, its average (where
+    the recipe has one) equal to them, at step 0. Seeds torch's global generator.
+    """
     torch.manual_seed(recipe.seed)
     model = build(config)
     return State(model, build(config) if averages(recipe) else None, recipe, FAMILIES[config.family].head, device)

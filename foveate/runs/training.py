@@ -16,7 +16,7 @@ from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_folder, write_json
 from foveate.runs.plan import Plan
 from foveate.runs.run import environment
-from foveate.runs.setup import cpu_threads, foldable, fresh, load_published, make_job, trained
+from foveate.runs.setup import apply_folding, cpu_threads, load_published, make_job, make_state, settle_folding
 from foveate.train import ranks
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.begin import begin
@@ -72,7 +72,7 @@ def train_in(
     with stop_on_signals() as stop, cpu_threads(plan.recipe.threads):
         begun = time.monotonic()
         job = make_job(plan, plan.architecture, dataset, listener)
-        state = fresh(trained(plan.architecture, plan.recipe), plan.recipe, plan.device)
+        state = make_state(apply_folding(plan.architecture, plan.recipe), plan.recipe, plan.device)
         if plan.recipe.loss.teacher:
             state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
         if not resume:
@@ -85,9 +85,9 @@ def train_in(
 
 def settle_plan(plan: Plan) -> Plan:
     """The plan with precision, layout and threads as the probe of rank 0 finds them best here."""
-    size, recipe = plan.recipe.resolution or plan.preprocess.resolution, foldable(plan.recipe, plan.architecture)
+    size, recipe = plan.recipe.resolution or plan.preprocess.resolution, settle_folding(plan.recipe, plan.architecture)
     if ranks.rank() == 0:
-        recipe, _ = settle(trained(plan.architecture, recipe), recipe, size, torch.device(plan.device))
+        recipe, _ = settle(apply_folding(plan.architecture, recipe), recipe, size, torch.device(plan.device))
     return replace(plan, recipe=ranks.agreed(recipe))
 
 

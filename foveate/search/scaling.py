@@ -133,7 +133,7 @@ def trimmed(config: Config, ratio: float) -> list[Any]:
     return [config, *(replace(config, resolution=s) for s in close)]
 
 
-class Candidate(NamedTuple):
+class ScaledCandidate(NamedTuple):
     """A row of the grid. score: None where the evaluation failed (error says why)."""
 
     coefficients: Coefficients
@@ -144,34 +144,34 @@ class Candidate(NamedTuple):
 
 def candidates(
     config: Config, steps: int = 4, growth: float = 2.0, tolerance: float = 0.1
-) -> tuple[list[Candidate], list[Candidate]]:
+) -> tuple[list[ScaledCandidate], list[ScaledCandidate]]:
     """The grid at `growth` times the config's multiply-adds: (those within the tolerance, those that are not).
 
     Of equal configs the first stands.
     """
     wanted = growth * cost(config).macs
-    found: dict[Any, Candidate] = {}
+    found: dict[Any, ScaledCandidate] = {}
     for coefficients in grid(steps):
         scaled = to_macs(config, wanted, coefficients)
-        found.setdefault(scaled.config, Candidate(coefficients, scaled))
-    close: list[Candidate] = []
-    far: list[Candidate] = []
+        found.setdefault(scaled.config, ScaledCandidate(coefficients, scaled))
+    close: list[ScaledCandidate] = []
+    far: list[ScaledCandidate] = []
     for candidate in found.values():
         (close if abs(candidate.scaled.macs / wanted - 1) <= tolerance else far).append(candidate)
     return close, far
 
 
 def search_coefficients(
-    rows: Sequence[Candidate],
+    rows: Sequence[ScaledCandidate],
     evaluate: Callable[[Any], float],
-    on_result: Callable[[Candidate], None] | None = None,
-) -> list[Candidate]:
+    on_result: Callable[[ScaledCandidate], None] | None = None,
+) -> list[ScaledCandidate]:
     """The candidates with their scores (more is better), best first; the first row's coefficients are the answer.
 
     evaluate: config -> score. A FoveateError, an arithmetic error or a score that is not finite is a failed row, at the
     end. on_result: hears each row. ConfigError where no row has a score.
     """
-    done: list[Candidate] = []
+    done: list[ScaledCandidate] = []
     for row in rows:
         try:
             score = float(evaluate(row.scaled.config))

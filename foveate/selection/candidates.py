@@ -17,7 +17,7 @@ from foveate.events import CandidateEvent, Listener, StageEvent
 from foveate.report.units import count, milliseconds, size
 from foveate.runs.defaults import default_preprocess
 from foveate.runs.plan import Budget
-from foveate.selection.shortlist import Prior, cost_of, priors, rough_macs, small_size, spread, takes
+from foveate.selection.shortlist import Prior, cost_of, list_priors, rough_macs, small_size, spread, takes
 from foveate.zoo import build, list_models, variant
 from foveate.zoo.family import Config
 
@@ -128,18 +128,20 @@ def look(
     """Every network that fit looks at, measured, cheapest first: those asked for, or the whole zoo in two looks.
 
     The first look is at what learns quickly, and tells how fast this device is. The second one spreads over all costs
-    that the budget then seems to allow (field.py). most_ms: a latency that leaves no time for training.
+    that the budget then seems to allow (shortlist.py). most_ms: a latency that leaves no time for training.
     until: see measure_all.
     """
     if pattern is not None or weights is not None:
-        return measure_all(asked(dataset, weights, pattern), budget, threads, until, listener)
-    every = priors(dataset)
+        return measure_all(list_asked(dataset, weights, pattern), budget, threads, until, listener)
+    every = list_priors(dataset)
     size = small_size(dataset) if is_small(dataset) else 0
     first = [(name, size or side) for name, side in QUICK[0 if size else 1]]
     limits = (budget.max_macs, budget.max_size_bytes)
     possible = [p for p in every if not exceeds(p, *limits)] or every[:1]
     quick = [p for p in possible if (p.model, p.resolution) in first] or possible[:1]
-    found = measure_all([make(dataset, p.model, p.resolution, None) for p in quick], budget, threads, until, listener)
+    found = measure_all(
+        [make_candidate(dataset, p.model, p.resolution, None) for p in quick], budget, threads, until, listener
+    )
     ms = statistics.median(
         m.latency.median_ms / cost_of(m.candidate.model, m.candidate.preprocess.resolution) for m in found
     )
@@ -148,7 +150,9 @@ def look(
     more = spread(possible, low, high, MOST - len(quick), quick)
     if not more and not any(m.within(budget) for m in found):
         more = possible[:1]  # at least the cheapest one of all
-    found += measure_all([make(dataset, p.model, p.resolution, None) for p in more], budget, threads, until, listener)
+    found += measure_all(
+        [make_candidate(dataset, p.model, p.resolution, None) for p in more], budget, threads, until, listener
+    )
     return sorted(found, key=lambda m: m.macs)
 
 
@@ -159,7 +163,7 @@ def exceeds(p: Prior, max_macs: int | None, max_size_bytes: int | None) -> bool:
     )
 
 
-def asked(dataset: Dataset, weights: str | None, pattern: str | None) -> list[Candidate]:
+def list_asked(dataset: Dataset, weights: str | None, pattern: str | None) -> list[Candidate]:
     """The field by pattern, or by what the weights are for."""
     if pattern is not None:
         small = small_size(dataset) if is_small(dataset) else None
@@ -170,17 +174,17 @@ def asked(dataset: Dataset, weights: str | None, pattern: str | None) -> list[Ca
     elif weights in PUBLISHED:
         pairs = list(PUBLISHED[weights])
     else:
-        return [from_folder(dataset, str(weights))]
-    return [make(dataset, name, size, weights) for name, size in pairs]
+        return [read_candidate(dataset, str(weights))]
+    return [make_candidate(dataset, name, size, weights) for name, size in pairs]
 
 
-def make(dataset: Dataset, name: str, size: int, weights: str | None) -> Candidate:
+def make_candidate(dataset: Dataset, name: str, size: int, weights: str | None) -> Candidate:
     """A named variant at a resolution for these classes."""
     config = replace(variant(name), num_classes=len(dataset.classes), resolution=size)
     return Candidate(name, config, at_resolution(default_preprocess(name, config, dataset, weights), size), weights)
 
 
-def from_folder(dataset: Dataset, weights: str) -> Candidate:
+def read_candidate(dataset: Dataset, weights: str) -> Candidate:
     """The architecture that a model folder holds, for these classes."""
     from foveate.train.artefact import load_model
 
@@ -208,26 +212,26 @@ def measure_all(
     from foveate.cost.count import cost
 
     if len(field) > 4 * MOST:  # counting a network takes most of a second
-        field = thinned(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), 4 * MOST)
+        field = thin(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), 4 * MOST)
     counted = sorted(
         ((c, cost(c.config, resolution=c.preprocess.resolution)) for c in field), key=lambda pair: pair[1].macs
     )
     affordable = [pair for pair in counted if budget.max_macs is None or pair[1].macs <= budget.max_macs]
     affordable = affordable or counted[:1]  # so that the error can name the nearest
-    affordable = thinned(affordable, MOST)
+    affordable = thin(affordable, MOST)
     listener(StageEvent(f"measuring {len(affordable)} candidates"))
     found: list[Measured] = []
     for i, (candidate, counts) in enumerate(affordable):
         if time.monotonic() > until and any(m.within(budget) for m in found):
             left = len(affordable) - i
-            listener(StageEvent(f"the {left} most expensive are not measured: training needs the time"))
+            listener(StageEvent(f"{left} of the largest are not measured, so that time is left for training"))
             break
-        found.append(measured(candidate, counts, budget, threads))
+        found.append(measure_candidate(candidate, counts, budget, threads))
         listener(found[-1].event(found[-1].within(budget)))
     return found
 
 
-def measured(candidate: Candidate, counts: "Cost", budget: Budget, threads: int) -> Measured:
+def measure_candidate(candidate: Candidate, counts: "Cost", budget: Budget, threads: int) -> Measured:
     """One candidate, counted before, exported untrained and timed."""
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
@@ -238,12 +242,12 @@ def measured(candidate: Candidate, counts: "Cost", budget: Budget, threads: int)
     return Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory)
 
 
-def thinned(items: Sequence[T], most: int) -> list[T]:
+def thin(items: Sequence[T], most: int) -> list[T]:
     """At most so many, evenly spread, the first and the last among them."""
     return list(items) if len(items) <= most else [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
 
 
-def affordable(found: Sequence[Measured], budget: Budget) -> list[Measured]:
+def select_affordable(found: Sequence[Measured], budget: Budget) -> list[Measured]:
     """Those within the budget. None: BudgetError (exit 4) with the nearest that can be reached."""
     fits = [m for m in found if m.within(budget)]
     if fits:

@@ -21,7 +21,7 @@ from foveate.data.random import epoch_order
 from foveate.data.sample import store_side
 from foveate.deploy.features import feature_session, features
 from foveate.events import HalvingEvent, Listener, StageEvent
-from foveate.runs.setup import fresh, read
+from foveate.runs.setup import make_state, read
 from foveate.selection.candidates import Candidate, Measured
 from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
 from foveate.train.head import Probe, linear_probe
@@ -31,7 +31,7 @@ from foveate.train.recipe import Recipe, Schedule
 from foveate.zoo import build
 from foveate.zoo.weights import load_weights
 
-STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see entrants
+STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
@@ -44,17 +44,17 @@ class Runner(Protocol):
 
 @dataclass
 class Entry:
-    """A candidate in the race and how it stands."""
+    """A candidate in the race and how it stands after its last round."""
 
     measured: Measured
-    runner: Runner | None = None
-    val_accuracy: float = 0.0
-    val_loss: float = math.inf
-    rounds: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
+    runner: Runner | None = None  # its network and data; None before its first round and once it is out of the race
+    val_accuracy: float = 0.0  # 0 to 1, on the whole validation split
+    val_loss: float = math.inf  # mean cross-entropy there, in nats
+    rounds: list[dict[str, float]] = field(default_factory=list)  # {round (from 1), val_accuracy} of each round
+    seconds: float = 0.0  # wall time of all its rounds
 
 
-def entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_share: float) -> list[Measured]:
+def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_share: float) -> list[Measured]:
     """Who takes part, given the time for everything and the share of it that the race may take.
 
     From scratch: those that can see the training split LEAST_EPOCHS times in the first round. With published weights:
@@ -119,7 +119,7 @@ def successive_halving(
             entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
             entry.seconds += time.monotonic() - begun
             entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
-        running = ranking(running, len(shared.dataset.splits["val"]))
+        running = rank(running, len(shared.dataset.splits["val"]))
         keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
         for i, entry in enumerate(running):
             c = entry.measured.candidate
@@ -131,7 +131,7 @@ def successive_halving(
     return running + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
 
 
-def ranking(entries: Sequence[Entry], n: int) -> list[Entry]:
+def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
     """Best first. Accuracies within one standard error of their difference count as equal to the best.
 
     Among equals from scratch the lower loss wins. With published weights the larger network does: a linear classifier
@@ -217,7 +217,7 @@ class FromScratchRunner:
         # no probe of precision and layout here: it would take what the round has
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
         self.preprocess, self.val, self.batch = candidate.preprocess, shared.val(candidate), recipe.batch
-        self.state = fresh(candidate.config, recipe, shared.device)
+        self.state = make_state(candidate.config, recipe, shared.device)
         pictures = shared.training(store_side(size, shared.dataset))
         self.steps = train(self.state, pictures, self.preprocess, recipe, len(shared.dataset.classes))
 
@@ -234,7 +234,7 @@ class FromScratchRunner:
         return self.state.step * self.batch, self.state.best.state_dict()
 
 
-def rows(
+def make_rows(
     entries: Sequence[Entry], measured: Sequence[Measured], fitting: Sequence[Measured], chosen: Measured, n: int
 ) -> list[dict[str, object]]:
     """All candidates as rows of the report: the raced ones with their accuracy, the others with their cost alone."""

@@ -1,8 +1,8 @@
-"""Who could enter a race: the whole zoo at several resolutions, thinned to what priors most at each cost.
+"""Who could enter a race: the whole zoo at several resolutions, thinned to what should be most accurate at each cost.
 
-Nothing is built and nothing is measured here. Multiply-adds come from the catalogue, and how dear one of them is in a
-family from FAMILIES; the prior of a network is its published accuracy. So a variant of which nothing is published does
-not enter by itself; --models asks for it.
+Nothing is built and nothing is measured here. Multiply-adds come from the catalogue, and how long one of them takes in
+a family from FAMILIES; what a network should reach is its published accuracy. So a variant of which nothing is
+published does not enter by itself; --models asks for it.
 """
 
 import math
@@ -18,13 +18,13 @@ from foveate.zoo.catalogue import catalogue, entry
 
 PHOTO_SIZES = (96, 128, 160, 192, 224, 260, 300)
 LOST = 7.0  # points of accuracy that half the resolution costs: MobileNets, arXiv:1704.04861, table 7
-AGAIN = 2.0  # points that a network of a family must prior more for each one of that family that is in the field
+AGAIN = 2.0  # points of merit that a network must have more for each one of its family that is chosen already
 STRETCH = 1.15  # pictures are not enlarged by more than this
 
 
 @dataclass(frozen=True)
 class Prior:
-    """A variant at a resolution: what it costs by count, and what it priors."""
+    """A variant at a resolution: what it costs by count, and how accurate it should be."""
 
     model: str
     resolution: int
@@ -35,7 +35,7 @@ class Prior:
     merit: float  # published top-1 accuracy in per cent, less what a lower resolution costs
 
 
-def priors(dataset: Dataset, size: int | None = None) -> list[Prior]:
+def list_priors(dataset: Dataset, size: int | None = None) -> list[Prior]:
     """All variants of the zoo made for such pictures (thumbnails or photographs), cheapest first; size: at that
     resolution only.
     """
@@ -57,8 +57,8 @@ def priors(dataset: Dataset, size: int | None = None) -> list[Prior]:
 def spread(found: Sequence[Prior], low: float, high: float, most: int, known: Collection[Prior] = ()) -> list[Prior]:
     """At most so many, evenly spread over the logarithm of their cost from low to high, both included.
 
-    At each of these marks: what priors most among those that cost no more, and at least two thirds as much as the
-    mark; families that are in the field already (known, too) have to prior more.
+    At each of these marks: the one of the highest merit among those that cost no more, and at least two thirds as much
+    as the mark; a network of a family that is chosen already (known counts, too) must have more (AGAIN).
     """
     left = [p for p in found if p not in known]
     families = [p.family for p in known]

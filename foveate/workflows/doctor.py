@@ -335,16 +335,16 @@ class _Stepper:
     def __init__(self, recipe: Recipe, plan: Plan, classes: int, samples: int, *, whole: bool = False):
         import torch
 
-        from foveate.runs.setup import foldable, fresh, trained
+        from foveate.runs.setup import apply_folding, make_state, settle_folding
         from foveate.train.step import Task
 
         recipe = replace(recipe, loss=replace(recipe.loss, teacher=""))
         if not whole:
             recipe = replace(recipe, augment=Augment(flip=False), mix=Mix())
         config = plan.architecture
-        recipe = foldable(recipe, config)
+        recipe = settle_folding(recipe, config)
         self.recipe, self.threads = recipe, recipe.threads or torch.get_num_threads()
-        self.state = fresh(trained(config, recipe), recipe, plan.device)
+        self.state = make_state(apply_folding(config, recipe), recipe, plan.device)
         self.task = Task(recipe, plan.preprocess, classes, samples)
 
     def __call__(self, item: Batch) -> float:

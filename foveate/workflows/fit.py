@@ -18,19 +18,19 @@ from foveate.files import free_name
 from foveate.recipes import RECIPES
 from foveate.runs.complete import complete
 from foveate.runs.defaults import recipe_name
-from foveate.runs.epochs import annealing, in_time
+from foveate.runs.epochs import anneal, limit_epochs
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.runs.run import Run, announce
 from foveate.runs.time_budget import RACE_SHARE, TimeBudget
 from foveate.runs.training import Start
-from foveate.selection.candidates import Candidate, Measured, affordable, look
+from foveate.selection.candidates import Candidate, Measured, look, select_affordable
 from foveate.selection.halving import (
     Entry,
     FromScratchRunner,
     LinearProbeRunner,
     SharedPictures,
-    entrants,
-    rows,
+    choose_entrants,
+    make_rows,
     slowest_ms,
     successive_halving,
 )
@@ -186,15 +186,15 @@ def race(request: Request, measured: list[Measured]) -> Winner:
     Raises BudgetError where none fits.
     """
     dataset, time, threads = request.dataset, request.time, request.threads
-    fitting = affordable(measured, request.budget)
+    fitting = select_affordable(measured, request.budget)
     begun, left_s, race_s = time.clock(), time.left_s, time.race_s
     shared = SharedPictures(dataset, request.bad_files, request.listener, request.device)
-    entering = entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
+    entering = choose_entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
     entries: list[Entry] = []
     if len(entering) > 1:
         entries = successive_halving(entering, request.recipe, race_s, threads, shared, request.listener)
     chosen = entries[0].measured if entries else entering[0]
-    table = rows(entries, measured, fitting, chosen, len(dataset.splits["val"]))
+    table = make_rows(entries, measured, fitting, chosen, len(dataset.splits["val"]))
     seconds = time.clock() - begun
     runner, probe = entries[0].runner if entries else None, None
     if request.weights is not None:
@@ -210,7 +210,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
     """The winner's training in the time that is left, and what it begins with."""
     dataset, candidate, initial_weights = request.dataset, winner.candidate, winner.initial_weights
     request.listener(StageEvent(f"timing {candidate.model}"))
-    recipe = in_time(
+    recipe = limit_epochs(
         request.recipe,
         candidate.config,
         candidate.preprocess,
@@ -222,7 +222,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
     if winner.shown < recipe.epochs * len(dataset.splits["train"]):
         initial_weights = None  # only a training that is shorter than the race would end below it
     elif initial_weights is not None:
-        recipe = annealing(recipe)
+        recipe = anneal(recipe)
     plan = Plan(
         data=request.data,
         model=candidate.model,

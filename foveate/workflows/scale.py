@@ -12,8 +12,7 @@ from foveate.events import Listener, StageEvent, silent
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.runs.run import announce
-from foveate.search.scaling import Candidate as Row
-from foveate.search.scaling import candidates, search_coefficients
+from foveate.search.scaling import ScaledCandidate, candidates, search_coefficients
 from foveate.selection.candidates import Candidate
 from foveate.selection.halving import FromScratchRunner, SharedPictures
 from foveate.train.intervals import wilson
@@ -26,7 +25,7 @@ LEAST_S = 1.0  # of training a candidate
 class Found:
     """What the grid search says: rows (best first) and where their scores come from."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ScaledCandidate, ...]
     left_out: int  # candidates that rounding keeps off the multiply-adds asked for
     data: str
     n: int  # pictures of the validation split
@@ -34,7 +33,7 @@ class Found:
     recipe: str
     seed: int
 
-    def interval(self, row: Row) -> tuple[float, float]:
+    def interval(self, row: ScaledCandidate) -> tuple[float, float]:
         """95 % interval of a row's accuracy."""
         return wilson(round((row.score or 0.0) * self.n), self.n)
 
@@ -83,17 +82,17 @@ def grid_search(
             slot = max(LEAST_S, (begun + time_s - arrived) / len(rows) - (now - arrived))
         return runner.run(0, time.monotonic() + slot)[0]
 
-    def on_result(row: Row) -> None:
+    def on_result(row: ScaledCandidate) -> None:
         label = f"{model} x {row.scaled.macs / 1e6:,.1f} M at {row.scaled.config.resolution} px"
         text = row.error or f"validation {100 * (row.score or 0.0):.1f} %"
-        listener(StageEvent(f"{label} ({words(row)}): {text}"))
+        listener(StageEvent(f"{label} ({describe(row)}): {text}"))
 
     scored = search_coefficients(rows, evaluate, on_result)
     n = len(dataset.splits["val"])
     return Found(tuple(scored), len(far), dataset.name, n, slot, name, seed)
 
 
-def words(row: Row) -> str:
-    """The coefficients of a row."""
+def describe(row: ScaledCandidate) -> str:
+    """How a candidate grew, for people: "alpha 1.189, beta 1.091, gamma 1.091" (depth, width, resolution; 3 digits)."""
     c = row.coefficients
     return f"alpha {c.alpha:.3f}, beta {c.beta:.3f}, gamma {c.gamma:.3f}"

@@ -24,7 +24,7 @@ from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.recipes import RECIPES
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.intervals import wilson
 from foveate.train.loop import train
@@ -75,7 +75,7 @@ def ours(split, epochs: int, preprocess: Preprocess):
     recipe = replace(RECIPES["cifar_standard"], epochs=epochs, precision="fp32", layout="nchw")
     wall, cpu = time.monotonic(), cpu_s()
     pictures = training_pictures(split, 32).load(torch.get_num_threads())
-    state = fresh(replace(variant("resnet20_cifar"), num_classes=10), recipe, "cpu")
+    state = make_state(replace(variant("resnet20_cifar"), num_classes=10), recipe, "cpu")
     per_epoch = pictures.steps(recipe.batch)
     for step in train(state, pictures, preprocess, recipe, 10):
         if step.number % per_epoch == 0:

@@ -23,7 +23,7 @@ from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.data.random import epoch_order
 from foveate.recipes import RECIPES
-from foveate.runs.setup import cpu_threads, fresh
+from foveate.runs.setup import cpu_threads, make_state
 from foveate.train.begin import begin
 from foveate.train.best import ready_best
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
@@ -48,7 +48,7 @@ def one(chosen: argparse.Namespace, training, test, classes: int, seed: int) -> 
     recipe = replace(override(RECIPES["cifar_fast"], rooms[False]), seed=seed, threads=chosen.threads)
     with cpu_threads(chosen.threads):
         cpu, wall = time.process_time(), time.perf_counter()
-        state = fresh(config, recipe, "cpu")
+        state = make_state(config, recipe, "cpu")
         begin(state, training, P, recipe, classes)
         losses = [float(step.loss) for step in train(state, training, P, recipe, classes)]
         best = ready_best(state, training, P, recipe, classes)

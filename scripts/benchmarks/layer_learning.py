@@ -35,7 +35,7 @@ from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, FoveateError
 from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
 from foveate.recipes import RECIPES
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.recipe import Optim, Recipe, Schedule
@@ -123,7 +123,7 @@ def work(wanted: Sequence[Row], folder: Path, threads: int) -> Iterator[Row]:
         begun = time.process_time()
         try:
             config = replace(NETS[row["net"]], num_classes=classes, layers=layers_of(row["arm"]))
-            counted, state = cost(config), fresh(config, recipe, "cpu")
+            counted, state = cost(config), make_state(config, recipe, "cpu")
             result |= {"params": counted.params, "macs": counted.macs}
             begun = time.process_time()
             for _ in train(state, pictures, PREPROCESS, recipe, classes):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from foveate.data.index import open_data
-from foveate.selection.shortlist import cost_of, priors, rough_macs, spread
+from foveate.selection.shortlist import cost_of, list_priors, rough_macs, spread
 from foveate.zoo.catalogue import entry
 
 
 @pytest.fixture(scope="module")
 def digits():
-    return priors(open_data("digits"))
+    return list_priors(open_data("digits"))
 
 
 def test_thumbnails_get_the_forms_for_thumbnails(digits):
@@ -32,7 +32,7 @@ def test_a_lower_resolution_promises_less(tmp_path):
         path = tmp_path / "ab"[i % 2] / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(np.full((240, 260, 3), 25 * i, np.uint8)).save(path)
-    found = {(p.model, p.resolution): p for p in priors(open_data(tmp_path))}
+    found = {(p.model, p.resolution): p for p in list_priors(open_data(tmp_path))}
     assert found["resnet18", 224].merit == entry("resnet18").published.top1
     assert found["resnet18", 96].merit == pytest.approx(entry("resnet18").published.top1 - 7 * np.log2(224 / 96))
     sizes = {p.resolution for p in found.values()}

@@ -12,7 +12,7 @@ from foveate.data.load import training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError
 from foveate.layers.drop import DropBlock
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.train.loop import train
 from foveate.train.optim import learning_rate
 from foveate.train.recipe import Augment, Loss, Optim, Recipe, Schedule
@@ -37,7 +37,7 @@ def pictures(n=24, seed=0):
 
 
 def test_plain_training_equals_a_hand_written_loop_with_torch_sgd():
-    data, state = pictures(), fresh(CONFIG, PLAIN, "cpu")
+    data, state = pictures(), make_state(CONFIG, PLAIN, "cpu")
     losses = [float(s.loss) for s in train(state, data, P, PLAIN, 3)]
 
     torch.manual_seed(PLAIN.seed)
@@ -63,15 +63,15 @@ def test_plain_training_equals_a_hand_written_loop_with_torch_sgd():
 
 def test_smoothed_loss_is_torchs():
     data, recipe = pictures(), replace(PLAIN, loss=Loss(smoothing=0.2))
-    first = next(train(fresh(CONFIG, recipe, "cpu"), data, P, recipe, 3))
-    model, batch = fresh(CONFIG, recipe, "cpu").model.train(), next(data.epoch(0, 0, 8))
+    first = next(train(make_state(CONFIG, recipe, "cpu"), data, P, recipe, 3))
+    model, batch = make_state(CONFIG, recipe, "cpu").model.train(), next(data.epoch(0, 0, 8))
     x = (batch.pictures / 255 - torch.tensor(P.mean).view(3, 1, 1)) / torch.tensor(P.std).view(3, 1, 1)
     expected = torch.nn.CrossEntropyLoss(label_smoothing=0.2)(model(x), batch.labels)
     assert first.loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_rate():
-    state = fresh(CONFIG, PLAIN, "cpu")
+    state = make_state(CONFIG, PLAIN, "cpu")
     with torch.no_grad():
         state.model.fc.weight[0, 0] = torch.nan
     with pytest.raises(FoveateError, match=r"the loss is nan at step 1; lower optim\.lr \(now 0\.1\)"):
@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_rate():
 
 def test_frozen_norms_keep_their_statistics():
     recipe = replace(PLAIN, frozen_norms=True, epochs=1, optim=Optim(lr=1e-4))
-    state = fresh(CONFIG, recipe, "cpu")
+    state = make_state(CONFIG, recipe, "cpu")
     before = {n: b.clone() for n, b in state.model.named_buffers()}
     for _ in train(state, pictures(), P, recipe, 3):
         pass
@@ -96,7 +96,7 @@ def test_zero_gamma_keeps_the_shortcut_path_at_the_start():
 
 
 def test_drop_rates_that_grow_know_how_much_of_the_training_is_over():
-    state, drop = fresh(CONFIG, PLAIN, "cpu"), DropBlock()
+    state, drop = make_state(CONFIG, PLAIN, "cpu"), DropBlock()
     state.model.bn1 = nn.Sequential(state.model.bn1, drop)
     seen = [float(drop.progress) for _ in train(state, pictures(), P, PLAIN, 3)]
     assert seen == pytest.approx([i / 6 for i in range(6)])

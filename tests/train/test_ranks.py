@@ -15,7 +15,7 @@ from two_processes import in_two_processes
 
 from foveate.config import replace
 from foveate.data.load import evaluation_pictures
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.train import checkpoint, ranks
 from foveate.train.evaluate import predict_logits, shared_logits
 from foveate.train.loop import train
@@ -58,7 +58,7 @@ def test_two_processes_give_the_gradient_of_one(both):
 
 
 def trained(recipe):
-    state = fresh(STILL, recipe, "cpu")
+    state = make_state(STILL, recipe, "cpu")
     losses = [float(s.loss) for s in train(state, pictures(), P, recipe, 3)]
     logits = shared_logits(state.best, evaluation_pictures(pictures().split, P).load(), P)
     return {"losses": torch.tensor(losses), "logits": torch.from_numpy(logits), **state.model.state_dict()}
@@ -73,7 +73,7 @@ def test_a_training_in_two_processes_is_the_training_in_one(both):
 
 def resumed(folder):
     recipe = replace(PLAIN, ema=0.9)
-    state = fresh(STILL, recipe, "cpu")
+    state = make_state(STILL, recipe, "cpu")
     checkpoint.restore(folder / "state", state, print)
     return {"losses": torch.tensor([float(s.loss) for s in train(state, pictures(), P, recipe, 3)])}
 
@@ -122,7 +122,7 @@ def of_rank(folder, rank):
 def both(tmp_path_factory):
     """Name -> what each of two processes found; "rest": the losses of one process after the step where they begin."""
     folder = tmp_path_factory.mktemp("ranks")
-    state = fresh(STILL, replace(PLAIN, ema=0.9), "cpu")
+    state = make_state(STILL, replace(PLAIN, ema=0.9), "cpu")
     steps = train(state, pictures(), P, replace(PLAIN, ema=0.9), 3)
     for _ in range(2):
         next(steps)

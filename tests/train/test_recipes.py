@@ -10,8 +10,8 @@ from foveate.data.preprocess import Preprocess
 from foveate.errors import BudgetError, ConfigError
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
-from foveate.runs.plan import edited, prepare
-from foveate.runs.plan import tested as as_tested
+from foveate.runs.plan import apply_edits, prepare
+from foveate.runs.plan import apply_test_options as as_tested
 from foveate.train.check import checked
 from foveate.train.recipe import Recipe
 from foveate.zoo import variant
@@ -32,8 +32,11 @@ def test_strikes_back_is_what_its_table_says():
 
 def test_a_recipe_edits_only_fields_that_the_family_has():
     edits = ("drop_path=0.05", "zero_gamma=true")
-    assert (edited(variant("resnet18"), edits).drop_path, edited(variant("resnet18"), edits).zero_gamma) == (0.05, True)
-    assert edited(variant("vgg11"), edits) == variant("vgg11")
+    assert (apply_edits(variant("resnet18"), edits).drop_path, apply_edits(variant("resnet18"), edits).zero_gamma) == (
+        0.05,
+        True,
+    )
+    assert apply_edits(variant("vgg11"), edits) == variant("vgg11")
 
 
 def test_the_test_crop_is_the_recipes():

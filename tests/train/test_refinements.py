@@ -13,7 +13,7 @@ from foveate.data.preprocess import prepare as prepare_picture
 from foveate.deploy.classifier import pixels_of
 from foveate.errors import ConfigError
 from foveate.runs.plan import prepare
-from foveate.runs.setup import fresh, stored_pictures
+from foveate.runs.setup import make_state, stored_pictures
 from foveate.train.best import ready_best
 from foveate.train.check import checked
 from foveate.train.clipping import unit_norm
@@ -25,7 +25,7 @@ EPOCHS = replace(PLAIN, epochs=8)
 
 
 def run(recipe, config=STILL, steps=None):
-    state = fresh(config, recipe, "cpu")
+    state = make_state(config, recipe, "cpu")
     losses = []
     for step in train(state, pictures(), P, recipe, 3):
         losses.append(float(step.loss))
@@ -49,7 +49,7 @@ def test_sam_takes_the_gradient_at_the_worst_point_nearby():
         PLAIN, optim=Optim(lr=0.1, momentum=0.0, weight_decay=0.0, sam=0.05), schedule=replace(PLAIN.schedule, warmup=0)
     )
     state, _ = run(recipe, steps=1)
-    model, item = fresh(STILL, recipe, "cpu").model.train(), next(pictures().epoch(0, 0, 8))
+    model, item = make_state(STILL, recipe, "cpu").model.train(), next(pictures().epoch(0, 0, 8))
     mean, std = torch.tensor(P.mean).view(3, 1, 1), torch.tensor(P.std).view(3, 1, 1)
 
     def gradient():
@@ -78,7 +78,7 @@ def test_adaptive_clipping_leaves_the_classifier():
     state, _ = run(recipe, steps=1)
     plain, _ = run(replace(recipe, optim=replace(recipe.optim, agc=0.0)), steps=1)
     assert torch.allclose(state.model.fc.weight.grad, plain.model.fc.weight.grad)
-    start = fresh(STILL, recipe, "cpu").model.conv1.weight.detach()
+    start = make_state(STILL, recipe, "cpu").model.conv1.weight.detach()
     grad = state.model.conv1.weight.grad
     assert (unit_norm(grad) <= 1.001e-3 * unit_norm(start).clamp(min=1e-3)).all()
 
@@ -130,7 +130,7 @@ def test_crops_cut_while_reading_train_and_prediction_decodes_at_the_same_scale(
     assert plan.preprocess.decode == "scaled"
     pictures = stored_pictures(dataset.splits["train"], plan, 36)
     assert pictures.crop is not None and pictures.resident is None
-    state = fresh(replace(CONFIG, num_classes=2), plan.recipe, "cpu")
+    state = make_state(replace(CONFIG, num_classes=2), plan.recipe, "cpu")
     assert len([*train(state, pictures, plan.preprocess, plan.recipe, 2)]) == 3
     path = dataset.splits["test"].paths[0]
     seen = evaluation_pictures(dataset.splits["test"], plan.preprocess).gather([0]).pictures[0]

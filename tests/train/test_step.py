@@ -12,7 +12,7 @@ from foveate.data.preprocess import Preprocess, normalise_unit
 from foveate.errors import ConfigError, FoveateError
 from foveate.files import write_folder
 from foveate.layers import Layers
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.train.artefact import ModelCard, model_files
 from foveate.train.loop import train
 from foveate.train.recipe import Loss, Mix, Optim
@@ -25,7 +25,7 @@ START = Moment(0, 0, 0.0)
 
 
 def gradients(recipe, config=STILL, batch=None, teacher=None):
-    state = fresh(config, recipe, "cpu")
+    state = make_state(config, recipe, "cpu")
     state.teacher = teacher
     item = batch or next(pictures().epoch(0, 0, 8))
     loss, correct = gradient(state, item, START, Task(recipe, P, 3, 24))
@@ -91,7 +91,7 @@ def test_a_teacher_adds_its_term_with_its_own_input_and_class_order(tmp_path):
     with torch.no_grad():
         large = F.interpolate(x, size=20, mode="bilinear", antialias=True)
         taught = model(normalise_unit(large, p))[:, [1, 0, 2]]
-        z = fresh(STILL, PLAIN, "cpu").model.train()(normalise_unit(x, P))
+        z = make_state(STILL, PLAIN, "cpu").model.train()(normalise_unit(x, P))
     expected = plain + 0.5 * 16 * float(-((taught / 4).softmax(1) * (z / 4).log_softmax(1)).sum(1).mean())
     assert loss == pytest.approx(expected, rel=1e-5)
 
@@ -125,7 +125,7 @@ def starved(most, recipe=PLAIN):
 
 
 def test_a_batch_that_is_too_large_is_halved_and_the_effective_batch_stays():
-    state, free = starved(3), fresh(STILL, PLAIN, "cpu")
+    state, free = starved(3), make_state(STILL, PLAIN, "cpu")
     losses = [float(s.loss) for s in train(state, pictures(), P, PLAIN, 3)]
     assert state.parts == 4
     assert losses == pytest.approx([float(s.loss) for s in train(free, pictures(), P, PLAIN, 3)], rel=1e-3)
@@ -176,9 +176,9 @@ def test_progressive_resizing_grows_in_multiples_of_four():
 
 def test_half_precision_with_a_loss_scale_follows_float32():
     recipe = replace(PLAIN, precision="fp16", optim=Optim(lr=0.01))
-    full, state = replace(recipe, precision="fp32"), fresh(STILL, recipe, "cpu")
+    full, state = replace(recipe, precision="fp32"), make_state(STILL, recipe, "cpu")
     half = [float(s.loss) for s in train(state, pictures(), P, recipe, 3)]
-    steps = train(fresh(STILL, full, "cpu"), pictures(), P, full, 3)
+    steps = train(make_state(STILL, full, "cpu"), pictures(), P, full, 3)
     assert 2.0**12 <= state.scaler.get_scale() <= 2.0**16  # it starts at 2 ** 16 and is halved where it overflows
     assert all(p.dtype == torch.float32 for p in state.model.parameters())
     assert half[0] == pytest.approx(float(next(steps).loss), abs=0.01) and np.isfinite(half).all()
@@ -186,6 +186,6 @@ def test_half_precision_with_a_loss_scale_follows_float32():
 
 def test_plain_mixing_is_unchanged_by_the_number_of_parts_of_one():
     recipe = replace(PLAIN, mix=Mix(mixup=0.4))
-    a = [float(s.loss) for s in train(fresh(STILL, recipe, "cpu"), pictures(), P, recipe, 3)]
-    b = [float(s.loss) for s in train(fresh(STILL, recipe, "cpu"), pictures(), P, recipe, 3)]
+    a = [float(s.loss) for s in train(make_state(STILL, recipe, "cpu"), pictures(), P, recipe, 3)]
+    b = [float(s.loss) for s in train(make_state(STILL, recipe, "cpu"), pictures(), P, recipe, 3)]
     assert a == b

@@ -1,5 +1,6 @@
 """fit and train from data to model folder, on the built-in digits and on made-up photographs."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -14,34 +15,60 @@ import pytest
 from PIL import Image
 
 import foveate as fv
+from foveate.config import to_json
 from foveate.data.index import open_data
 from foveate.data.preprocess import Preprocess, at_resolution, with_change
 from foveate.events import CandidateEvent, DataEvent, EpochEvent, StageEvent, StepEvent
 from foveate.runs.evaluate import evaluate_model
 from foveate.runs.finish import measure_last
 from foveate.runs.plan import Budget
-from foveate.selection.candidates import HEADROOM, affordable, asked, look, thinned
-from foveate.selection.halving import Entry, entrants, ranking, rounds_for
+from foveate.selection.candidates import HEADROOM, list_asked, look, select_affordable, thin
+from foveate.selection.halving import Entry, choose_entrants, rank, rounds_for
 from foveate.selection.shortlist import cost_of
 from foveate.workflows.compress.run import compress
+from foveate.zoo import FAMILIES
 
+BASE = fv.variant("resnet20_cifar")
+SMALL = fv.replace(BASE, stages=tuple(fv.replace(s, mid=s.mid[:1]) for s in BASE.stages))
+WIDE = fv.replace(SMALL, stages=tuple(fv.replace(s, width=3 * s.width, mid=(3 * s.width,)) for s in SMALL.stages))
+NETS = {"resnet8_small": SMALL, "preresnet8_small": fv.replace(SMALL, order="pre"), "resnet8_small_wide": WIDE}
 KEYS = ("run", "model", "test_accuracy", "test_interval", "latency_ms", "size_bytes", "macs", "params")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+@contextlib.contextmanager
+def zoo_with_small_nets():
+    """Nets of three blocks stand in the zoo: they train and export in a third of the time of the smallest there."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, config in NETS.items():
+            patch.setitem(FAMILIES["resnet"].variants, name, config)
+        yield
+
+
+@pytest.fixture
+def small_nets():
+    with zoo_with_small_nets():
+        yield
+
+
+def small_or(name):
+    """A small net in the suite, one of the zoo with --all."""
+    return ["resnet8_small", pytest.param(name, marks=pytest.mark.thorough)]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("*resnet8_small*", 5_000_000),
+        pytest.param(("*resnet20_cifar", 15_000_000), marks=pytest.mark.thorough),
+    ],
+    ids=["small", "zoo"],
+)
+def run(request, tmp_path_factory):
     """One quick fit of digits with two candidates, and what it told its listener."""
-    told = []
-    folder = tmp_path_factory.mktemp("runs")
-    made = fv.fit(
-        "digits",
-        models="*resnet20_cifar",
-        time_s=1.0,
-        max_macs=15_000_000,
-        runs=folder,
-        threads=1,
-        listener=told.append,
-    )
+    told, (models, max_macs) = [], request.param
+    options = {"time_s": 1.0, "max_macs": max_macs, "threads": 1, "listener": told.append}
+    with zoo_with_small_nets():
+        made = fv.fit("digits", models=models, runs=tmp_path_factory.mktemp("runs"), **options)
     return made, told
 
 
@@ -82,10 +109,10 @@ def test_the_listener_hears_data_candidates_steps_and_epochs(run):
     assert {DataEvent, StageEvent, CandidateEvent, StepEvent, EpochEvent} <= kinds
 
 
-def test_equal_seeds_give_equal_weights(tmp_path):
+@pytest.mark.parametrize("model", small_or("resnet20_cifar"))
+def test_equal_seeds_give_equal_weights(model, small_nets, tmp_path):
     runs = [
-        fv.train("digits", "resnet20_cifar", recipe="small_pictures", overrides=QUICK, runs=tmp_path / str(i))
-        for i in range(2)
+        fv.train("digits", model, recipe="small_pictures", overrides=QUICK, runs=tmp_path / str(i)) for i in range(2)
     ]
     first, second = ((r.folder / "best" / "model.safetensors").read_bytes() for r in runs)
     assert first == second
@@ -115,12 +142,15 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def test_published_weights_get_a_linear_classifier_and_are_fine_tuned(photos, tmp_path):
+@pytest.mark.parametrize("source", ["a run", pytest.param("lite", marks=pytest.mark.thorough)])
+def test_published_weights_get_a_linear_classifier_and_are_fine_tuned(source, run, photos, tmp_path):
+    best = str(run[0].folder / "best")
+    model, weights = (best, best) if source == "a run" else ("efficientnet_lite0", "lite")
     made = fv.train(
         photos,
-        "efficientnet_lite0",
+        model,
         recipe="finetune",
-        weights="lite",
+        weights=weights,
         overrides=["epochs=1", "batch=8", "preprocess.resolution=64", "precision=fp32", "layout=nhwc", "threads=1"],
         runs=tmp_path / "runs",
     )
@@ -128,13 +158,17 @@ def test_published_weights_get_a_linear_classifier_and_are_fine_tuned(photos, tm
     card = json.loads((made.folder / "best" / "config.json").read_text())
     assert card["provenance"]["blend"] in (0.5, 0.7, 0.85, 1.0)
     before = (made.folder / "best" / "model.safetensors").read_bytes()
-    fv.train(photos, "efficientnet_lite0", resume=made.folder)  # finished: nothing is blended a second time
+    fv.train(photos, model, resume=made.folder)  # finished: nothing is blended a second time
     assert (made.folder / "best" / "model.safetensors").read_bytes() == before
 
 
-def test_a_run_that_is_killed_goes_on_through_the_command_line(tmp_path):
+@pytest.mark.parametrize("model", small_or("resnet20_cifar"))
+def test_a_run_that_is_killed_goes_on_through_the_command_line(model, tmp_path):
+    if model in NETS:  # another process has it from a file
+        (tmp_path / "net.json").write_text(to_json(NETS[model]))
+        model = str(tmp_path / "net.json")
     command = [sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "train"]
-    options = ["digits", "--model", "resnet20_cifar", "--recipe", "small_pictures", "preprocess.resolution=8"]
+    options = ["digits", "--model", model, "--recipe", "small_pictures", "preprocess.resolution=8"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     options += ["--epochs", "3", "--runs", str(tmp_path), "precision=fp32", "layout=nchw", "threads=1"]
     first = subprocess.Popen([*command, *options], env=environment, stderr=subprocess.PIPE, text=True)
@@ -168,66 +202,67 @@ def measured(ms, size=1, macs=1, weights=None, model="resnet20_cifar", memory=No
 
 def test_every_limit_of_a_budget_holds_by_itself():
     field = [measured(1.0, 10, 100), measured(2.0, 5, 50)]
-    assert affordable(field, Budget(max_latency_ms=1.5)) == field[:1]
-    assert affordable(field, Budget(max_latency_ms=1.0 / HEADROOM)) == field[:1]
-    assert affordable(field, Budget(max_size_bytes=7)) == field[1:]
-    assert affordable(field, Budget(max_macs=60, max_latency_ms=2.5)) == field[1:]
+    assert select_affordable(field, Budget(max_latency_ms=1.5)) == field[:1]
+    assert select_affordable(field, Budget(max_latency_ms=1.0 / HEADROOM)) == field[:1]
+    assert select_affordable(field, Budget(max_size_bytes=7)) == field[1:]
+    assert select_affordable(field, Budget(max_macs=60, max_latency_ms=2.5)) == field[1:]
     with pytest.raises(fv.BudgetError):
-        affordable(field, Budget(max_latency_ms=1.5, max_size_bytes=7))
+        select_affordable(field, Budget(max_latency_ms=1.5, max_size_bytes=7))
     with pytest.raises(fv.BudgetError, match="10 % of a latency budget are kept free"):
-        affordable(field, Budget(max_latency_ms=1.05))
+        select_affordable(field, Budget(max_latency_ms=1.05))
     heavy = [measured(1.0, memory=9_000_000), measured(2.0, memory=3_000_000)]
-    assert affordable(heavy, Budget(max_memory_bytes=5_000_000)) == heavy[1:]
+    assert select_affordable(heavy, Budget(max_memory_bytes=5_000_000)) == heavy[1:]
     with pytest.raises(fv.BudgetError, match=r"3\.0 MB in memory"):
-        affordable(heavy, Budget(max_memory_bytes=1_000_000))
+        select_affordable(heavy, Budget(max_memory_bytes=1_000_000))
 
 
 def test_a_wide_pattern_leaves_out_what_can_not_take_the_pictures():
-    field = asked(open_data("digits"), None, "*")
+    field = list_asked(open_data("digits"), None, "*")
     names = {c.model for c in field}
     assert "resnet18" in names and "inception_v3" not in names  # 75 pixels or more
     with pytest.raises(fv.ConfigError, match="16 pixels"):
-        asked(open_data("digits"), None, "inception_v?")
+        list_asked(open_data("digits"), None, "inception_v?")
     costs = list(range(100))
-    kept = thinned(costs, 48)
+    kept = thin(costs, 48)
     assert len(kept) == 48 and kept[0] == costs[0] and kept[-1] == costs[-1]
 
 
 def test_short_races_take_fewer_and_quicker_candidates():
     field = [measured(ms) for ms in (8.0, 1.0, 4.0, 2.0)]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 10_000.0, 1.0)] == [1.0, 2.0, 4.0, 8.0]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 70.0, 1.0)] == [1.0, 2.0]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 1.0, 1.0)] == [1.0]
+    assert [m.latency.median_ms for m in choose_entrants(field, 1000, 10_000.0, 1.0)] == [1.0, 2.0, 4.0, 8.0]
+    assert [m.latency.median_ms for m in choose_entrants(field, 1000, 70.0, 1.0)] == [1.0, 2.0]
+    assert [m.latency.median_ms for m in choose_entrants(field, 1000, 1.0, 1.0)] == [1.0]
 
 
 def test_fine_tuning_races_the_three_largest_that_have_the_time():
     times = (1.0, 2.0, 4.0, 8.0, 80.0)
     field = [measured(ms, macs=round(100 * ms), weights="lite", model=f"net{ms}") for ms in times]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 200.0, 0.25)] == [2.0, 4.0, 8.0]
-    assert [m.latency.median_ms for m in entrants(field, 1000, 1.0, 0.25)] == [1.0]
+    assert [m.latency.median_ms for m in choose_entrants(field, 1000, 200.0, 0.25)] == [2.0, 4.0, 8.0]
+    assert [m.latency.median_ms for m in choose_entrants(field, 1000, 1.0, 0.25)] == [1.0]
 
 
 def test_fine_tuning_takes_the_largest_resolution_that_leaves_epochs_enough():
     field = [measured(ms, macs=round(100 * ms), weights="lite", model="net") for ms in (1.0, 2.0, 4.0)]
     for seconds, chosen in ((200.0, 4.0), (100.0, 2.0), (20.0, 1.0), (1.0, 1.0)):  # 11, 11, 4.5, 0.2 epochs
-        assert [m.latency.median_ms for m in entrants(field, 1000, seconds, 0.25)] == [chosen]
+        assert [m.latency.median_ms for m in choose_entrants(field, 1000, seconds, 0.25)] == [chosen]
 
 
 def test_when_time_is_short_no_further_candidate_is_measured_once_one_fits(monkeypatch):
     from foveate.selection import candidates
 
-    monkeypatch.setattr(candidates, "measured", lambda c, counts, *_: measured(1.0, macs=counts.macs))
-    told, field = [], asked(open_data("digits"), None, "*resnet20_cifar")
+    monkeypatch.setattr(candidates, "measure_candidate", lambda c, counts, *_: measured(1.0, macs=counts.macs))
+    told, field = [], list_asked(open_data("digits"), None, "*resnet20_cifar")
     for budget, number in ((Budget(), 1), (Budget(max_latency_ms=0.5), len(field))):
         found = candidates.measure_all(field, budget, 1, 0.0, told.append)
         assert len(found) == number
     assert any("are not measured" in event.text for event in told if isinstance(event, StageEvent))
 
 
-def test_a_training_shorter_than_the_race_goes_on_from_there(monkeypatch, tmp_path):
+@pytest.mark.parametrize("models", ["*resnet8_small", pytest.param("*resnet20_cifar", marks=pytest.mark.thorough)])
+def test_a_training_shorter_than_the_race_goes_on_from_there(models, small_nets, monkeypatch, tmp_path):
     module = importlib.import_module("foveate.workflows.fit")
-    monkeypatch.setattr(module, "in_time", lambda recipe, *_, **__: fv.replace(recipe, epochs=1))
-    monkeypatch.setattr(module, "entrants", lambda fitting, *_: fitting[:2])
+    monkeypatch.setattr(module, "limit_epochs", lambda recipe, *_, **__: fv.replace(recipe, epochs=1))
+    monkeypatch.setattr(module, "choose_entrants", lambda fitting, *_: fitting[:2])
     run = module.FromScratchRunner.run
 
     def long_round(self, number, until):  # three epochs, however busy the machine is
@@ -236,7 +271,7 @@ def test_a_training_shorter_than_the_race_goes_on_from_there(monkeypatch, tmp_pa
         return run(self, number, until)
 
     monkeypatch.setattr(module.FromScratchRunner, "run", long_round)
-    made = fv.fit("digits", models="*resnet20_cifar", time_s=20.0, runs=tmp_path, threads=1)
+    made = fv.fit("digits", models=models, time_s=5.0, runs=tmp_path, threads=1)
     story = json.loads((made.folder / "story.json").read_text())
     assert story["goes_on_from_race"]
     assert made.summary["test_accuracy"] > max(c["val_accuracy"] for c in made.summary["race"]) - 0.05
@@ -248,9 +283,9 @@ def test_halving_needs_log2_rounds():
 
 def test_accuracies_within_a_standard_error_are_ranked_by_loss():
     close, best, far = (Entry(measured(1.0), None, a, loss) for a, loss in ((0.90, 0.2), (0.91, 0.3), (0.5, 0.1)))
-    assert ranking([best, far, close], 100) == [close, best, far]
+    assert rank([best, far, close], 100) == [close, best, far]
     small, large = (Entry(measured(1.0, macs=m, weights="lite"), None, 0.9, 1.0 / m) for m in (5, 9))
-    assert ranking([small, large], 100) == [large, small]  # fine-tuning: the larger of equals
+    assert rank([small, large], 100) == [large, small]  # fine-tuning: the larger of equals
 
 
 def test_another_resolution_keeps_the_share_that_a_crop_sees():
@@ -308,11 +343,10 @@ def test_a_latency_over_the_budget_is_measured_twice_more():
     assert measure_last(lambda: next(times), 5.0).median_ms == 4.0
 
 
-def test_compress_makes_a_smaller_network_of_the_one_that_was_found(tmp_path):
+@pytest.mark.parametrize("model", small_or("resnet20_cifar"))
+def test_compress_makes_a_smaller_network_of_the_one_that_was_found(model, small_nets, tmp_path):
     """In OpenVINO, whose files then lie in the model folders."""
-    made = fv.fit(
-        "digits", models="resnet20_cifar", time_s=2.0, threads=1, compress=True, runtime="openvino", runs=tmp_path
-    )
+    made = fv.fit("digits", models=model, time_s=2.0, threads=1, compress=True, runtime="openvino", runs=tmp_path)
     assert made.folder.name == "digits-small-1"
     first = json.loads((tmp_path / "digits-1" / "summary.json").read_text())
     assert made.summary["macs"] <= first["macs"]
@@ -333,23 +367,24 @@ def test_a_runtime_that_is_not_installed_is_said_before_anything_is_done(monkeyp
     assert not (tmp_path / "runs").exists()
 
 
-def test_searched_nets_race_against_the_zoo(tmp_path):
+@pytest.mark.parametrize("model", small_or("resnet20_cifar"))
+def test_searched_nets_race_against_the_zoo(model, small_nets, tmp_path):
     from small_space import SPACE
 
     (tmp_path / "tiny.py").write_text(SPACE)
     told = []
     made = fv.fit(
         "digits",
-        models="resnet20_cifar",
+        models=model,
         search=str(tmp_path / "tiny.py"),
-        time_s=10.0,
+        time_s=3.0 if model in NETS else 10.0,
         threads=1,
         runs=tmp_path / "runs",
         listener=told.append,
     )
     names = {event.model for event in told if isinstance(event, CandidateEvent)}
     searched = {name for name in names if name.startswith("tiny, trial ")}
-    assert "resnet20_cifar" in names and searched  # measured; who enters depends on the time that there is
+    assert model in names and searched  # measured; who enters depends on the time that there is
     assert made.summary["model"] in names
     assert (tmp_path / "runs" / "search-digits-1" / "results.json").exists()
     assert made.folder == tmp_path / "runs" / "digits-1" and made.summary["test_n"] > 0

@@ -21,7 +21,7 @@ from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
 from foveate.runs.plan import Plan, prepare
 from foveate.runs.run import announce
-from foveate.runs.setup import foldable, trained
+from foveate.runs.setup import apply_folding, settle_folding
 from foveate.train.check import checked
 from foveate.train.probe import settle
 from foveate.train.teacher import load_teacher
@@ -233,11 +233,11 @@ def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     """
     import torch
 
-    plans = [replace(p, recipe=foldable(p.recipe, p.architecture)) for p in plans]
+    plans = [replace(p, recipe=settle_folding(p.recipe, p.architecture)) for p in plans]
     first = plans[0]
     recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
     size = recipe.resolution or first.preprocess.resolution
-    network = trained(first.architecture, first.recipe)
+    network = apply_folding(first.architecture, first.recipe)
     chosen, _ = settle(network, recipe, size, torch.device(request.device))
     return [
         replace(

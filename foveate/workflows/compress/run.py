@@ -21,7 +21,7 @@ from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
-from foveate.runs.epochs import whole_epochs
+from foveate.runs.epochs import count_epochs
 from foveate.runs.finish import INT8, finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
@@ -140,7 +140,7 @@ def fit_into_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, ti
         return recipe
     image_s = min(t.image_s for t in probe(card.architecture, recipe, size, device))
     epoch_s = pictures * image_s * TAUGHT
-    return replace(recipe, epochs=whole_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
+    return replace(recipe, epochs=count_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
 
 
 def open_run(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop) -> CompressionRun:

@@ -16,8 +16,8 @@ from foveate.cost.count import cost
 from foveate.events import Listener, StageEvent
 from foveate.files import write_json
 from foveate.search.workers import Found
-from foveate.selection.candidates import exceeds, make, measured
-from foveate.selection.shortlist import cost_per_mac, priors, spread
+from foveate.selection.candidates import exceeds, make_candidate, measure_candidate
+from foveate.selection.shortlist import cost_per_mac, list_priors, spread
 from foveate.workflows.search.design import config_of
 from foveate.workflows.search.evaluators import Material, train_short
 
@@ -34,7 +34,7 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     search, dataset = material.search, material.dataset
     size = search.preprocess.resolution
     limits = (search.budget.max_macs, search.budget.max_size_bytes)
-    possible = [p for p in priors(dataset, size) if not exceeds(p, *limits)]
+    possible = [p for p in list_priors(dataset, size) if not exceeds(p, *limits)]
     family = config_of(material.space, done[0].net, dataset).family
     high = highest_cost(search.budget.max_latency_ms, done, cost_per_mac(family))
     chosen = spread(possible, high / NARROW, high, COUNT) or possible[:1]
@@ -42,8 +42,8 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     rows = []
     for prior in chosen:
         begun, facts = time.monotonic(), dict[str, Any]()
-        candidate = make(dataset, prior.model, size, None)
-        m = measured(candidate, cost(candidate.config, resolution=size), search.budget, search.threads or 1)
+        candidate = make_candidate(dataset, prior.model, size, None)
+        m = measure_candidate(candidate, cost(candidate.config, resolution=size), search.budget, search.threads or 1)
         row = m.row(m.within(search.budget))
         if row["fits"]:
             train_short(material, candidate.config, facts.__setitem__)

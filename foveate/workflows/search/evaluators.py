@@ -28,7 +28,7 @@ from foveate.data.preprocess import normalise_own
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_json
-from foveate.runs.setup import fresh
+from foveate.runs.setup import make_state
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
@@ -126,7 +126,7 @@ def train_short(material: Material, config: Config, note: Note) -> float:
     """The short training of a config of the zoo, whether it is of the space or not."""
     search, train_, val = material.search, material.train, material.val
     recipe = replace(search.proxy, seed=search.seed)
-    state, curve = fresh(config, recipe, search.device), []
+    state, curve = make_state(config, recipe, search.device), []
     begin(state, train_, search.preprocess, recipe, len(material.dataset.classes))
     per_epoch = train_.steps(min(recipe.batch, len(train_)))
     reached = None

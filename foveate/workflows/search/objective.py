@@ -18,7 +18,7 @@ from foveate.runs.setup import read
 from foveate.search.rewards import REWARDS
 from foveate.search.space import Space, Tokens
 from foveate.search.workers import Found, Note
-from foveate.selection.candidates import Candidate, measured, shares_of
+from foveate.selection.candidates import Candidate, measure_candidate, shares_of
 from foveate.workflows.search.design import Search, config_of
 from foveate.workflows.search.evaluators import Material, evaluator
 from foveate.zoo.family import Config
@@ -61,7 +61,7 @@ class Objective:
         memory = counts.inference_bytes if limits.max_memory_bytes is not None else None
         shares = shares_of(limits, None, None, counts.macs, memory)
         if search.needs_latency and (len(search.objectives) > 1 or max(shares, default=0.0) <= 1):
-            m = measured(Candidate("", config, search.preprocess, None), counts, limits, search.threads or 1)
+            m = measure_candidate(Candidate("", config, search.preprocess, None), counts, limits, search.threads or 1)
             facts |= {"latency_ms": m.latency.median_ms, "size_bytes": m.size_bytes}
             facts |= {"latency_p10_ms": m.latency.p10_ms, "latency_p90_ms": m.latency.p90_ms}
             shares = m.shares(limits)

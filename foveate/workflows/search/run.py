@@ -16,7 +16,7 @@ from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
-from foveate.runs.epochs import in_time
+from foveate.runs.epochs import limit_epochs
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
@@ -25,7 +25,7 @@ from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import open_study, quiet
 from foveate.search.workers import Found, fail_stale, found, shared_storage, work
-from foveate.selection.candidates import HEADROOM, Candidate, Measured, measured
+from foveate.selection.candidates import HEADROOM, Candidate, Measured, measure_candidate
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 from foveate.workflows.search.baselines import verdict, zoo_rows
 from foveate.workflows.search.design import (
@@ -318,7 +318,7 @@ def again(design: Search, space: Space, dataset: Dataset, one: Found) -> Measure
     config = config_of(space, one.net, dataset)
     counts = cost(config, resolution=design.preprocess.resolution)
     name = f"{space.name}, trial {one.number}"
-    return measured(Candidate(name, config, design.preprocess, None), counts, design.budget, design.threads)
+    return measure_candidate(Candidate(name, config, design.preprocess, None), counts, design.budget, design.threads)
 
 
 def row_text(space: Space, one: Found) -> str:
@@ -333,7 +333,9 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
     candidate, recipe = m.candidate, design.recipe
     if left is not None:
         listener(StageEvent("timing the winner"))
-        recipe = in_time(recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=design.device)
+        recipe = limit_epochs(
+            recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=design.device
+        )
     return Plan(
         data=design.data,
         model=candidate.model,

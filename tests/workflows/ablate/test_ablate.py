@@ -126,9 +126,9 @@ def test_rows_of_a_seed_start_from_the_same_weights(straight):
     """The first loss is before any step: it differs by the network alone, and here the network is the same."""
     run, *_ = straight
     plans = [row.plan for row in load_ablation(run.folder).rows]
-    from foveate.runs.setup import fresh
+    from foveate.runs.setup import make_state
 
-    a, b = (fresh(p.architecture, p.recipe, "cpu").model.state_dict() for p in plans[:2])
+    a, b = (make_state(p.architecture, p.recipe, "cpu").model.state_dict() for p in plans[:2])
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
