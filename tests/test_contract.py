@@ -70,7 +70,12 @@ def test_a_config_survives_json(name):
     assert to_json(again) == to_json(config)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Seconds each, and no more than others of their family with more of the same blocks.
+DEEP = {"attention452_cifar", "resnet1202_cifar", "resnet1001_cifar", "preresnet1001_cifar"}
+DEEP |= {f"nfnet_f{i}" for i in range(4, 8)}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.thorough) if n in DEEP else n for n in NAMES])
 def test_a_named_model_has_its_published_counts_and_shapes(name):
     """One network on the meta device and two passes: built again for every question it would take minutes."""
     config = variant(name)
