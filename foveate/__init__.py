@@ -8,17 +8,25 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from foveate.config import replace, set_path
-    from foveate.cost.count import cost
-    from foveate.deploy.exported import load
-    from foveate.errors import BudgetError, ConfigError, DataError, FoveateError, WeightsError
-    from foveate.layers import Layers
-    from foveate.runs.training import train
-    from foveate.workflows.ablate.run import ablate
-    from foveate.workflows.fit import fit
-    from foveate.zoo import build, create_model, list_models, variant
-    from foveate.zoo.weights import load_weights
+if TYPE_CHECKING:  # `as`: type checkers take the names as exported
+    from foveate.config import replace as replace
+    from foveate.config import set_path as set_path
+    from foveate.cost.count import cost as cost
+    from foveate.deploy.exported import load as load
+    from foveate.errors import BudgetError as BudgetError
+    from foveate.errors import ConfigError as ConfigError
+    from foveate.errors import DataError as DataError
+    from foveate.errors import FoveateError as FoveateError
+    from foveate.errors import WeightsError as WeightsError
+    from foveate.layers import Layers as Layers
+    from foveate.runs.complete import train as train
+    from foveate.workflows.ablate.run import ablate as ablate
+    from foveate.workflows.fit import fit as fit
+    from foveate.zoo import build as build
+    from foveate.zoo import create_model as create_model
+    from foveate.zoo import list_models as list_models
+    from foveate.zoo import variant as variant
+    from foveate.zoo.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -39,7 +47,7 @@ _WHERE = {
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "set_path": "foveate.config",
-    "train": "foveate.runs.training",
+    "train": "foveate.runs.complete",
     "variant": "foveate.zoo",
 }
 __all__ = [*sorted(_WHERE), "__version__"]

@@ -191,7 +191,7 @@ def from_json(cls: type[T] | Any, text: str | bytes, what: str = "config") -> T:
     return from_dict(cls, parse_json(text, what), what)
 
 
-def replace(value: T, **changes: Any) -> T:
+def replace(value: T, **changes: object) -> T:
     """A copy of the record with some fields changed, validated again; an unknown field is refused with a near match."""
     known = field_names(value)
     for name in changes:
@@ -207,7 +207,7 @@ def get_path(value: Any, path: str) -> Any:
     return value
 
 
-def set_path(value: T, path: str, new: Any) -> T:
+def set_path(value: T, path: str, new: object) -> T:
     """A copy with the value at a dotted path changed: set_path(config, "stages.2.kernel", 7)."""
     head, _, rest = path.partition(".")
     child = _child(value, head, path)
@@ -269,10 +269,11 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
         tree = ast.parse("_" + text.strip(), mode="eval").body  # so that a word of Python may be a name: nonlocal
         if isinstance(tree, ast.Name) and tree.id[1:].isidentifier():
             return tree.id[1:], {}
-        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args and tree.func.id != "_":
+        if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name) and not tree.args:
+            name = tree.func.id[1:]
             named = {k.arg: ast.literal_eval(k.value) for k in tree.keywords if k.arg is not None}
-            if len(named) == len(tree.keywords):
-                return tree.func.id[1:], named
+            if name.isidentifier() and len(named) == len(tree.keywords):
+                return name, named
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         pass
     raise ConfigError(f'"{text[:60]}": expected a name or a call such as group_norm(groups=16)')

@@ -17,6 +17,18 @@ class WeightsError(FoveateError):
     """A weights or model file that is damaged, hostile or of another network. Exit code 1."""
 
 
+class WriteError(FoveateError):
+    """A file or folder that can not be written: no space, no permission, no locks. Exit code 1."""
+
+
+class InUseError(FoveateError):
+    """A folder that another process works in. Exit code 1."""
+
+
+class CheckpointError(FoveateError):
+    """No checkpoint of a run can be used. Exit code 1."""
+
+
 class DataError(FoveateError):
     """Pictures, folders or lists that can not be used. Exit code 3."""
 

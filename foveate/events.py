@@ -12,6 +12,11 @@ class StageEvent:
 
 
 @dataclass(frozen=True)
+class ReadingEvent(StageEvent):
+    """Pictures are read now: what a command that trains many times leaves out after the first."""
+
+
+@dataclass(frozen=True)
 class WarningEvent:
     """Something that the user should know of, and that stops nothing: one line."""
 

@@ -13,15 +13,17 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from foveate.config import to_json
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, InUseError, WriteError
 
 CRASH_VARIABLE = "FOVEATE_CRASHPOINT"  # "name" or "name:n": SIGKILL at the n-th passing (tests only)
 _passed: dict[str, int] = {}
+LOCK, OWNER = ".lock", ".owner"  # files of a folder that is held: the kernel's lock, and who has it
+LOOK_S = 0.1  # between two tries while waiting for a lock
 
 
 def crashpoint(name: str) -> None:
@@ -67,11 +69,11 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         raise write_failure(path, len(data), error) from None
 
 
-def write_failure(path: Path, size_bytes: int, error: OSError) -> FoveateError:
+def write_failure(path: Path, size_bytes: int, error: OSError) -> WriteError:
     """The one line for a write that did not succeed."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     hint = "no space left; free some and resume" if full else (error.strerror or str(error)).lower()
-    return FoveateError(f"could not write {path} ({size_bytes:,} bytes): {hint}")
+    return WriteError(f"could not write {path} ({size_bytes:,} bytes): {hint}")
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -145,92 +147,79 @@ def read_lines(path: str | Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: str | Path) -> Iterator[None]:
-    """One process a folder. A second one is refused; a lock whose process is gone is taken over.
+def folder_lock(
+    folder: str | Path, *, wait_s: float = 0.0, cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """One process a folder within the block. The kernel drops the lock with its process, so a killed one leaves
+    nothing to wait for.
 
-    The lock names pid, host and start time of the process, so a reused pid is not taken for the old one.
+    wait_s: seconds to wait for another holder, unless cancelled() becomes true. Raises InUseError, which names the
+    holder, and WriteError, also where the file system has no locks.
     """
-    path = Path(folder) / ".lock"
-    me = {"pid": os.getpid(), "host": socket.gethostname(), "started": process_start(os.getpid())}
-    for _ in range(3):
+    import filelock
+
+    path, note = Path(folder) / LOCK, Path(folder) / OWNER
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=wait_s, poll_interval=LOOK_S, cancel_check=cancelled)
+    except filelock.Timeout:
+        raise _in_use(folder, _owner(note)) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            reason = (error.strerror or str(error)).lower()
+            raise WriteError(
+                f"{folder}: no locks on this file system ({reason}); take a folder on a local disk"
+            ) from None
+        raise write_failure(path, 0, error) from None
+    try:
+        owner = _owner(note)
+        if owner is not None and owner["host"] != socket.gethostname():  # locks need not reach from host to host
+            raise _in_use(folder, owner)
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            break
-        except FileExistsError:
-            seen, owner = _identity(path), _owner(path)
-            if _alive(owner):
-                who = f"process {owner['pid']} on {owner['host']}"
-                raise FoveateError(f"{folder} is in use by {who}; wait, stop it, or choose another --name") from None
-            _remove_stale(path, seen)
-        except OSError as error:
-            raise write_failure(path, 0, error) from None
-    else:
-        raise FoveateError(f"{folder}: could not take the lock {path}")
-    try:
-        os.write(descriptor, json.dumps(me).encode())
-        os.close(descriptor)
-        yield
+            try:
+                note.write_text(json.dumps(me), "utf-8")
+            except OSError as error:
+                raise write_failure(note, 0, error) from None
+            yield
+        finally:
+            note.unlink(missing_ok=True)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells this file from a later one of the same name."""
-    try:
-        info = path.stat()
-    except FileNotFoundError:
-        return None
-    return info.st_ino, info.st_mtime_ns
-
-
-def _remove_stale(path: Path, seen: tuple[int, int] | None) -> None:
-    """Remove a lock that was judged stale, unless another process has done so and taken its own since.
-
-    Those who take over do it one after the other, by the kernel's lock on the folder where there is one.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        path.unlink(missing_ok=True)
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a network drive without locks
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        if seen is not None and _identity(path) == seen:
+        if os.name == "posix":  # while it is held: whoever waits for this file finds that it is gone, and makes another
             path.unlink(missing_ok=True)
-    finally:
-        os.close(folder)
+        lock.release()
 
 
-def _owner(path: Path) -> dict[str, Any]:
-    """Who holds the lock; one that is still being written gets a second; unreadable after that, it is nobody's."""
-    for _ in range(10):
+@contextlib.contextmanager
+def claimed(folder: str | Path) -> Iterator[bool]:
+    """folder_lock of a folder that is made where it is missing; False within the block where another process has it."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
         try:
-            data = json.loads(path.read_bytes())
-            return {"pid": int(data["pid"]), "host": str(data["host"]), "started": data["started"]}
-        except FileNotFoundError:
-            return {"pid": -1, "host": socket.gethostname(), "started": None}
-        except (ValueError, KeyError, TypeError):
-            time.sleep(0.1)
-    # killed between creating the file and writing into it
-    return {"pid": -1, "host": socket.gethostname(), "started": None}
+            held.enter_context(folder_lock(folder))
+            mine = True
+        except InUseError:
+            mine = False
+        yield mine
 
 
-def _alive(owner: Mapping[str, Any]) -> bool:
-    """Whether the process that wrote the lock still runs. On another host nobody can tell: it counts as alive."""
-    if owner["host"] != socket.gethostname():
-        return True
-    if owner["pid"] <= 0:
-        return False
+def _in_use(folder: str | Path, owner: Mapping[str, Any] | None) -> InUseError:
+    """The one line for a folder that another process has."""
+    if owner is None:
+        return InUseError(f"{folder} is in use by another process; wait, stop it, or choose another --name")
+    text = f"{folder} is in use by process {owner['pid']} on {owner['host']} since {owner['since']}"
+    if owner["host"] == socket.gethostname():
+        return InUseError(f"{text}; wait, stop it, or choose another --name")
+    return InUseError(f"{text}; wait, choose another --name, or remove {Path(folder) / OWNER} if that process is gone")
+
+
+def _owner(path: Path) -> Mapping[str, Any] | None:
+    """Who wrote that it holds the lock; None where nobody did, or was killed while writing."""
     try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return owner["started"] is None or owner["started"] == process_start(owner["pid"])
+        data = json.loads(path.read_bytes())
+        return {"pid": int(data["pid"]), "host": str(data["host"]), "since": str(data["since"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def process_start(pid: int) -> str | None:

@@ -1,5 +1,14 @@
 """A search space of a user's own, small enough to search in a test, and options that make its trials short."""
 
+from foveate.data.index import open_data
+from foveate.events import silent
+from foveate.runs.plan import Budget
+from foveate.train.signals import Stop
+from foveate.workflows.search.design import Search
+from foveate.workflows.search.run import designed, written
+from foveate.workflows.search.run import trials as all_trials
+from foveate.workflows.search.study import opened
+
 SPACE = """
 import foveate as fv
 from foveate.search.space import Choice, Space
@@ -24,3 +33,13 @@ def make(values):
 """
 
 SHORT = {"epochs": 1, "pictures": 256, "threads": 1}
+
+
+def search_only(space, runs, *, workers, trials: int, ray=None, listener=silent):
+    """The trials of a search by several workers that share its time, without a winner's training."""
+    dataset = open_data("digits", seed=0, bad_files="stop")
+    about = {"data": "digits", "name": "digits", "fingerprint": dataset.fingerprint, "space": str(space)}
+    rough = Search(**about, sampler="random", budget=Budget(time_s=1.0), trials=trials, pictures=256, threads=1)
+    design = designed(rough, dataset, epochs=1)
+    folder = written(design, None, runs)
+    return all_trials(folder, design, opened(design)[1], dataset, workers, ray, listener, Stop())

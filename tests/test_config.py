@@ -1,6 +1,7 @@
 """Records and JSON: what comes in is refused with a useful line or is exactly what was meant (reliability row 45)."""
 
 import json
+import keyword
 
 import pytest
 from hypothesis import given, settings
@@ -79,7 +80,7 @@ def test_numbers_and_texts_come_back_exactly(rate, note, flag):
 
 def test_a_record_is_frozen():
     with pytest.raises(AttributeError):
-        Outer().rate = 1.0  # type: ignore[misc]
+        Outer().rate = 1.0
 
 
 def test_an_unknown_key_is_refused_with_the_near_one():
@@ -260,6 +261,8 @@ def test_a_call_string_is_parsed_and_never_run():
         "f(a=1); g",
         "f()()",
         "1",
+        "1()",
+        "(a=1)",
         "(" * 500,
     ],
 )
@@ -295,3 +298,90 @@ class Required:
     """A record without a default."""
 
     needed: int
+
+
+PLAIN = settings(max_examples=100, derandomize=True, deadline=None)
+KERNELS = st.integers(1, 4096)  # what Count takes
+OUTERS = st.builds(
+    Outer,
+    stages=st.lists(st.builds(Inner, kernel=KERNELS), min_size=1, max_size=4).map(tuple),
+    rate=st.floats(1e-6, 1e6),
+    flag=st.booleans(),
+)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True)
+LITERALS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=6,
+)
+
+
+@given(OUTERS, st.data())
+@PLAIN
+def test_a_path_that_is_set_reads_back_and_nothing_else_changes(value, data):
+    place = data.draw(st.integers(0, len(value.stages) - 1))
+    path, new = f"stages.{place}.kernel", data.draw(KERNELS)
+    made = set_path(value, path, new)
+    assert get_path(made, path) == new
+    assert set_path(made, path, get_path(value, path)) == value
+    assert replace(made, stages=value.stages) == value
+    others = [i for i in range(len(value.stages)) if i != place]
+    assert [made.stages[i] for i in others] == [value.stages[i] for i in others]
+    assert set_path(value, path, get_path(value, path)) == value
+
+
+@given(OUTERS, KERNELS, KERNELS)
+@PLAIN
+def test_two_places_can_be_set_in_any_order(value, kernel, other):
+    first, last = "stages.0.kernel", f"stages.{len(value.stages) - 1}.kernel"
+    one = set_path(set_path(value, first, kernel), "flag", not value.flag)
+    two = set_path(set_path(value, "flag", not value.flag), first, kernel)
+    assert one == two
+    assert get_path(set_path(one, last, other), last) == other
+
+
+@given(OUTERS, OUTERS)
+@PLAIN
+def test_assignments_make_one_record_of_another(value, wanted):
+    """As a user would type every field that differs; a number written as an integer stays a float."""
+    value = replace(value, stages=wanted.stages)
+    texts = [f"rate={wanted.rate!r}", f"flag={str(wanted.flag).lower()}"]
+    texts += [f"stages.{i}.kernel={s.kernel}" for i, s in enumerate(wanted.stages)]
+    made = override(value, texts)
+    assert made == replace(wanted, note=value.note)
+    assert type(made.rate) is float
+    assert override(override(value, texts[:1]), texts[1:]) == made
+
+
+PRINTED = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), max_size=20)
+PATHS = st.sampled_from(["stages", "stages.0", "stages.0.kernel", "stages.9.name", "rate", "flag", "note", "ratee", ""])
+
+
+@given(OUTERS, PATHS, PRINTED | LITERALS.map(repr))
+@PLAIN
+def test_an_assignment_changes_one_place_or_is_refused_in_one_line(value, path, new):
+    try:
+        made = override(value, [f"{path}={new}"])
+    except ConfigError as error:
+        assert len(str(error).splitlines()) == 1
+    else:
+        assert set_path(made, path, get_path(value, path)) == value
+
+
+@given(NAMES, st.dictionaries(NAMES.filter(lambda name: not keyword.iskeyword(name)), LITERALS, max_size=4))
+@PLAIN
+def test_a_call_string_gives_back_what_was_written(name, options):
+    text = f"{name}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+    assert parse_call(text) == (name, options)
+    assert parse_call(f"  {name} ") == (name, {})
+
+
+@given(st.text(max_size=40))
+@PLAIN
+def test_any_text_is_a_call_or_is_refused(text):
+    try:
+        name, options = parse_call(text)
+    except ConfigError as error:
+        assert "expected a name or a call" in str(error)
+    else:
+        assert name.isidentifier() and all(map(str.isidentifier, options))

@@ -7,12 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 from foveate import files
-from foveate.errors import FoveateError
+from foveate.errors import FoveateError, InUseError, WriteError
 
 OLD, NEW = {"a": b"old a", "b": b"old b"}, {"a": b"new a" * 1000, "b": b"new b", "c": b"c"}
 
@@ -169,10 +168,10 @@ def test_json_is_written_exactly(tmp_path):
 
 
 def test_a_folder_that_can_not_be_written_is_one_line(tmp_path):
-    with pytest.raises(FoveateError, match="could not write"):
+    with pytest.raises(WriteError, match="could not write"):
         files.write_bytes(tmp_path / "no" / "such" / "f", b"x")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FoveateError, match="could not write"):
+    with pytest.raises(WriteError, match="could not write"):
         files.write_folder(tmp_path / "file" / "best", NEW)
 
 
@@ -190,7 +189,10 @@ def test_a_second_process_is_refused_and_the_owner_named(tmp_path):
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         try:
-            with pytest.raises(FoveateError, match=f"in use by process {holder.pid}"), files.folder_lock(tmp_path):
+            with (
+                pytest.raises(InUseError, match=f"in use by process {holder.pid} on .* since 2"),
+                files.folder_lock(tmp_path),
+            ):
                 pass
         finally:
             holder.communicate("", timeout=30)
@@ -199,51 +201,124 @@ def test_a_second_process_is_refused_and_the_owner_named(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path):
     code = "import os, signal\nwith files.folder_lock(sys.argv[1]):\n    os.kill(os.getpid(), signal.SIGKILL)"
     assert run(code, tmp_path).returncode == -signal.SIGKILL
-    assert names(tmp_path) == [".lock"]
+    assert names(tmp_path) == [".lock", ".owner"]
     with files.folder_lock(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getpid()
+        owner = json.loads((tmp_path / ".owner").read_bytes())
+        assert (owner["pid"], owner["host"]) == (os.getpid(), socket.gethostname())
+    assert names(tmp_path) == []
 
 
-def test_a_lock_taken_over_by_another_process_meanwhile_is_respected(tmp_path, monkeypatch):
-    stale = {"pid": 2**22 + 1, "host": socket.gethostname(), "started": None}
-    (tmp_path / ".lock").write_text(json.dumps(stale))
-    judge = files._alive
+def test_of_processes_that_race_for_a_dead_owners_lock_one_at_a_time_has_it(tmp_path):
+    """Each takes the lock many times, as claimed() does; a file that two make at once would show it."""
+    (tmp_path / ".lock").touch()
+    (tmp_path / ".owner").write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname(), "since": "long ago"}))
+    code = """
+import os
+from pathlib import Path
+held, inside = 0, Path(sys.argv[1]) / "inside"
+while held < 200:
+    with files.claimed(sys.argv[1]) as mine:
+        if mine:
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
+            inside.unlink()
+            held += 1
+"""
+    command = [sys.executable, "-c", "import sys; from foveate import files\n" + code, str(tmp_path)]
+    racing = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = [process.communicate(timeout=120)[1] for process in racing]
+    assert [process.returncode for process in racing] == [0, 0, 0], said
+    assert names(tmp_path) == []
 
-    def slow(owner):
-        if owner["pid"] == stale["pid"]:  # between the judgement and what follows from it, another one takes over
-            (tmp_path / ".lock").unlink()
-            (tmp_path / ".lock").write_text(json.dumps(stale | {"pid": os.getppid(), "started": None}))
+
+def test_a_second_holder_waits_as_long_as_it_is_told_and_no_longer(tmp_path):
+    with files.folder_lock(tmp_path):
+        looks = []
+        with (
+            pytest.raises(InUseError),
+            files.folder_lock(tmp_path, wait_s=300, cancelled=lambda: len(looks) == 3 or looks.append(1)),
+        ):
+            pass
+        assert len(looks) == 3
+    code = "import time\nwith files.folder_lock(sys.argv[1]):\n    print('held', flush=True); sys.stdin.readline()"
+    command = [sys.executable, "-c", "import sys; from foveate import files\n" + code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+
+        def go_on():
+            holder.stdin.close()  # only now, while this process waits, the other one ends
             return False
-        return judge(owner)
 
-    monkeypatch.setattr(files, "_alive", slow)
-    with pytest.raises(FoveateError, match=f"in use by process {os.getppid()}"), files.folder_lock(tmp_path):
-        pass
-    assert json.loads((tmp_path / ".lock").read_bytes())["pid"] == os.getppid()
+        with files.folder_lock(tmp_path, wait_s=200, cancelled=go_on):
+            assert json.loads((tmp_path / ".owner").read_bytes())["pid"] == os.getpid()
 
 
-def test_a_reused_process_number_is_not_taken_for_the_old_process(tmp_path):
-    if files.process_start(os.getpid()) is None:
-        return  # only Linux tells when a process started; elsewhere the number alone decides
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": "1"}
-    (tmp_path / ".lock").write_text(json.dumps(owner))
+def test_a_process_that_holds_nothing_claims_nothing(tmp_path):
+    with files.claimed(tmp_path / "t") as mine, files.claimed(tmp_path / "t") as other:
+        assert mine
+        assert not other
+    with files.claimed(tmp_path / "t") as mine:
+        assert mine
+
+
+def test_an_owner_that_holds_no_lock_is_gone_even_if_its_number_is_in_use_again(tmp_path):
+    owner = {"pid": os.getppid(), "host": socket.gethostname(), "since": "long ago"}
+    (tmp_path / ".owner").write_text(json.dumps(owner))
     with files.folder_lock(tmp_path):
         pass
 
 
 def test_the_lock_of_another_host_is_respected(tmp_path):
-    (tmp_path / ".lock").write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": None}))
-    with pytest.raises(FoveateError, match="elsewhere"), files.folder_lock(tmp_path):
-        pass
+    """The kernel's locks need not reach from one host to the other."""
+    (tmp_path / ".owner").write_text(json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-02 03:04:05"}))
+    said = "process 1 on elsewhere since 2026-01-02 03:04:05.*remove .*owner"
+    for _ in range(2):
+        with pytest.raises(InUseError, match=said), files.folder_lock(tmp_path):
+            pass
+    assert names(tmp_path) == [".owner"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}'])
-def test_a_lock_torn_by_a_crash_is_taken_over(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    (tmp_path / ".lock").write_text(text)
+def test_a_note_torn_by_a_crash_holds_nobody_up(tmp_path, text):
+    (tmp_path / ".owner").write_text(text)
+    with files.folder_lock(tmp_path):
+        (tmp_path / ".owner").write_text(text)
+        with pytest.raises(InUseError, match="in use by another process"), files.folder_lock(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch, code):
+    import fcntl
+
+    def without(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    said = f"no locks on this file system .{os.strerror(code).lower()}.; take"
+    with pytest.raises(WriteError, match=said) as caught, files.folder_lock(tmp_path):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_can_only_be_read_is_one_line(tmp_path, monkeypatch, code):
+    plain = os.open
+
+    def read_only(path, flags, *rest, **named):
+        if flags & os.O_CREAT and str(path).endswith(".lock"):
+            raise OSError(code, os.strerror(code), path)
+        return plain(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", read_only)
+    with (
+        pytest.raises(WriteError, match=f"could not write .*: {os.strerror(code).lower()}"),
+        files.folder_lock(tmp_path),
+    ):
+        pass
+    monkeypatch.undo()
     with files.folder_lock(tmp_path):
         pass
 
@@ -266,5 +341,5 @@ def test_run_names_are_never_given_twice(tmp_path):
 
 def test_no_free_name_where_nothing_can_be_made(tmp_path):
     (tmp_path / "runs").write_bytes(b"")
-    with pytest.raises(FoveateError, match="could not write"):
+    with pytest.raises(WriteError, match="could not write"):
         files.free_name(tmp_path / "runs", "digits")

@@ -6,7 +6,7 @@
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.bn_small_init import learning_rate_factors
-from foveate.layers.gn_plus import GNPlus
-from foveate.layers.invariant_norm import InvariantNorm
-from foveate.layers.iter_norm import IterNorm
+from foveate.layers.traits import is_norm
 from foveate.train.artefact import load_model
 from foveate.train.optim import has_statistics
 from foveate.zoo import FAMILIES, build, variant
@@ -25,12 +23,7 @@ from foveate.zoo.survey import Survey, survey
 from foveate.zoo.survey import distances as stages_away
 from foveate.zoo.weights import load_weights, weights_info
 
-if TYPE_CHECKING:
-    pass
-
 Source = Any  # a module or a config of the zoo, the name of a variant, or a model folder
-
-NORM_TYPES = (nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm, IterNorm, GNPlus, InvariantNorm)
 
 
 class Backbone(nn.Module):
@@ -158,7 +151,7 @@ def freeze(made: Backbone, stages: int, norms: bool) -> None:
         p.requires_grad_(p.requires_grad and made.depth.get(name, -1) >= stages)
     if norms:
         for module in made.net.modules():
-            if isinstance(module, NORM_TYPES):
+            if is_norm(module):
                 module.requires_grad_(False)
                 made.quiet.append(module)
             elif has_statistics(module):  # a convolution that whitens: its kernel is no gain

@@ -15,7 +15,7 @@ import typer
 
 from foveate.cli import ablate, compress, data, doctor, export, fit, models, predict, profile, scale, search, train
 from foveate.cli import eval as evaluate
-from foveate.cli.options import Debug
+from foveate.cli.options.output import Debug
 from foveate.errors import FoveateError
 
 EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # what a shell reports for SIGINT and SIGPIPE
@@ -32,18 +32,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("fit", epilog=fit.EXAMPLE)(fit.command)
-app.command("train", epilog=train.EXAMPLE)(train.command)
-app.command("eval", epilog=evaluate.EXAMPLE)(evaluate.command)
-app.command("predict", epilog=predict.EXAMPLE)(predict.command)
-app.command("models", epilog=models.EXAMPLE)(models.command)
-app.command("profile", epilog=profile.EXAMPLE)(profile.command)
-app.command("export", epilog=export.EXAMPLE)(export.command)
-app.command("doctor", epilog=doctor.EXAMPLE)(doctor.command)
-app.command("compress", epilog=compress.EXAMPLE)(compress.command)
-app.command("scale", epilog=scale.EXAMPLE)(scale.command)
-app.command("search", epilog=search.EXAMPLE)(search.command)
-app.command("ablate", epilog=ablate.EXAMPLE)(ablate.command)
+COMMANDS = {
+    "fit": fit,
+    "train": train,
+    "eval": evaluate,
+    "predict": predict,
+    "models": models,
+    "profile": profile,
+    "export": export,
+    "doctor": doctor,
+    "compress": compress,
+    "scale": scale,
+    "search": search,
+    "ablate": ablate,
+}
+for _name, _module in COMMANDS.items():
+    app.command(_name, epilog=_module.EXAMPLE)(_module.command)
 app.add_typer(data.app, name="data")
 
 

@@ -7,97 +7,72 @@ from typing import Annotated, Any, Literal
 import typer
 
 from foveate.cli import show
-from foveate.cli.options import Bad, BadFiles, Debug, Device, Json, Name, Quiet, Runs, Seed, Weights, print_json
+from foveate.cli.options.data import Training
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output, Quiet, print_json
+from foveate.cli.options.run import (
+    Device,
+    Epochs,
+    Processor,
+    Resume,
+    RunOptions,
+    Weights,
+    refuse_beside_resume,
+    require,
+)
 from foveate.errors import ConfigError
+from foveate.report.units import duration
 
 EXAMPLE = "Example: foveate ablate photos --model resnet18 --factors cosine,mixup,layers.act=silu --epochs 20"
 
 
+@command_of
 def command(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA", help="Folder of class folders, a CSV path,label, or digits.", show_default=False
-        ),
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Changes of the base, in every row.", show_default=False),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="See foveate models.", show_default=False)
-    ] = None,
+    what: Training,
+    *,
     base: Annotated[
-        str | None,
-        typer.Option(
-            "--base", metavar="RECIPE", help="Named recipe; by default what suits the pictures.", show_default=False
-        ),
+        str | None, option("--base", metavar="RECIPE", help="Named recipe; by default what suits the pictures.")
     ] = None,
     factors: Annotated[
         str | None,
-        typer.Option(
-            "--factors",
-            metavar="A,B,...",
-            help="Names, KEY=VALUE, layers.norm=iter_norm, A+B; list: show the names.",
-            show_default=False,
+        option(
+            "--factors", metavar="A,B,...", help="Names, KEY=VALUE, layers.norm=iter_norm, A+B; list: show the names."
         ),
     ] = None,
     cumulative: Annotated[bool, typer.Option("--cumulative", help="One factor more in every row.")] = False,
     one_out: Annotated[bool, typer.Option("--one-out", help="All factors but one in every row.")] = False,
     factorial: Annotated[bool, typer.Option("--factorial", help="Every choice of factors.")] = False,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trials of every row.")] = 5,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Short for epochs=N.", show_default=False)
-    ] = None,
+    epochs: Epochs = None,
     unequal: Annotated[bool, typer.Option("--unequal", help="Rows may differ in epochs.")] = False,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=1, max=1024, help="Processes; by default one, on CUDA one a device.", show_default=False
-        ),
+        int | None, option("--workers", low=1, high=1024, help="Processes; by default one, on CUDA one a device.")
     ] = None,
     weights: Weights = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume", metavar="FOLDER", help="Go on with this ablation, or help with it.", show_default=False
-        ),
-    ] = None,
+    resume: Resume = None,
     retry: Annotated[bool, typer.Option("--retry", help="With --resume: failed trials run again.")] = False,
-    name: Name = None,
-    runs: Runs = "runs",
-    seed: Seed = 0,
-    device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.cpu,
-    bad_files: Bad = BadFiles.stop,
-    as_json: Json = False,
+    place: RunOptions,
+    device: Device = Processor.cpu,
     quiet: Quiet = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """What each factor is worth: paired seeds, intervals, tests.
 
-    By default each factor alone over the base. Writes a folder; --resume FOLDER goes on where it stopped.
+    By default each factor alone over the base. Writes a folder; --resume RUN goes on where it stopped, or helps a
+    process that is at work there.
     """
     if factors == "list":
-        print_factors(as_json)
+        print_factors(output.as_json)
         return
-    assignments = list(changes or [])
-    if data is not None and "=" in data and not Path(data).exists():  # no DATA: the first word is a change
-        assignments.insert(0, data)
-        data = None
-    for text in assignments:
-        if "=" not in text[1:]:
-            raise ConfigError(f'"{text}": expected key=value, such as optim.lr=0.05')
-    if epochs is not None:
-        assignments.append(f"epochs={epochs}")
+    data, changes = what.read(epochs)
     kind = one_kind(cumulative, one_out, factorial)
+    given = {"DATA": data, "--model NAME": what.model, "--factors A,B": factors}
     if resume is not None:
-        given = {"DATA": data, "KEY=VALUE": assignments, "--model": model, "--factors": factors, "--base": base}
-        if too_much := [what for what, value in given.items() if value]:
-            raise ConfigError(f"--resume takes all from the folder; leave out {', '.join(too_much)}")
-    elif missing := [w for w, v in (("DATA", data), ("--model NAME", model), ("--factors A,B", factors)) if not v]:
-        raise ConfigError(f"{missing[0]} is missing; expected foveate ablate DATA --model NAME --factors A,B")
-    elif retry:
-        raise ConfigError("--retry goes with --resume FOLDER")
+        refuse_beside_resume({**given, "KEY=VALUE": changes, "--base": base})
+    else:
+        require(given, "foveate ablate DATA --model NAME --factors A,B")
+        if retry:
+            raise ConfigError("--retry goes with --resume RUN")
     from foveate.workflows.ablate.report import timing
     from foveate.workflows.ablate.run import ablate, load_ablation, resume_ablation
 
@@ -107,29 +82,22 @@ def command(
         else:
             run = ablate(
                 data or "",
-                model or "",
+                what.model or "",
                 factors or "",
                 base=base,
-                overrides=assignments,
+                overrides=changes,
                 kind=kind,
                 seeds=seeds,
-                seed=seed,
                 weights=weights,
                 workers=workers,
                 device=device.value,
-                bad_files=bad_files.value,
                 unequal=unequal,
-                name=name,
-                runs=runs,
                 listener=listener,
+                **place.keywords(),
             )
-    if os.environ.get("RANK", "0") != "0":  # under torchrun one process speaks for all
-        return
-    times = timing(run.folder, load_ablation(run.folder))
-    if as_json:
-        print_json({**run.summary, "timing": times})
-        return
-    print("\n".join(closing(run.folder, times, quiet)))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        times = timing(run.folder, load_ablation(run.folder))
+        output.answer({**run.summary, "timing": times}, lambda: closing(run.folder, times, quiet))
 
 
 def one_kind(
@@ -145,7 +113,7 @@ def closing(folder: Path, times: list[dict[str, Any]], quiet: bool) -> list[str]
     """The table, what a trial took, and where all is."""
     lines = (folder / "table.md").read_text("utf-8").splitlines()
     if times and not quiet:
-        spent = ", ".join(f"{t['row']} {show.duration(t['median_s'])}" for t in times)
+        spent = ", ".join(f"{t['row']} {duration(t['median_s'])}" for t in times)
         lines += ["", f"time of a trial (median): {spent}"]
     return [*lines, "", f"folder    {folder}"]
 

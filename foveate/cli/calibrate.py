@@ -1,12 +1,13 @@
 """What foveate profile --calibrate and --table do: measure the table of operators of this device, predict from one."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveate.errors import ConfigError
+from foveate.report.units import milliseconds, plural
 from foveate.zoo.family import Config
 
 if TYPE_CHECKING:
@@ -96,15 +97,13 @@ def prediction(network: Any, table: "Table", resolution: int) -> dict[str, Any]:
     }
 
 
-def prediction_line(predicted: dict[str, Any]) -> str:
+def prediction_line(predicted: Mapping[str, Any]) -> str:
     """The line of the text output."""
-    from foveate.cli import show
-
-    threads = f"{predicted['threads']} thread{'s' if predicted['threads'] != 1 else ''}"
+    threads = plural(predicted["threads"], "thread")
     origin = f"table of {predicted['operators']:,} operators, {predicted['runtime']}, {threads}"
     unknown = ", ".join(predicted["not_measured"])
     guess = f"; nothing measured like: {unknown}" if unknown else ""
-    return f"predicted {show.milliseconds(predicted['latency_ms'])} ({origin}{guess})"
+    return f"predicted {milliseconds(predicted['latency_ms'])} ({origin}{guess})"
 
 
 def _say(text: str) -> None:

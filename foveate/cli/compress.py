@@ -6,54 +6,32 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli import show, units
-from foveate.cli.options import (
-    Bad,
-    BadFiles,
-    Debug,
-    Json,
-    LatencyIn,
-    MaxLatency,
-    MaxSize,
-    Name,
-    Quiet,
-    Runs,
-    Runtime,
-    Seed,
-    Threads,
-    model_folder,
-    print_json,
-)
-from foveate.errors import ConfigError, FoveateError
+from foveate.cli.options.budget import Budget, TimeOrNone, read
+from foveate.cli.options.data import DataOrNone, ModelOrNone, model_folder
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output, Quiet, print_json
+from foveate.cli.options.run import Resume, RunOptions, Threads, require
+from foveate.errors import FoveateError
+from foveate.report.units import count, milliseconds, percent, share, size
 
 EXAMPLE = "Example: foveate compress runs/photos-1/best photos --macs 0.5"
 EXACT = 1e-12  # the largest difference that --check lets pass, in float64
 
 
+@command_of
 def command(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="MODEL", help="Model folder, or a run folder (then its best/).", show_default=False),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="DATA", help="The data that it was trained on: folder, CSV, digits.", show_default=False
-        ),
-    ] = None,
+    model: ModelOrNone = None,
+    data: DataOrNone = None,
+    *,
     macs: Annotated[
-        str | None,
-        typer.Option("--macs", metavar="N", help="Multiply-adds: a share such as 0.5, or 20M.", show_default=False),
+        str | None, option("--macs", metavar="N", help="Multiply-adds: a share such as 0.5, or 20M.")
     ] = None,
     params: Annotated[
-        str | None,
-        typer.Option("--params", metavar="N", help="Parameters: a share such as 0.5, or 1M.", show_default=False),
+        str | None, option("--params", metavar="N", help="Parameters: a share such as 0.5, or 1M.")
     ] = None,
-    max_latency: MaxLatency = None,
-    runtime: LatencyIn = Runtime.onnxruntime,
-    max_size: MaxSize = None,
+    budget: Budget,
     max_drop: Annotated[
-        float | None,
-        typer.Option("--max-drop", metavar="P", help="Points of accuracy that may go, e.g. 0.5.", show_default=False),
+        float | None, option("--max-drop", metavar="P", help="Points of accuracy that it may lose at most, e.g. 0.5.")
     ] = None,
     method: Annotated[
         str,
@@ -63,44 +41,31 @@ def command(
         ),
     ] = "auto",
     epochs: Annotated[
-        int | None,
-        typer.Option("--epochs", min=1, max=4096, help="Of fine-tuning a step; by default 10.", show_default=False),
+        int | None, option("--epochs", low=1, high=4096, help="Of fine-tuning a step; by default 10.")
     ] = None,
-    time: Annotated[
-        str | None,
-        typer.Option("--time", metavar="TIME", help="Wall time for all, in place of --epochs.", show_default=False),
-    ] = None,
+    time: TimeOrNone = None,
     steps: Annotated[
-        int, typer.Option("--steps", min=0, max=100, help="How many; 0: each costs about 0.7 of the one above.")
+        int,
+        typer.Option("--steps", min=0, max=100, help="Number of steps; 0: each keeps about 0.7 of the cost before it."),
     ] = 0,
     multiple: Annotated[
         int | None,
-        typer.Option(
+        option(
             "--multiple",
-            min=1,
-            max=256,
+            low=1,
+            high=256,
             help="Widths become multiples of it; by default 8 or 16 for a latency, else 1.",
-            show_default=False,
         ),
     ] = None,
     check: Annotated[
         str | None,
-        typer.Option("--check", metavar="NAME", help="Prove removed == masked for this model.", show_default=False),
+        option("--check", metavar="NAME", help="Prove for this model: removing channels equals masking."),
     ] = None,
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            "--resume", metavar="RUN", help="Go on with this run; all else comes from it.", show_default=False
-        ),
-    ] = None,
-    name: Name = None,
-    runs: Runs = "runs",
-    seed: Seed = 0,
+    resume: Resume = None,
+    place: RunOptions,
     threads: Threads = None,
-    bad_files: Bad = BadFiles.stop,
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """A trained model and a budget in, a smaller one out.
 
@@ -108,47 +73,35 @@ def command(
     object a step, one a line.
     """
     if check is not None:
-        prove(check, seed, as_json)
+        prove(check, place.seed, output.as_json)
         return
-    if resume is None and (model is None or data is None):
-        missing = "MODEL" if model is None else "DATA"
-        raise ConfigError(f"{missing} is missing; expected foveate compress MODEL DATA, --resume RUN or --check NAME")
-    latency_ms = None if max_latency is None else units.latency_ms("--max-latency", max_latency)
-    size_bytes = None if max_size is None else units.size_bytes("--max-size", max_size)
-    time_s = None if time is None else units.time_s("--time", time)
-    shares = {"--macs": macs, "--params": params}
-    wanted = [None if text is None else amount(option, text) for option, text in shares.items()]
+    if resume is None:
+        require({"MODEL": model, "DATA": data}, "foveate compress MODEL DATA, --resume RUN or --check NAME")
+    limits = budget.limits()
+    time_s = read(units.time_s, "--time", time)
+    wanted_macs, wanted_params = read(amount, "--macs", macs), read(amount, "--params", params)
     from foveate.workflows.compress.run import compress
+    from foveate.workflows.compress.step import line
 
     with show.progress(quiet) as listener:
         run = compress(
             "" if model is None or resume is not None else model_folder(model),
             data or "",
-            macs=wanted[0],
-            params=wanted[1],
-            max_latency_ms=latency_ms,
-            max_size_bytes=size_bytes,
+            macs=wanted_macs,
+            params=wanted_params,
             max_drop=max_drop,
             method=method,
             epochs=epochs,
             time_s=time_s,
             steps=steps,
             multiple=multiple,
-            name=name,
-            runs=runs,
             resume=resume,
-            seed=seed,
             threads=threads,
-            bad_files=bad_files.value,
-            runtime=runtime.value,
             listener=listener,
+            **limits,
+            **place.keywords(),
         )
-    if as_json:
-        from foveate.workflows.compress.step import line
-
-        print("\n".join(line(row) for row in run.summary["ladder"]))
-    else:
-        print("\n".join(closing(run.summary, quiet)))
+    print("\n".join(map(line, run.summary["ladder"]) if output.as_json else closing(run.summary, quiet)))
 
 
 def amount(option: str, text: str) -> float:
@@ -183,13 +136,13 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
         wide = max(len(row["method"]) for row in rows)
         lines.append(f"step  {'method':<{wide}}    val   test              multiply-adds   latency      size")
         for row in rows:
-            low, high = (show.percent(v) for v in row["test_interval"])
-            accuracy = f"{show.percent(row['val_accuracy']):>5}   {show.percent(row['test_accuracy'])} ({low}-{high})"
-            cost = f"{show.count(row['macs']):>8}  {show.milliseconds(row['latency_ms']):>8}"
-            cost += f"  {show.size(row['size_bytes']):>8}"
+            low, high = (percent(v) for v in row["test_interval"])
+            accuracy = f"{percent(row['val_accuracy']):>5}   {percent(row['test_accuracy'])} ({low}-{high})"
+            cost = f"{count(row['macs']):>8}  {milliseconds(row['latency_ms']):>8}"
+            cost += f"  {size(row['size_bytes']):>8}"
             mark = "   <- chosen" if row["chosen"] else ""
             lines.append(f"{row['step']:>4}  {row['method']:<{wide}}  {accuracy:<26} {cost}{mark}")
-    accuracy = show.share(s["test_accuracy"], s["test_interval"], s["test_n"])
+    accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     before, after = rows[0], rows[s["chosen"]]
     ratio = (
         f"{after['macs'] / before['macs']:.2f} of the multiply-adds, {after['latency_ms'] / before['latency_ms']:.2f}"

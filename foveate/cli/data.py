@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.options import Bad, BadFiles, Debug, Json, Seed, print_json
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output, print_json
+from foveate.cli.options.run import Bad, BadFiles, Seed
+from foveate.report.units import duration
 
 app = typer.Typer(help="Check a data set, or write a split list.", no_args_is_help=True)
 
@@ -19,21 +22,19 @@ Share = typer.Option(min=0.0, max=0.9, help="Share of the pictures; 0 for none."
 
 
 @app.command("check", epilog="Example: foveate data check photos --strict")
+@command_of
 def check_command(
     data: Place,
-    as_json: Json = False,
+    *,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings (leaks, duplicates) too.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Print every name, not the first 20 of each kind.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Write the whole report here: .json, .csv, else text.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("--out", help="Write the whole report here: .json, .csv, else text.")] = None,
     clean: Annotated[
         Path | None,
         typer.Option("--clean", help="Write a CSV of the pictures that are left without bad and double ones."),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Pictures decoded at a time.")] = 2,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes."""
     from foveate.data.gate.check import check
@@ -47,7 +48,7 @@ def check_command(
     if out is not None:
         kinds = {".json": as_json_text, ".csv": as_csv}
         write_text(out, kinds[out.suffix.lower()](report) if out.suffix.lower() in kinds else as_text(report, None))
-    if as_json:
+    if output.as_json:
         print_json(as_data(report))
     else:
         print(as_text(report, None if every else 20), end="")
@@ -60,21 +61,19 @@ def check_command(
 
 
 @app.command("split", epilog="Example: foveate data split photos --val 0.2 --test 0.1 --out photos.csv")
+@command_of
 def split_command(
     data: Place,
+    *,
     out: Annotated[Path, typer.Option("--out", help="The CSV to write; it opens as DATA.", show_default=False)],
     val: Annotated[float, Share] = 0.1,
     test: Annotated[float, Share] = 0.1,
     seed: Seed = 0,
     group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by", metavar="REGEX", help="What it finds in a name stays in one split.", show_default=False
-        ),
+        str | None, option("--group-by", metavar="REGEX", help="What it finds in a name stays in one split.")
     ] = None,
     bad_files: Bad = BadFiles.stop,
-    as_json: Json = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Write a split list path,label,split: stratified, seeded, groups and equal files kept together. Moves no file."""
     from foveate.data.index import open_data
@@ -85,7 +84,7 @@ def split_command(
     dataset = open_data(data, seed=seed, val=val, test=test, bad_files=bad_files.value, group_by=group_by)
     write_split_csv(dataset, out)
     sizes = {name: len(part) for name, part in dataset.splits.items()}
-    if as_json:
+    if output.as_json:
         told = {"splits": sizes, "classes": len(dataset.classes), "notes": list(dataset.notes)}
         print_json({"out": shown(out), **told, "left_out": len(dataset.left_out), "fingerprint": dataset.fingerprint})
         return
@@ -114,4 +113,4 @@ class _Progress:
         if done and now - self.last >= self.pause_s:
             self.last = now
             left_s = (now - self.start) * (total - done) / done
-            print(f"checked {done:,} of {total:,} files, {left_s:.0f} s left", file=sys.stderr, flush=True)
+            print(f"checked {done:,} of {total:,} files, {duration(left_s)} left", file=sys.stderr, flush=True)

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import show
-from foveate.cli.options import Debug, Device, Json, print_json
+from foveate.cli.options.data import Training
+from foveate.cli.options.declare import command_of
+from foveate.cli.options.output import Output
+from foveate.cli.options.run import Device, Processor, Recipe
 from foveate.cli.units import time_s as parse_time
 from foveate.errors import ConfigError
+from foveate.report.units import duration, milliseconds, percent, size
 
 if TYPE_CHECKING:
     from foveate.workflows.doctor import Diagnosis, Environment
@@ -17,50 +20,37 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: foveate doctor photos --model resnet18"
 
 
+@command_of
 def command(
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[DATA]", help="Folder of class folders, a CSV path,label, or digits.", show_default=False
-        ),
-    ] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY=VALUE", help="Changes of the recipe, as for train.", show_default=False),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", metavar="NAME", help="See foveate models.", show_default=False)
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="NAME", help="Named recipe, as for train.", show_default=False)
-    ] = None,
+    what: Training,
+    *,
+    recipe: Recipe = None,
     time: Annotated[str, typer.Option("--time", metavar="TIME", help="What the measured steps may take.")] = "1m",
-    device: Annotated[Device, typer.Option("--device", help="Where to train.")] = Device.cpu,
-    as_json: Json = False,
-    debug: Debug = False,
+    device: Device = Processor.cpu,
+    output: Output,
 ) -> None:
     """Tell what this machine has and what is wrong with it.
 
     With DATA and --model: a few measured training steps, what they wait for, and the one change that helps most.
     """
-    if (data is None) != (model is None):
-        missing = "--model NAME" if model is None else "DATA"
+    data, changes = what.read()
+    if (data is None) != (what.model is None):
+        missing = "--model NAME" if what.model is None else "DATA"
         raise ConfigError(f"{missing} is missing; expected foveate doctor, or foveate doctor DATA --model NAME")
     most_s = parse_time("--time", time)
     from foveate.workflows.doctor import diagnose, environment
 
     found = environment()
     diagnosis = None
-    if data is not None and model is not None and not found.broken:
+    if data is not None and what.model is not None and not found.broken:
         diagnosis = diagnose(
-            data, model, recipe=recipe, overrides=changes or (), device=device.value, most_s=most_s, told=_say
+            data, what.model, recipe=recipe, overrides=changes, device=device.value, most_s=most_s, told=_say
         )
-    if as_json:
-        report: dict[str, Any] = {"environment": found.facts, "problems": [*found.broken, *found.problems]}
-        report["training"] = diagnosis and {**asdict(diagnosis), "data_share": diagnosis.data_share}
-        print_json(report)
-    else:
-        print("\n".join([*environment_lines(found), *(training_lines(diagnosis, recipe) if diagnosis else ())]))
+    report: dict[str, Any] = {"environment": found.facts, "problems": [*found.broken, *found.problems]}
+    report["training"] = diagnosis and {**asdict(diagnosis), "data_share": diagnosis.data_share}
+    output.answer(
+        report, lambda: [*environment_lines(found), *(training_lines(diagnosis, recipe) if diagnosis else ())]
+    )
     if found.broken:
         raise typer.Exit(1)
 
@@ -70,7 +60,7 @@ def environment_lines(found: "Environment") -> list[str]:
     f = found.facts
     simd = f["simd"]
     flags = " · ".join([simd["capability"], *(name for name in ("bf16", "amx") if simd[name])])
-    free = f"{show.size(f['memory_free_bytes'])} memory and {show.size(f['disk_free_bytes'])} disk free"
+    free = f"{size(f['memory_free_bytes'])} memory and {size(f['disk_free_bytes'])} disk free"
     extras = [f"{name} {'yes' if there else 'no'}" for name, there in f["extras"].items()]
     out = [
         f"foveate   {f['foveate']} · Python {f['python']} · {f['system']}",
@@ -88,11 +78,11 @@ def environment_lines(found: "Environment") -> list[str]:
 def training_lines(d: "Diagnosis", recipe: str | None) -> list[str]:
     """What a step consists of, the forms that were tried, and the advice."""
     pause = "in memory" if d.resident else "decoded in every epoch"
-    read = f"decoding {_ms(d.data_s)}" if not d.resident else f"decoded once, about {show.duration(d.first_read_s)}"
+    read = f"decoding {_ms(d.data_s)}" if not d.resident else f"decoded once, about {duration(d.first_read_s)}"
     out = [
         f"step      {d.batch} pictures of {d.size} x {d.size}, {pause}: {_ms(d.both_s)} with data and all",
         f"          alone: {read} · augmenting {_ms(d.augment_s)} · network {_ms(d.step_s)}",
-        f"bound by  {d.bound}: data are {d.data_share:.0%} of the work",
+        f"bound by  {d.bound}: data take {percent(d.data_share)} % of the work",
     ]
     wide = max(len(form.change) for form in d.forms)
     for i, form in enumerate(d.forms):
@@ -101,14 +91,14 @@ def training_lines(d: "Diagnosis", recipe: str | None) -> list[str]:
         out.append(
             f"{'forms' if i == 0 else '':<9} {name:<{max(wide, 8)}}  {_ms(form.seconds)}  {ratio:5.2f}  n = {form.n}"
         )
-    out.append(f"advice    {d.advice}" + (f" (saves {d.gain:.0%} of a step)" if d.gain else ""))
+    out.append(f"advice    {d.advice}" + (f" (saves {percent(d.gain)} % of a step)" if d.gain else ""))
     if d.change:
         out.append(f"          foveate train ... {f'--recipe {recipe} ' if recipe else ''}{d.change}")
     return out
 
 
 def _ms(seconds: float) -> str:
-    return show.milliseconds(1e3 * seconds)
+    return milliseconds(1e3 * seconds)
 
 
 def _say(text: str) -> None:

@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import show
-from foveate.cli.options import Bad, BadFiles, Data, Debug, Json, Model, model_folder, print_json
+from foveate.cli.options.data import Data, Model, model_folder
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output
+from foveate.cli.options.run import Bad, BadFiles
+from foveate.report.units import share
 
 EXAMPLE = "Example: foveate eval runs/photos-1/best photos --split test"
 SHOWN_CLASSES = 20
@@ -29,20 +32,20 @@ class Views(enum.StrEnum):
     shifts = "shifts"
 
 
+@command_of
 def command(
     model: Model,
     data: Data,
+    *,
     split: Annotated[Split, typer.Option("--split", help="Which part of the data.")] = Split.test,
     views: Annotated[
         Views, typer.Option("--views", help="Average over the mirror image too, or over six views.")
     ] = Views.one,
     resolution: Annotated[
-        int | None,
-        typer.Option("--resolution", min=8, max=4096, help="Pixels, square; else the model's own.", show_default=False),
+        int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
     ] = None,
     bad_files: Bad = BadFiles.stop,
-    as_json: Json = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Measure accuracy on labelled pictures.
 
@@ -54,23 +57,17 @@ def command(
     result = evaluate_model(
         folder, data, split=split.value, bad_files=bad_files.value, views=views.value, resolution=resolution
     )
-    if not result:  # one of several processes: the first one speaks
-        return
-    if as_json:
-        print_json(result)
-    else:
-        print("\n".join(lines(result, split.value)))
+    if result:  # one of several processes: the first one speaks
+        output.answer(result, lambda: lines(result, split.value))
 
 
 def lines(result: Mapping[str, Any], split: str) -> list[str]:
     """The accuracy, then the classes from worst to best (the worst ones where there are many)."""
-    out = [f"{split:<9} {show.share(result['accuracy'], result['interval'], result['n'])}"]
+    out = [f"{split:<9} {share(result['accuracy'], result['interval'], result['n'])}"]
     rows = [(str(r["class"]), r) for r in result.get("per_class", [])]
     rows = sorted((row for row in rows if row[1]["n"]), key=lambda row: row[1]["accuracy"])
     wide = max((len(label) for label, _ in rows), default=0)
-    out += [
-        f"  {label:<{wide}}  {show.share(r['accuracy'], r['interval'], r['n'])}" for label, r in rows[:SHOWN_CLASSES]
-    ]
+    out += [f"  {label:<{wide}}  {share(r['accuracy'], r['interval'], r['n'])}" for label, r in rows[:SHOWN_CLASSES]]
     if len(rows) > SHOWN_CLASSES:
         out.append(f"  the {SHOWN_CLASSES} worst of {len(rows):,} classes; --json has all")
     return out

@@ -1,15 +1,19 @@
 """foveate export: a model as a file with the preprocessing inside, refused unless it agrees with the model."""
 
 import enum
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import show
-from foveate.cli.options import Debug, Json, Model, Threads, model_folder, print_json
+from foveate.cli.options.data import MaxDrop, Model, model_folder
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output
+from foveate.cli.options.run import Threads
 from foveate.cli.runtimes import table, told
 from foveate.errors import ConfigError
+from foveate.report.units import percent, points, size
 
 if TYPE_CHECKING:
     from foveate.deploy.compare import Comparison, Sample
@@ -30,27 +34,19 @@ class To(enum.StrEnum):
     best = "best"
 
 
+@command_of
 def command(
     model: Model,
+    *,
     to: Annotated[To, typer.Option("--to", help="Form of the file; best measures them here and keeps one.")] = To.onnx,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="By default MODEL/model.onnx or .xml.", show_default=False),
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DATA", help="Labelled pictures: int8, accuracy.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, option("--out", metavar="FILE", help="By default MODEL/model.onnx or .xml.")] = None,
+    data: Annotated[str | None, option("--data", metavar="DATA", help="Labelled pictures: int8, accuracy.")] = None,
     pictures: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Real pictures to compare on; generated ones without it.", show_default=False),
+        str | None, option("--pictures", metavar="DIR", help="Real pictures to compare on; generated ones without it.")
     ] = None,
-    max_drop: Annotated[
-        float, typer.Option("--max-drop", min=0.0, max=100.0, help="Points of accuracy that it may lose.")
-    ] = 1.0,
+    max_drop: MaxDrop = 1.0,
     threads: Threads = None,
-    as_json: Json = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Write one ONNX file, or OpenVINO's .xml and .bin.
 
@@ -104,19 +100,20 @@ def command(
     check_inside(files, sample.pictures)
     paths = write(files, (out or folder / "model.onnx").with_suffix(target.suffix))
     size_bytes = sum(map(len, files.values()))
-    if as_json:
-        found = {"file": str(paths[-1]), "files": [str(p) for p in paths], "to": name, "size_bytes": size_bytes}
-        print_json({**found, "parity": agreement, **(compared.as_dict() if compared else {})})
-        return
-    if compared is not None:
-        print("\n".join([*table(compared, whole=True), ""]))
-    print(f"file      {' and '.join(map(str, paths))} · {show.size(size_bytes)}")
-    on = f"{show.percent(agreement['top1_agreement'])} % of {agreement['n']} {agreement['pictures']} pictures"
-    print(f"agrees    {on}, logits within {agreement['max_abs_diff']:.1g}")
-    if agreement.get("drop") is not None:
-        print(f"accuracy  {show.percent(agreement['accuracy'])} %, {100 * agreement['drop']:+.1f} points lost")
-    if data is None and pictures is None:
-        print("next      --pictures DIR compares on real pictures; --data DATA also allows int8")
+    found = {"file": str(paths[-1]), "files": [str(p) for p in paths], "to": name, "size_bytes": size_bytes}
+
+    def lines() -> Iterator[str]:
+        if compared is not None:
+            yield from (*table(compared, whole=True), "")
+        yield f"file      {' and '.join(map(str, paths))} · {size(size_bytes)}"
+        on = f"{percent(agreement['top1_agreement'])} % of {agreement['n']} {agreement['pictures']} pictures"
+        yield f"agrees    {on}, logits within {agreement['max_abs_diff']:.1g}"
+        if agreement.get("drop") is not None:
+            yield f"accuracy  {percent(agreement['accuracy'])} %, {points(agreement['drop'])} points lost"
+        if data is None and pictures is None:
+            yield "next      --pictures DIR compares on real pictures; --data DATA also allows int8"
+
+    output.answer({**found, "parity": agreement, **(compared.as_dict() if compared else {})}, lines)
 
 
 def measured(subject: "Subject", sample: "Sample", max_drop: float) -> "Comparison":

@@ -8,13 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options import Debug, Json, model_folder, print_json
+from foveate.cli.options.data import model_folder
+from foveate.cli.options.declare import command_of
+from foveate.cli.options.output import Output, print_json
 from foveate.errors import DataError
 
 EXAMPLE = "Example: foveate predict runs/photos-1/best my.jpg --top 3"
 ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})  # a name must not make a row or a column
 
 
+@command_of
 def command(
     model: Annotated[
         str,
@@ -28,9 +31,9 @@ def command(
             metavar="IMAGE...", help="Files, folders, or - for a list of paths on stdin.", show_default=False
         ),
     ],
+    *,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels a picture, most probable first.")] = 1,
-    as_json: Json = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Label pictures.
 
@@ -50,12 +53,12 @@ def command(
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
             answers.append({"path": path, "error": str(error)})
             continue
-        if as_json:
+        if output.as_json:
             answers.append({"path": path, "top": [{"label": label, "probability": p} for label, p in best]})
             continue
         for label, p in best:
             print(f"{path.translate(ESCAPES)}\t{label.translate(ESCAPES)}\t{p:.4f}")
-    if as_json:
+    if output.as_json:
         print_json({"model": str(folder), "predictions": answers})
     if bad:
         raise typer.Exit(DataError.exit_code)

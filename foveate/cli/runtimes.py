@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
-from foveate.cli import show
+from foveate.report.units import milliseconds, percent, plural, points, size
 
 if TYPE_CHECKING:
     from foveate.cost.latency import Latency
@@ -67,21 +67,21 @@ def table(compared: "Comparison", whole: bool) -> list[str]:
     base = next((m for m in compared.measured if (m.engine, m.precision) == ("torch", "fp32")), compared.measured[0])
     rows = []
     for m in sorted(compared.measured, key=cost_ms):
-        times = [show.milliseconds(v) for v in (m.median_ms, m.p90_ms, m.p99_ms, m.cpu_ms)]
+        times = [milliseconds(v) for v in (m.median_ms, m.p90_ms, m.p99_ms, m.cpu_ms)]
         cells = [NAMES[m.engine], m.precision, *times, f"{m.spread:.2f}", f"{cost_ms(m) / cost_ms(base):.2f}"]
-        cells.append(show.size(m.size_bytes))
+        cells.append(size(m.size_bytes))
         if m.accuracy is not None:
-            cells += [f"{show.percent(m.accuracy)} %", f"{100 * lost(m):+.1f}"]
+            cells += [f"{percent(m.accuracy)} %", f"{points(lost(m))}"]
         else:
-            cells.append(f"{show.percent(m.agreement)} %")
+            cells.append(f"{percent(m.agreement)} %")
         best = compared.best is not None and m == compared.best
         rows.append([*cells, "<- best" if best else ""])
     wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     out = [_row(head, wide), *(f"{_row(row, wide)} {row[-1]}".rstrip() for row in rows)]
-    m = base
-    threads = f"{m.threads} thread{'s' if m.threads != 1 else ''}"
-    out.append(f"on        {m.device} · {threads} · batch {m.batch} · n = {m.n} each, in turns · {m.input}")
-    out.append(f"answers   {m.pictures} pictures ({m.pictures_of}); ratio and drop against {NAMES[base.engine]} fp32")
+    where = f"{base.device} · {plural(base.threads, 'thread')} · batch {base.batch}"
+    out.append(f"on        {where} · n = {base.n} each, in turns · {base.input}")
+    judged_on = f"{base.pictures} pictures ({base.pictures_of})"
+    out.append(f"answers   {judged_on}; ratio and drop against {NAMES[base.engine]} fp32")
     out.append(f"best      {_best(compared)}")
     if not whole:
         out.append("next      --runtime all adds torch.compile and int8 (minutes); --data DATA judges on real pictures")

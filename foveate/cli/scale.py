@@ -5,8 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import show, units
-from foveate.cli.options import Bad, BadFiles, Debug, Json, Quiet, Seed, print_json
+from foveate.cli.options.budget import Time
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output, Quiet
+from foveate.cli.options.run import Bad, BadFiles, Seed
 from foveate.errors import ConfigError
+from foveate.report.units import count, duration, percent, share
 
 if TYPE_CHECKING:
     from foveate.workflows.scale import Found
@@ -14,29 +18,24 @@ if TYPE_CHECKING:
 EXAMPLE = "Example: foveate scale resnet20_cifar --macs 4x --data digits --time 5m"
 
 
+@command_of
 def command(
     model: Annotated[str, typer.Argument(metavar="NAME", help="A name (see foveate models).", show_default=False)],
+    *,
     macs: Annotated[str, typer.Option("--macs", metavar="N", help="Multiply-adds: 2x, 0.5x, or 600M.")] = "2x",
-    alpha: Annotated[float | None, typer.Option("--alpha", help="Growth of the depth.", show_default=False)] = None,
-    beta: Annotated[float | None, typer.Option("--beta", help="Growth of the width.", show_default=False)] = None,
-    gamma: Annotated[
-        float | None, typer.Option("--gamma", help="Growth of the resolution.", show_default=False)
-    ] = None,
+    alpha: Annotated[float | None, option("--alpha", help="Growth of the depth.")] = None,
+    beta: Annotated[float | None, option("--beta", help="Growth of the width.")] = None,
+    gamma: Annotated[float | None, option("--gamma", help="Growth of the resolution.")] = None,
     resolution: Annotated[
-        int | None,
-        typer.Option("--resolution", min=1, max=4096, help="Pixels of the base; else its own.", show_default=False),
+        int | None, option("--resolution", low=1, high=4096, help="Pixels of the base; else its own.")
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DATA", help="Find the three on these pictures.", show_default=False),
-    ] = None,
-    time: Annotated[str, typer.Option("--time", metavar="TIME", help="Wall time of that, e.g. 10m.")] = "10m",
+    data: Annotated[str | None, option("--data", metavar="DATA", help="Find the three on these pictures.")] = None,
+    time: Time = "10m",
     steps: Annotated[int, typer.Option("--steps", min=1, max=12, help="Shares of the doubling; 4: 15 candidates.")] = 4,
     seed: Seed = 0,
     bad_files: Bad = BadFiles.stop,
-    as_json: Json = False,
     quiet: Quiet = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Scale a network to a budget of multiply-adds.
 
@@ -83,32 +82,31 @@ def command(
     wanted = before.macs * factor if factor is not None else units.count("--macs", macs)
     scaled = to_macs(base, wanted, coefficients)
     after = cost(scaled.config)
-    if as_json:
-        print_json(
-            {
-                "model": model,
-                "macs_wanted": round(wanted),
-                "coefficients": to_dict(coefficients),
-                "phi": scaled.phi,
-                "base": {"params": before.params, "macs": before.macs, "resolution": base.resolution},
-                "scaled": {"params": after.params, "macs": after.macs, "resolution": scaled.config.resolution},
-                "architecture": to_dict(scaled.config),
-                "grid": found and grid_json(found),
-            }
-        )
-        return
-    c = coefficients
-    out = grid_lines(found) if found else []
-    out += [
-        f"model     {model} at {base.resolution} x {base.resolution}: {line(before)}",
-        f"scaled    at {scaled.config.resolution} x {scaled.config.resolution}: {line(after)}"
-        f" ({after.macs / before.macs:.3f}x, {after.macs / wanted:.1%} of what was asked)",
-        f"factors   alpha {c.alpha:.4g}, beta {c.beta:.4g}, gamma {c.gamma:.4g}"
-        f" (alpha beta^2 gamma^2 = {c.macs:.3f}) at phi {scaled.phi:.3f}",
-        f"layers    {spread(base, depth)} -> {spread(scaled.config, depth)}",
-        f"widths    {spread(base, width)} -> {spread(scaled.config, width)}",
-    ]
-    print("\n".join(out))
+    value = {
+        "model": model,
+        "macs_wanted": round(wanted),
+        "coefficients": to_dict(coefficients),
+        "phi": scaled.phi,
+        "base": {"params": before.params, "macs": before.macs, "resolution": base.resolution},
+        "scaled": {"params": after.params, "macs": after.macs, "resolution": scaled.config.resolution},
+        "architecture": to_dict(scaled.config),
+        "grid": found and grid_json(found),
+    }
+
+    def lines() -> list[str]:
+        c = coefficients
+        return [
+            *(grid_lines(found) if found else []),
+            f"model     {model} at {base.resolution} x {base.resolution}: {line(before)}",
+            f"scaled    at {scaled.config.resolution} x {scaled.config.resolution}: {line(after)}"
+            f" ({after.macs / before.macs:.3f}x, {percent(after.macs / wanted)} % of what was asked)",
+            f"factors   alpha {c.alpha:.4g}, beta {c.beta:.4g}, gamma {c.gamma:.4g}"
+            f" (alpha beta^2 gamma^2 = {c.macs:.3f}) at phi {scaled.phi:.3f}",
+            f"layers    {spread(base, depth)} -> {spread(scaled.config, depth)}",
+            f"widths    {spread(base, width)} -> {spread(scaled.config, width)}",
+        ]
+
+    output.answer(value, lines)
 
 
 def ratio(text: str) -> float | None:
@@ -127,7 +125,7 @@ def ratio(text: str) -> float | None:
 
 def line(counted: Any) -> str:
     """Parameters and exact multiply-adds."""
-    return f"{counted.macs:,} multiply-adds · {show.count(counted.params)} parameters"
+    return f"{counted.macs:,} multiply-adds · {count(counted.params)} parameters"
 
 
 def depth(stage: Any) -> int:
@@ -150,19 +148,21 @@ def spread(config: Any, what: Any) -> str:
 def grid_lines(found: "Found") -> list[str]:
     """The grid as a table."""
     out = [
-        f"data      {found.data} · {len(found.rows)} candidates, {show.duration(found.train_s)} of training each,"
+        f"data      {found.data} · {len(found.rows)} candidates, {duration(found.train_s)} of training each,"
         f" recipe {found.recipe}, seed {found.seed}"
     ]
     out.append(f"{'':<9} {'alpha':>6} {'beta':>6} {'gamma':>6} {'px':>4} {'MACs':>7}  validation accuracy")
     for row in found.rows:
         c, config = row.coefficients, row.scaled.config
-        what = row.error or show.share(row.score or 0.0, found.interval(row), found.n)
+        what = row.error or share(row.score or 0.0, found.interval(row), found.n)
         cells = f"{c.alpha:6.3f} {c.beta:6.3f} {c.gamma:6.3f} {config.resolution:4}"
-        out.append(f"{'':<9} {cells} {show.count(row.scaled.macs):>7}  {what}")
+        out.append(f"{'':<9} {cells} {count(row.scaled.macs):>7}  {what}")
     if found.left_out:
-        out.append(f"{'':<9} left out: {found.left_out}, which whole layers and channels keep off twice the base")
+        reason = "whole layers and channels can not come near twice the base"
+        out.append(f"{'':<9} left out: {found.left_out}; {reason}")
     if found.tied > 1:
-        out.append(f"{'':<9} the first {found.tied} lie within the best one's interval: time and pictures are too few")
+        reason = "more time or pictures are needed to tell them apart"
+        out.append(f"{'':<9} the first {found.tied} lie within the best one's interval: {reason}")
     return out
 
 

@@ -1,4 +1,4 @@
-"""Progress on stderr from the events of train and fit, and how numbers look. rich is imported only on a terminal."""
+"""Progress on stderr from the events of a run. rich is imported only on a terminal."""
 
 import contextlib
 import os
@@ -18,62 +18,18 @@ from foveate.events import (
     StepEvent,
     WarningEvent,
 )
+from foveate.report.units import count, duration, milliseconds, percent, plural, size
 
-Fields = Mapping[str, Any]
 PERIOD_S = 10.0  # between plain progress lines
 NARROW = 70  # columns: below, the bar goes and the numbers stay
 
 
-def percent(fraction: float) -> str:
-    """0.931 -> "93.1"."""
-    return f"{100 * fraction:.1f}"
-
-
-def share(fraction: float, interval: Any, n: int) -> str:
-    """An accuracy with its origin: "93.1 % (90.1-95.3, n = 372)"."""
-    low, high = interval
-    return f"{percent(fraction)} % ({percent(low)}-{percent(high)}, n = {n:,})"
-
-
-def milliseconds(value: float) -> str:
-    """4.31 -> "4.3 ms", 0.183 -> "0.18 ms"."""
-    return f"{value:.{0 if value >= 100 else 1 if value >= 1 else 2}f} ms"
-
-
-def size(value: float) -> str:
-    """13_600_000 -> "13.6 MB" (decimal, as disks are sold)."""
-    return _scaled(value, ((1e9, " GB"), (1e6, " MB"), (1e3, " kB")), " B")
-
-
-def count(value: float) -> str:
-    """385_000_000 -> "385 M"."""
-    return _scaled(value, ((1e9, " G"), (1e6, " M"), (1e3, " k")), "")
-
-
-def _scaled(value: float, steps: tuple[tuple[float, str], ...], smallest: str) -> str:
-    for factor, unit in steps:
-        if value >= 0.9995 * factor:
-            number = value / factor
-            return f"{number:.{2 if number < 10 and unit == ' G' else 1 if number < 99.95 else 0}f}{unit}"
-    return f"{value:.0f}{smallest}"
-
-
-def duration(seconds: float) -> str:
-    """372 -> "6m 12s", 5.2 -> "5s", 5000 -> "1h 23m"."""
-    whole = round(max(0.0, seconds))
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m {whole % 60:02d}s"
-    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-
-
-def data_line(f: Fields) -> str:
+def data_line(f: Mapping[str, Any]) -> str:
     """ "3,068 train · 341 val · 372 test · 10 classes · 2 files left out"."""
     parts = [f"{f[name]:,} {name}" for name in ("train", "val", "test") if f.get(name)]
     parts.append(f"{f['classes']:,} classes")
     if f.get("left_out"):
-        parts.append(f"{f['left_out']:,} file{'s' if f['left_out'] != 1 else ''} left out")
+        parts.append(f"{plural(f['left_out'], 'file')} left out")
     return " · ".join(parts)
 
 

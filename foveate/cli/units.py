@@ -35,12 +35,14 @@ def time_s(option: str, text: str) -> float:
     """ "10m" -> 600.0, "90s" -> 90.0, "1h30m" -> 5400.0."""
     parts = re.findall(rf"(?:{NUMBER})\s*[a-z]+", text.strip().lower())
     if len(parts) > 1 and "".join(parts).replace(" ", "") == text.strip().lower().replace(" ", ""):
-        return sum(_amount(option, part, TIME_S, "a time such as 10m, 90s or 1h30m") for part in parts)
+        total = sum(_amount(option, part, TIME_S, "a time such as 10m, 90s or 1h30m", zero=True) for part in parts)
+        if total > 0:  # 3h 00m is one, 0h 00m is none
+            return total
     return _amount(option, text, TIME_S, "a time such as 10m, 90s or 1h30m")
 
 
-def _amount(option: str, text: str, units: dict[str, float], expected: str) -> float:
-    """Number times unit, positive and finite; ConfigError with the option's name otherwise."""
+def _amount(option: str, text: str, units: dict[str, float], expected: str, zero: bool = False) -> float:
+    """Number times unit, positive (or zero) and finite; ConfigError with the option's name otherwise."""
     match = re.fullmatch(rf"({NUMBER})\s*([a-zµ]*)", text.strip().lower().replace("\u03bc", "µ"))
     if not match:
         raise ConfigError(f'{option} "{text}": expected {expected}')
@@ -49,6 +51,6 @@ def _amount(option: str, text: str, units: dict[str, float], expected: str) -> f
         problem = f'unknown unit "{unit}"' if unit else "the unit is missing"
         raise ConfigError(f'{option} "{text}": {problem}; expected {expected}')
     value = number * units[unit]
-    if not 0 < value <= 1e18 or not math.isfinite(value):
+    if not 0 <= value <= 1e18 or not (value or zero) or not math.isfinite(value):
         raise ConfigError(f'{option} "{text}": must be above zero and finite; expected {expected}')
     return value

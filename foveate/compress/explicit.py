@@ -2,10 +2,11 @@
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from foveate.config import get_path, replace
+from foveate.zoo import FAMILIES
 from foveate.zoo.family import Config
 
 LARGEST = 65_536  # the bound of foveate.config.Width, by which a field of widths is known
@@ -15,43 +16,7 @@ NO_WIDTHS = {"num_classes", "in_chans", "group", "coarsest", "key"}
 
 def explicit(config: Config) -> Any:
     """The config of the same network whose inner widths are numbers of their own, not multiples of others."""
-    return EXPLICIT.get(config.family, lambda c: c)(config)
-
-
-def expanded(config: Any) -> Any:
-    """EfficientNet, MnasNet: mid = expand * the width before, block by block."""
-    stages, c_in = [], config.stem
-    for stage in config.stages:
-        before = (c_in, *(stage.width,) * (stage.depth - 1))
-        inner = () if stage.expand == 1 else stage.mid or tuple(stage.expand * c for c in before)
-        stages.append(replace(stage, mid=inner))
-        c_in = stage.width
-    return replace(config, stages=tuple(stages))
-
-
-def by_unit(config: Any) -> Any:
-    """Attention: one inner width a unit."""
-    stages = tuple(replace(s, mids=s.mids or (s.mid,) * config.units_of(s)) for s in config.stages)
-    return replace(config, stages=stages)
-
-
-def by_operation(config: Any) -> Any:
-    """NASNet: one inner width an operation of two convolutions."""
-    plan = iter(config.plan())
-
-    def cells(given: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(replace(w, mid=w.mid or (w.filters,) * next(plan)[0].doubles) for w in given)
-
-    stem = cells(config.stem_cells)
-    return replace(config, stem_cells=stem, stages=tuple(replace(s, cells=cells(s.cells)) for s in config.stages))
-
-
-EXPLICIT: Mapping[str, Callable[[Any], Any]] = {
-    "efficientnet": expanded,
-    "mnasnet": expanded,
-    "attention": by_unit,
-    "nasnet": by_operation,
-}
+    return FAMILIES[config.family].explicit(config)
 
 
 def assign(value: Any, changes: Mapping[str, int]) -> Any:

@@ -15,19 +15,11 @@ from torch import nn
 
 from foveate.compress.couple import Coupling, couple
 from foveate.errors import ConfigError
-from foveate.layers.conv_norm import ConvNorm
-from foveate.layers.gconv import GConv
-from foveate.layers.gn_plus import GNPlus
-from foveate.layers.invariant_norm import InvariantNorm
-from foveate.layers.iter_norm import IterNorm
-from foveate.layers.norm import LayerNorm
+from foveate.layers.traits import is_norm, traits_of
 from foveate.zoo.family import find_config
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # normalised pictures (N, C, H, W); classes (N,) or shares of them (N, K)
 At = Literal["norm", "input"]
-
-NORMS = (nn.BatchNorm2d, nn.GroupNorm, GNPlus, IterNorm, InvariantNorm, LayerNorm, nn.LayerNorm)
-WHOLE = (GConv, ConvNorm)  # layers whose tensors lie in modules that are not called one by one
 
 
 class Gates:
@@ -80,7 +72,7 @@ class Gates:
         found = {}
         for (key, axis), seen in self.coupling.trace.axes.items():
             name = key.rpartition(".")[0]
-            if axis == 0 and isinstance(modules[name], NORMS) and not key.endswith("running_whitening"):
+            if axis == 0 and is_norm(modules[name]) and len(self.coupling.shapes[key]) == 1:  # not a matrix a block
                 found[name] = [self.home.get(label, self.count) for label in seen.labels]
         return found
 
@@ -148,7 +140,7 @@ def owner(key: str, modules: dict[str, nn.Module]) -> str:
     """The module that is called with the channels that a tensor reads."""
     name = key.rpartition(".")[0]
     parents = [name[:i] for i, c in enumerate(name) if c == "."]
-    return next((p for p in parents if isinstance(modules[p], WHOLE)), name)
+    return next((p for p in parents if (traits := traits_of(modules[p])) is not None and traits.uncalled), name)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ section 3.3). The cost is a function of a config: multiply-adds, parameters, byt
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -38,7 +39,7 @@ PROBED = 8  # a group's units over this are removed at once to see what one of t
 
 
 @record
-class Schedule:
+class PruningSchedule:
     """How a target is reached."""
 
     rounds: Annotated[int, Field(ge=1, le=4096)] = 1  # costs fall by equal factors from round to round
@@ -61,7 +62,7 @@ class Round:
 
 
 def shrink(
-    model: nn.Module, criterion: Criterion, draw: Draw, cost: Cost, target: float, tune: Tune, schedule: Schedule
+    model: nn.Module, criterion: Criterion, draw: Draw, cost: Cost, target: float, tune: Tune, schedule: PruningSchedule
 ) -> Iterator[Round]:
     """Remove units of a model of the zoo round by round, until cost(config) is at most target.
 
@@ -125,41 +126,58 @@ def choose(
     queue = order(config, scored, multiple, by_cost)
     known: dict[Any, float] = {}
 
-    def reached(amount: int) -> bool:
-        smaller = sketch(config, scored, counts(queue[:amount]), multiple)
+    def fits(remove: Mapping[str, int]) -> bool:
+        smaller = sketch(config, scored, remove, multiple)
         if smaller not in known:
             known[smaller] = cost(smaller)
         return known[smaller] <= target
 
-    low, high = 0, len(queue)
-    if not reached(high):
+    if not fits(Counter(queue)):
         raise BudgetError(
             f"{min(known.values()):.6g} is the least that {config.family} can shrink to, over {target:.6g}"
         )
+    remove = bring_back(queue[: fewest(queue, fits)], fits, refill)
+    return exact(config, scored, remove, multiple)
+
+
+def fewest(queue: Sequence[str], fits: Callable[[Mapping[str, int]], bool]) -> int:
+    """How many of the queue must go so that the rest fits, found by halving: all would do, one goes at least.
+
+    queue: the group of each unit, the first to go first. fits: whether a number of units from each group is enough.
+    """
+    low, high = 0, len(queue)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    gone, shut = queue[:high], set[str]()
-    for place in range(high - 2, -1, -1):  # the last unit may have been a dear one: what cheaper ones fit again?
-        if refill <= 0 or len(shut) == len(set(gone)):
+        low, high = (low, middle) if fits(Counter(queue[:middle])) else (middle, high)
+    return high
+
+
+def bring_back(gone: Sequence[str], fits: Callable[[Mapping[str, int]], bool], tries: int) -> Mapping[str, int]:
+    """How many units each group gives when those come back without which it still fits, the last to go first.
+
+    The last unit may have cost much, so that cheaper ones fit again. A group that could not take one back is not tried
+    again, and each gives one at least.
+    """
+    remove, shut, tried = dict(Counter(gone)), set[str](), 0
+    for name in reversed(gone[:-1]):
+        if tried >= tries or len(shut) == len(remove):
             break
-        if queue[place] in shut:
+        if name in shut:
             continue
-        refill -= 1
-        remove = counts(gone)
-        remove[queue[place]] -= 1
-        if remove[queue[place]] and cost(sketch(config, scored, remove, multiple)) <= target:
-            gone.remove(queue[place])
+        tried += 1
+        fewer = {**remove, name: remove[name] - 1}
+        if fewer[name] and fits(fewer):
+            remove = fewer
         else:
-            shut.add(queue[place])
-    return exact(config, scored, counts(gone), multiple)
+            shut.add(name)
+    return remove
 
 
 def few(config: Config, scored: Scored, units: int, cost: Cost, target: float, multiple: int, by_cost: float) -> Plans:
     """The plan that removes about `units` units, more where none can go alone, and no more than the target asks for."""
     queue = order(config, scored, multiple, by_cost)
     for amount in range(units, len(queue) + units, units):
-        plan = exact(config, scored, counts(queue[:amount]), multiple)
+        plan = exact(config, scored, Counter(queue[:amount]), multiple)
         if plan:
             past = cost(narrow(config, plan)) < target
             return choose(config, scored, cost, target, multiple=multiple, by_cost=by_cost) if past else plan
@@ -201,11 +219,6 @@ def unit_costs(config: Config, scored: Scored, multiple: int = 1) -> dict[str, f
 def macs(config: Config) -> int:
     """Multiply-adds of one picture of the config's own resolution."""
     return count(config, resolution=config.resolution).macs
-
-
-def counts(queue: Sequence[str]) -> dict[str, int]:
-    """How many units each group gives."""
-    return {name: queue.count(name) for name in dict.fromkeys(queue)}
 
 
 def exact(config: Config, scored: Scored, remove: Mapping[str, int], multiple: int) -> Plans:

@@ -120,9 +120,10 @@ def weights(coupling: Coupling, state: State, gone: set[int]) -> dict[int, float
 
 
 def silence(coupling: Coupling, state: State, gone: frozenset[int]) -> None:
-    """Zeros, in place, wherever removed channels stand; running variances stay, for norms divide by them."""
+    """Zeros, in place, wherever removed channels stand; running powers stay, for norms divide by them."""
     for (key, axis), seen in coupling.trace.axes.items():
-        if key in state and not key.endswith("running_var") and gone.intersection(seen.labels):
+        power = "running" in key and not key.endswith("running_mean")
+        if key in state and not power and gone.intersection(seen.labels):
             away = [label in gone for label in seen.labels]
             if axis == 1:
                 state[key][spread(state[key], away, seen.groups)] = 0

@@ -51,7 +51,12 @@ class Case:
 def cases(
     networks: Sequence[Exported], threads: int = 1, rounds: int = 8, told: Callable[[int, int], None] | None = None
 ) -> list[Case]:
-    """Measure networks, visiting all of them `rounds` times. told(round, rounds) is called before each round."""
+    """Cases for fitting a latency model: of each network the median processor time and that of every layer, in
+    microseconds.
+
+    All networks are visited `rounds` times, so that a slow minute is shared by all. threads: of ONNX Runtime.
+    told(round, rounds) is called before each round.
+    """
     with tempfile.TemporaryDirectory() as folder:
         plain = [session(net.onnx, threads) for net in networks]
         watched = [session(net.onnx, threads, str(Path(folder) / f"net{i}")) for i, net in enumerate(networks)]

@@ -8,7 +8,7 @@ rules of cost/elementwise.py. No weight and no picture is held in memory while c
 import functools
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from foveate.cost.shadow import picture, sizes
 from foveate.cost.shadow import shadow as shadow
 from foveate.cost.watch import Watch
 from foveate.errors import FoveateError
+from foveate.zoo.family import Config
 
 if TYPE_CHECKING:
     from foveate.cost.memory import Memory
@@ -59,6 +60,11 @@ class Cost:
     batch: int
     in_chans: int
     network: nn.Module = field(repr=False, compare=False)  # without data, on the meta device
+
+    def __repr__(self) -> str:
+        numbers = f"{self.params:,} parameters, {self.macs:,} MACs, {self.activations:,} activations"
+        shape = f"{self.batch} x {self.in_chans} x {self.resolution} x {self.resolution}"
+        return f"<Cost {numbers} for {shape}, {len(self.layers)} layers>"
 
     @property
     def flops(self) -> int:
@@ -102,7 +108,9 @@ class Cost:
         return self.memory(Plan())
 
 
-def cost(config_or_model: Any, resolution: int | None = None, batch: int = 1, in_chans: int | None = None) -> Cost:
+def cost(
+    config_or_model: Config | nn.Module, resolution: int | None = None, batch: int = 1, in_chans: int | None = None
+) -> Cost:
     """Count a config or any nn.Module, in eval mode. The model itself is not touched: a copy without data is counted.
 
     resolution: pixels, square; None is the config's, or 224. in_chans: None is the config's or the first convolution's.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, overload
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Picture: TypeAlias = "str | Path | bytes | np.ndarray | Image"
-Scores: TypeAlias = list[tuple[str, float]]
+P = TypeVar("P", bound=Picture)
+Scores: TypeAlias = list[tuple[str, float]]  # (label, probability), best first
 BATCH = 32
 
 
@@ -30,6 +31,10 @@ class Classifier:
 
     model: nn.Module  # in eval mode
     card: ModelCard
+
+    def __repr__(self) -> str:
+        name = self.card.provenance.get("model") or type(self.model).__name__
+        return f"<Classifier {name}, {len(self.classes)} classes, {self.preprocess.resolution} px>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -41,11 +46,19 @@ class Classifier:
         """How a picture becomes the network's input."""
         return self.card.preprocess
 
-    def predict(self, pictures: "Picture | Sequence[Picture]", top: int = 5) -> Any:
-        """The `top` most likely classes with their probabilities (softmax), best first: [(label, probability), ...].
+    @overload
+    def predict(self, pictures: "list[P] | tuple[P, ...]", top: int = 5) -> list[Scores]: ...
+    @overload
+    def predict(self, pictures: Picture, top: int = 5) -> Scores: ...
+    def predict(self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5) -> Scores | list[Scores]:
+        """The `top` most likely classes with their probabilities (softmax, 0 to 1), best first.
 
-        A picture is a path, the bytes of a file, an array uint8 (H, W, 3) of RGB or (H, W) of grey, or a PIL image.
-        A list or tuple of pictures gives a list of such lists. BadImage names a picture that can not be decoded.
+        pictures: one picture, or a list or tuple of them. A picture is a path, the bytes of a file, an array uint8
+        (H, W, 3) of RGB or (H, W) of grey, or a PIL image; any size.
+        Returns [(label, probability), ...] for one picture, and a list of such lists for several.
+        Raises BadImage (a DataError) naming a picture that can not be decoded, ConfigError where top is below 1.
+
+            fv.load("runs/photos-1/best").predict("cat.jpg")   # [("cat", 0.97), ("dog", 0.02), ...]
         """
         return answers(self, pictures, top)
 
@@ -62,7 +75,15 @@ class Classifier:
             yield torch_logits(self.model, self.preprocess, [prepare(p, self.preprocess) for p in part])
 
 
-def answers(model: Any, pictures: "Picture | Sequence[Picture]", top: int) -> Any:
+class Predictor(Protocol):
+    """What predicts: a model folder or an exported file, opened."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray: ...
+
+
+def answers(model: Predictor, pictures: "Picture | list[P] | tuple[P, ...]", top: int) -> Scores | list[Scores]:
     """The `top` most likely classes of one picture, or of each of a list, by model.predict_logits and model.classes."""
     if top < 1:
         raise ConfigError(f"top = {top}: at least 1")

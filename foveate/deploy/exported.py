@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 
 from foveate.data.preprocess import Preprocess
 from foveate.deploy import classifier
-from foveate.deploy.classifier import Classifier, Picture, answers, pixels_of
+from foveate.deploy.classifier import Classifier, P, Picture, Scores, answers, pixels_of
 from foveate.deploy.runtime import Session
 from foveate.deploy.targets import open_exported
 
@@ -19,6 +19,10 @@ class Exported:
     """An opened file that predicts like a Classifier. Made by load_exported()."""
 
     session: Session
+
+    def __repr__(self) -> str:
+        size, side = self.session.size_bytes, self.preprocess.resolution
+        return f"<Exported file, {size:,} bytes, {len(self.classes)} classes, {side} px>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -30,7 +34,11 @@ class Exported:
         """How a picture becomes the network's input; it is part of the file."""
         return self.session.preprocess
 
-    def predict(self, pictures: "Picture | Sequence[Picture]", top: int = 5) -> Any:
+    @overload
+    def predict(self, pictures: "list[P] | tuple[P, ...]", top: int = 5) -> list[Scores]: ...
+    @overload
+    def predict(self, pictures: Picture, top: int = 5) -> Scores: ...
+    def predict(self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5) -> Scores | list[Scores]:
         """The `top` most likely classes with their probabilities, as Classifier.predict says."""
         return answers(self, pictures, top)
 
@@ -48,7 +56,11 @@ def load_exported(path: str | Path, threads: int = 1) -> Exported:
 def load(path: str | Path) -> "Classifier | Exported":
     """Open what predicts: a model folder such as runs/NAME/best, or an exported .onnx or .xml file.
 
-    WeightsError where it is neither; load_exported and classifier.load say what is refused.
+    Both answer predict(pictures, top=5) and predict_logits(pictures), and have classes and preprocess. Nothing that is
+    opened can run code. Raises WeightsError where it is neither, or damaged; the message says what to open instead.
+
+        model = fv.load("runs/photos-1/best")
+        model.predict(["cat.jpg", "dog.jpg"], top=1)   # [[("cat", 0.97)], [("dog", 0.91)]]
     """
     place = Path(path)
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():

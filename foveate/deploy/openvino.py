@@ -26,6 +26,7 @@ from foveate.config import from_json, parse_json, to_dict
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.graph import INPUT, OPSET, PIXELS, preprocess_graph
 from foveate.deploy.parity import framed, sized
+from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here, warn_of
 from foveate.deploy.runtime import MAX_BYTES, Session, first_line, inspect, read_file
 from foveate.errors import ConfigError, FoveateError, WeightsError
 
@@ -79,28 +80,35 @@ def network(onnx: bytes) -> Any:
     return _read_graph(_without_preprocessing(onnx, preprocess.resolution))
 
 
-def quantised(onnx: bytes, pictures: Sequence[np.ndarray], excluded: Sequence[str] = ()) -> Any:
+def quantised(
+    onnx: bytes, pictures: Sequence[np.ndarray], excluded: Sequence[str] = (), bits: Bits | None = None
+) -> Any:
     """network() in int8 by NNCF (post-training, mixed preset, bias correction): weights per channel.
 
     pictures: decoded uint8 (H, W, 3), for calibration; they go through our own preprocessing. excluded: names of ONNX
-    nodes that stay float. ConfigError without NNCF; DataError without pictures.
+    nodes that stay float. bits: of weights, as in quantise(); with 8, NNCF gives the first layer 7.
+    ConfigError without NNCF; DataError without pictures.
     """
     from foveate.deploy.quantise import checked, ready
 
     require("int8")
     _, _, preprocess = inspect(onnx)
     items = [ready(picture, preprocess) for picture in checked(pictures)]
-    net = network(onnx)
+    net, bits = network(onnx), bits or bits_here()
     with _silent() as nncf:
         known = {op.get_friendly_name() for op in net.get_ops()}
         kept = [name for one in excluded for name in (one, f"{one}/WithoutBiases") if name in known]
-        return nncf.quantize(
+        reduced = nncf.OverflowFix.ENABLE if bits == 7 else nncf.OverflowFix.FIRST_LAYER
+        made = nncf.quantize(
             net,
             nncf.Dataset(items),
             subset_size=len(items),
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=reduced),
         )
+    made.set_rt_info(HOLDS[bits], [FACTS, KEY])
+    return made
 
 
 def whole(net: Any, onnx: bytes) -> Any:
@@ -108,6 +116,8 @@ def whole(net: Any, onnx: bytes) -> Any:
     openvino, net = library(), net.clone()
     opset11 = importlib.import_module("openvino.opset11")
     metadata, _, preprocess = inspect(onnx)
+    if net.has_rt_info([FACTS, KEY]):
+        metadata[KEY] = str(net.get_rt_info([FACTS, KEY]).astype(str))
     first = _read_graph(preprocess_graph(preprocess))
     resize = next(op for op in first.get_ops() if op.get_type_name() == "Interpolate")
     resize.output(0).replace(_pillow(resize, preprocess.kernel))
@@ -134,6 +144,7 @@ def session(model: Any, threads: int = 1, precision: str = "fp32", *, resize_ins
     require(precision)
     facts = {str(k): str(v.astype(str)) for k, v in model.get_rt_info([FACTS]).astype(dict).items()}
     classes, preprocess = _facts(facts)
+    warn_of(facts | {"precision": precision}, "OpenVINO model")
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,

@@ -1,5 +1,6 @@
 """An exported ONNX classifier in int8 for ONNX Runtime: the same file with pairs of QuantizeLinear and
-DequantizeLinear (QDQ), weights signed and per channel, activations unsigned, preprocessing as it was.
+DequantizeLinear (QDQ), weights signed and per channel, activations unsigned, preprocessing as it was. Weights have 8
+bits where the processor sums products of bytes exactly, else 7 (processor.py).
 
 Where the whole network in int8 answers too differently, the nodes that do the most damage stay float.
 """
@@ -17,6 +18,7 @@ import numpy as np
 
 from foveate.data.preprocess import Preprocess, prepare
 from foveate.deploy.graph import INPUT
+from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here
 from foveate.deploy.runtime import Session, first_line, inspect, open_session
 from foveate.errors import ConfigError, DataError, FoveateError
 
@@ -57,6 +59,7 @@ def quantise(
     min_agreement: float = 0.99,
     threads: int = 1,
     told: Told = lambda text: None,
+    bits: Bits | None = None,
 ) -> Quantised:
     """The int8 file of one that export_onnx wrote; calibrated on decoded pictures uint8 (H, W, 3) of any sizes.
 
@@ -64,13 +67,14 @@ def quantise(
     the ranges of activations are found. Where fewer than min_agreement of the pictures keep their class, every
     convolution and matrix product is quantised alone, and the 1, 2, 4, ... that change the logits most stay float,
     until enough pictures keep it or half of the nodes are float; then the best of these is returned.
+    bits: of weights; None: what suits this processor. 7 hold on any; the file says which (metadata "int8_weights").
     The same pictures give the same bytes. DataError without pictures; FoveateError where onnxruntime fails.
     """
     if method not in METHODS:
         raise ConfigError(f'method "{method}": expected one of {", ".join(METHODS)}')
     pictures = checked(pictures)
     with _quiet():
-        graph = _Graph(onnx, pictures, method, threads)
+        graph = _Graph(onnx, pictures, method, threads, bits or bits_here())
         best = graph.whole()
         if best.agreement >= min_agreement:
             return best
@@ -93,7 +97,7 @@ def damages(
     """Error of the logits (as Quantised.logit_error) when one convolution or matrix product alone is int8, by node."""
     pictures = checked(pictures)
     with _quiet():
-        graph = _Graph(onnx, pictures, method, threads)
+        graph = _Graph(onnx, pictures, method, threads, bits_here())
         return {name: graph.alone(name) for name in graph.weighted()}
 
 
@@ -118,11 +122,11 @@ def ready(picture: np.ndarray, p: Preprocess) -> np.ndarray:
 class _Graph:
     """A float model with the ranges of its activations, from which int8 models are made."""
 
-    def __init__(self, onnx: bytes, pictures: Sequence[np.ndarray], method: str, threads: int):
+    def __init__(self, onnx: bytes, pictures: Sequence[np.ndarray], method: str, threads: int, bits: Bits):
         from onnx import load_from_string, shape_inference
 
         inspect(onnx)
-        self.pictures, self.threads = pictures, threads
+        self.pictures, self.threads, self.bits = pictures, threads, bits
         self.float_logits = _logits(open_session(onnx, threads), pictures)
         self.model = shape_inference.infer_shapes(load_from_string(onnx))
         self.names = [n.name for n in self.model.graph.node if not n.name.startswith("image/")]
@@ -174,10 +178,10 @@ class _Graph:
         from onnxruntime.quantization.quant_utils import QuantType
 
         kinds = list(WEIGHTED if only else OPERATORS)
-        weights, activations = QuantType.QInt8, QuantType.QUInt8
+        weights, activations, reduced = QuantType.QInt8, QuantType.QUInt8, self.bits == 7
         try:
             quantizer = QDQQuantizer(
-                copy.deepcopy(self.model), True, False, weights, activations, self.ranges, only, without, kinds, {}
+                copy.deepcopy(self.model), True, reduced, weights, activations, self.ranges, only, without, kinds, {}
             )
             quantizer.quantize_model()
             quantizer.model.topological_sort()
@@ -186,7 +190,7 @@ class _Graph:
         made: ModelProto = quantizer.model.model
         facts = {item.key: item.value for item in self.model.metadata_props}
         del made.metadata_props[:]
-        helper.set_model_props(made, facts | {"precision": "int8"})
+        helper.set_model_props(made, facts | {"precision": "int8", KEY: HOLDS[self.bits]})
         made.graph.ClearField("value_info")
         made.producer_name, made.producer_version = self.model.producer_name, self.model.producer_version
         return made.SerializeToString(deterministic=True)

@@ -11,6 +11,7 @@ import numpy as np
 
 from foveate.config import from_json, parse_json
 from foveate.data.preprocess import Preprocess
+from foveate.deploy.processor import warn_of
 from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
     WeightsError, before onnxruntime sees the file, for: not a regular file, too large, not ONNX, data outside the file,
     operators that are not standard, loops and branches, functions, too many nodes, or not a classifier of foveate.
     Not ruled out: a graph that asks for much memory or time when it runs. Run strangers' files where that is limited.
+    A warning where it is int8 that this processor would compute wrongly.
     """
     if threads < 1:
         raise ConfigError(f"threads = {threads}: at least 1")
@@ -61,6 +63,7 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
         metadata, classes, preprocess = inspect(data)
     except WeightsError as error:
         raise WeightsError(f"{name}: {error}") from error.__cause__
+    warn_of(metadata, name)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,6 +1,6 @@
 """Plug-in layers: the record Layers names what fills each slot of a host; four tables hold what there is.
 
-A new layer is one file here and one line in a table. Slots and their makers:
+A new layer is one file here, which says what it is (traits.py), and one line in a table. Slots and their makers:
 
     norm  (channels)                                   (N, C, H, W) -> same
     act   (channels)                                   any shape    -> same

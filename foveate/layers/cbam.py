@@ -5,6 +5,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.se import squeeze_width
+from foveate.layers.traits import Traits
 
 
 class ChannelGate(nn.Module):
@@ -54,6 +55,8 @@ class CBAM(nn.Module):
     with a batch of one is an error: batch norm has one value.
     Parameters 2 C S + S + C + 2 k^2 + 2; MACs 4 C S + 2 k^2 H W.
     """
+
+    traits = Traits("gate", fixed="cbam reads the mean and the maximum over all channels")
 
     def __init__(self, channels: int, base: int, ratio: float = 0.0625, kernel: int = 7):
         super().__init__()

@@ -9,6 +9,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
 from foveate.layers.norm import at_least_float32, no_autocast
+from foveate.layers.traits import Traits
 
 TINY = 1e-12  # the least power that is divided by: a filter of zeros gives zeros
 
@@ -34,6 +35,8 @@ class ConvNorm(nn.Conv2d):
     start as a centred 1, not at random, so that a fresh layer has the property. Groups, dilation, kernels that are not
     square and paddings above k - 1 are ours.
     """
+
+    traits = Traits("conv", uncalled=True)
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class ConvNorm(nn.Conv2d):
         """Filters of norm 1, and a plain convolution with them."""
         weight = at_least_float32(self.weight)
         scale = self.root(weight.detach().square().sum((1, 2, 3), keepdim=True), 1)
-        return F.conv2d(x, (weight * scale).to(self.weight.dtype), None, self.stride, self.padding, groups=self.groups)
+        return self._conv_forward(x, (weight * scale).to(self.weight.dtype), None)
 
     def area(self, x: torch.Tensor) -> torch.Tensor:
         """The general case, by DFT."""

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
+from foveate.layers.traits import Traits
 
 
 class CoordAttention(nn.Module):
@@ -20,6 +21,8 @@ class CoordAttention(nn.Module):
     training with a batch of one gives the norm two equal values, and f is constant.
     Parameters 3 C S + 2 C + 2 S; MACs 2 C S (H + W).
     """
+
+    traits = Traits("gate")
 
     def __init__(self, channels: int, base: int, ratio: float = 0.03125, least: int = 8):
         super().__init__()

@@ -7,6 +7,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.act import Scaled
+from foveate.layers.traits import Traits
 
 
 class ECA(nn.Module):
@@ -15,6 +16,8 @@ class ECA(nn.Module):
     x: (N, C, H, W) -> same shape.  k odd and near |log2(C)/2 + 1/2| (paper, equation 12, gamma 2, b 1).  gain 2 is
     for networks without norms, since the gate starts near 1/2.  k parameters; base is not used.
     """
+
+    traits = Traits("gate", fixed="eca convolves over neighbouring channels")
 
     def __init__(self, channels: int, base: int, gain: float = 1.0):
         super().__init__()

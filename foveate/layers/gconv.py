@@ -9,6 +9,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
 from foveate.layers.norm import at_least_float32, no_autocast
+from foveate.layers.traits import Traits
 
 
 class Candidates(nn.Conv2d):
@@ -62,6 +63,8 @@ class GConv(nn.Module):
     Weights: candidates * (c_out c_in / groups k^2 + c_in + 1). MACs a picture: the plain convolution's, and candidates
     times (c_out c_in / groups k^2 + c_in). Memory: the patches, k^2 times the input. Scores and shares are float32.
     """
+
+    traits = Traits("conv", uncalled=True)
 
     def __init__(
         self,

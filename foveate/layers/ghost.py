@@ -7,6 +7,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair
+from foveate.layers.traits import Traits
 
 
 class Ghost(nn.Module):
@@ -21,6 +22,8 @@ class Ghost(nn.Module):
     host's norm and activation come behind both. GhostNet itself has a norm and an activation behind each of them
     (zoo/ghostnet_blocks.py).
     """
+
+    traits = Traits("conv", counting=True)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32, check, lone
+from foveate.layers.traits import Traits
 
 VARIANTS = ("gn_first", "bn_first", "parallel")
 
@@ -57,6 +58,11 @@ class GNPlus(nn.Module):
         if not faithful:
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
+
+    @property
+    def traits(self) -> Traits:
+        """Channels of a group share statistics."""
+        return Traits("norm", len(self.weight) // self.groups, counting=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = at_least_float32(x) if self.faithful else x  # torch's own norms take care of that themselves

@@ -7,6 +7,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
+from foveate.layers.traits import Traits
 
 
 def shuffle(x: torch.Tensor, groups: int) -> torch.Tensor:
@@ -25,6 +26,8 @@ class GroupShuffle(nn.Module):
     plain convolution over groups; a shuffle has none. Two such layers in a row connect every input with every output
     where c_out / groups is at least groups.
     """
+
+    traits = Traits("conv", counting=True)
 
     def __init__(self, c_in: int, c_out: int, kernel: Pair, *, stride: int, padding: Pair, groups: int, bias: bool):
         super().__init__()

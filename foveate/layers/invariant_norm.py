@@ -15,6 +15,7 @@ from foveate.errors import ConfigError
 from foveate.layers.conv import Pair
 from foveate.layers.iter_norm import MOST_STEPS, inverse_root, moments, transform
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, processes
+from foveate.layers.traits import Traits
 
 
 class LocalScale(nn.Module):
@@ -91,6 +92,12 @@ class InvariantNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_whitening", torch.eye(self.size).repeat(channels // self.size, 1, 1))
 
+    @property
+    def traits(self) -> Traits:
+        """Channels of a block are whitened together; a scale of its own reads them all."""
+        fixed = "" if isinstance(self.scale, nn.Identity) else "invariant_norm divides by a mean over all channels"
+        return Traits("norm", self.size, fixed, counting=True)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.scale(x)
         mean, matrix = self.running_mean, self.running_whitening
@@ -118,6 +125,8 @@ class InvariantConv2d(nn.Conv2d):
     k^2 d for each sampled patch; 3 steps c_in k^2 d^2 and c_out c_in / groups k^2 d a batch (d = 576 for 3x3 kernels
     and block 64: take a smaller block where that is too much). In evaluation only the last; fused() is free of it.
     """
+
+    traits = Traits("conv", fixed="invariant_conv divides by a mean over all channels")
 
     running_mean: torch.Tensor
     running_whitening: torch.Tensor
@@ -161,7 +170,7 @@ class InvariantConv2d(nn.Conv2d):
                 follow(self.running_mean, mean, self.momentum)
                 follow(self.running_whitening, matrix, self.momentum)
         kernel, bias = self.folded(x, mean, matrix)
-        return F.conv2d(x, kernel, bias, self.stride, self.padding, self.dilation, self.groups)
+        return self._conv_forward(x, kernel, bias)
 
     def scale(self) -> LocalScale:
         """LocalScale with the reach of the kernel, which other layers may have dilated."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, over_processes, processes
+from foveate.layers.traits import Traits
 
 MOST_STEPS = 20
 LARGEST_SHIFT = 100.0  # in deviations: what fuse may take from a padded picture
@@ -100,6 +101,11 @@ class IterNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_whitening", torch.eye(self.size).repeat(channels // self.size, 1, 1))
+
+    @property
+    def traits(self) -> Traits:
+        """Channels of a block are whitened together."""
+        return Traits("norm", self.size, counting=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         mean, whitening = self.running_mean, self.running_whitening

@@ -10,6 +10,7 @@ from torch import nn
 from foveate.config import Count, near, record
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
+from foveate.layers.traits import Traits
 
 FORMS = ("channel", "spatial")
 
@@ -42,6 +43,8 @@ class LowRank(nn.Module):
     stride: the first convolution has that many columns more). The bias is the second one's.
     x: (N, c_in, H, W) -> (N, c_out, H', W').
     """
+
+    traits = Traits("conv", counting=True)
 
     def __init__(
         self,

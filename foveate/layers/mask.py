@@ -13,6 +13,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32
 from foveate.layers.se import squeeze_width
+from foveate.layers.traits import Traits
 
 if TYPE_CHECKING:
     from foveate.layers import Layers
@@ -115,6 +116,8 @@ class Unit(nn.Module):
 
 class ResidualMask(nn.Module):
     """M * x + x, or M * x for naive learning, M the squashed mask of x. (N, C, H, W) -> same."""
+
+    traits = Traits("gate")
 
     def __init__(self, mask: nn.Module, activation: str, naive: bool):
         super().__init__()

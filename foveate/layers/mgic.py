@@ -10,6 +10,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
+from foveate.layers.traits import Traits
 
 
 def levels(width: int, coarsest: int) -> list[int]:
@@ -84,6 +85,8 @@ class MGIC(nn.Module):
     Weights: sum c_l s_l (k^2 + 1) + k^2 c_n^2, below 2 c_out group (k^2 + 1) + const for widths of group * 2^j, and the
     entry's k^2 c_in c_out / gcd; a plain convolution has k^2 c_in c_out. MACs: weights times H' W'.
     """
+
+    traits = Traits("conv", counting=True)
 
     def __init__(
         self,

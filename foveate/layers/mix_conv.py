@@ -9,6 +9,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
 from foveate.layers.same import Padding, padding_for
+from foveate.layers.traits import Traits
 
 Split = Literal["equal", "exponential"]
 
@@ -46,6 +47,8 @@ class MixConv(nn.Module):
     keep the full kernel (the official code).
     make_conv makes the parts: layers.make_conv, or any maker of the table CONVS.
     """
+
+    traits = Traits("conv")
 
     def __init__(
         self,

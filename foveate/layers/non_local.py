@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
+from foveate.layers.traits import Traits
 
 
 def position_code(channels: int, height: int, width: int) -> torch.Tensor:
@@ -50,6 +51,12 @@ class NonLocal(nn.Module):
         self.out = nn.Conv2d(inner, channels, 1, bias=False)
         self.norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.norm.weight)
+
+    @property
+    def traits(self) -> Traits:
+        """Heads and the kind of the scores stay; a position code is made for a number of channels."""
+        fixed = "the position code of a non-local block depends on the number of channels" if self.position else ""
+        return Traits("gate", fixed=fixed, nature=f"{self.heads} heads, softmax {self.softmax}")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, _, height, width = x.shape

@@ -7,6 +7,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.act import Scaled
+from foveate.layers.traits import Traits
 
 
 def squeeze_width(base: int, ratio: float, divisor: int) -> int:
@@ -27,6 +28,8 @@ class SqueezeExcite(nn.Module):
     activation (act="silu"). NFNet: ratio 0.5 and gain 2, since a sigmoid gate starts near 1/2.
     Parameters 2*C*S + S + C; MACs 2*C*S.
     """
+
+    traits = Traits("gate")
 
     def __init__(
         self,

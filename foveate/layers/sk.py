@@ -8,6 +8,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair, conv2d
+from foveate.layers.traits import Traits
 
 if TYPE_CHECKING:
     from foveate.layers import Layers
@@ -68,6 +69,8 @@ class SelectiveKernel(nn.Module):
     more than one picture to train, a group norm of one channel a group would give constants.
     Parameters of the paths M (9 c_in c_out / groups + 2 c_out), of the selection (1 + M) c_out squeeze + 2 squeeze.
     """
+
+    traits = Traits("conv")
 
     def __init__(
         self,

@@ -99,7 +99,7 @@ class WSConv2d(nn.Conv2d):
         return hat.reshape_as(self.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.conv2d(x, self.kernel(), self.bias, self.stride, self.padding, self.dilation, self.groups)
+        return self._conv_forward(x, self.kernel(), self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, gamma={self.gamma:g}, eps={self.eps:g}, add_eps={self.add_eps}"

@@ -8,7 +8,7 @@ import math
 import numbers
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from foveate.files import write_text
 from foveate.report.compression import step_rows, steps_svg
 from foveate.report.plots import curves_svg, frontier_svg, thumbnail
+from foveate.report.units import count, duration, milliseconds, percent, size
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -79,16 +80,20 @@ def _templates() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = {
-        "percent": percent,
-        "ms": milliseconds,
-        "size": size,
-        "count": count,
-        "duration": duration,
-        "md": markdown,
-    }
-    environment.filters.update(filters)
+    forms: dict[str, Callable[[float], str]]
+    forms = {"percent": percents, "ms": milliseconds, "size": size, "count": count, "duration": duration}
+    environment.filters.update({name: dashed(form) for name, form in forms.items()} | {"md": markdown})
     return environment
+
+
+def dashed(form: Callable[[float], str]) -> Callable[[Any], str]:
+    """A form of numbers for templates: what is no number is a dash."""
+    return lambda value: form(value) if isinstance(value, (int, float)) else "–"
+
+
+def percents(fraction: float) -> str:
+    """0.931 -> "93.1 %"."""
+    return f"{percent(fraction)} %"
 
 
 def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> dict[str, Any]:
@@ -150,10 +155,10 @@ def headline(r: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     resolution = chosen.get("resolution") or cost.get("resolution")
     clauses = []
     if test.get("accuracy") is not None:
-        low, high = (test.get("interval") or (None, None))[:2]
-        interval = f" (95% interval {percent(low)} to {percent(high)})" if low is not None else ""
+        between = _between(test)
+        interval = f" (95% interval {between})" if between else ""
         pictures = f"{test['n']:,} {_split(test)} pictures" if test.get("n") else f"the {_split(test)} pictures"
-        clauses.append(f"classifies {percent(test['accuracy'])} of {pictures} correctly{interval}")
+        clauses.append(f"classifies {percents(test['accuracy'])} of {pictures} correctly{interval}")
     if (latency_ms := latency.get("median_ms") or chosen.get("latency_ms")) is not None:
         batch = latency.get("batch") or 1
         clauses.append(f"takes {milliseconds(latency_ms)} a {'picture' if batch == 1 else f'batch of {batch}'}")
@@ -167,6 +172,12 @@ def headline(r: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
     return f"{name} {', '.join(clauses[:-1])}{' and ' if len(clauses) > 1 else ''}{clauses[-1]}."
 
 
+def _between(test: Mapping[str, Any]) -> str:
+    """The interval of the test accuracy, "" where there is none."""
+    low, high = (test.get("interval") or (None, None))[:2]
+    return f"{percent(low)} to {percents(high)}" if low is not None and high is not None else ""
+
+
 def _split(test: Mapping[str, Any]) -> str:
     return str(test.get("split") or "test")
 
@@ -175,13 +186,11 @@ def _tiles(test: Mapping[str, Any], final: Mapping[str, Any], budget: Mapping[st
     """The four large numbers, each with what it is compared to."""
     tiles: list[dict[str, Any]] = []
     if test.get("accuracy") is not None:
-        low, high = (test.get("interval") or (None, None))[:2]
-        note = f"{percent(low)} to {percent(high)}" if low is not None else ""
         tiles.append(
             {
                 "label": f"{_split(test)} accuracy",
-                "value": percent(test["accuracy"]),
-                "note": note,
+                "value": percents(test["accuracy"]),
+                "note": _between(test),
                 "over": False,
             }
         )
@@ -193,8 +202,9 @@ def _tiles(test: Mapping[str, Any], final: Mapping[str, Any], budget: Mapping[st
         value, limit = final.get(key), budget.get(limit_key)
         if value is not None:
             over = limit is not None and value > limit
-            verdict = f"{'over' if over else 'within'} the budget of {re.sub(r'[.]0+ ', ' ', form(limit))}"
-            note = "no budget given" if limit is None else verdict
+            note = "no budget given"
+            if limit is not None:
+                note = f"{'over' if over else 'within'} the budget of {form(limit, exact=True)}"
             tiles.append({"label": label, "value": form(value), "note": note, "over": over})
     return tiles
 
@@ -263,14 +273,15 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def _rest(alternative: Mapping[str, Any]) -> str:
     """The other numbers of something that was tried, each in the unit that its name tells."""
-    units = {"ms": milliseconds, "bytes": size, "s": duration, "accuracy": percent, "macs": count, "params": count}
+    forms: dict[str, Callable[[float], str]]
+    forms = {"ms": milliseconds, "bytes": size, "s": duration, "accuracy": percents, "macs": count, "params": count}
     parts = []
     for key, value in alternative.items():
         if value is not None and key not in ("what", "val_accuracy"):
             words = key.split("_")
-            form = units.get(words[-1])
-            label = " ".join(words[:-1] if form in (milliseconds, size, duration) else words)
-            parts.append(f"{label} {form(value) if form else value}")
+            form = forms.get(words[-1])
+            label = " ".join(words[:-1] if words[-1] in ("ms", "bytes", "s") else words)
+            parts.append(f"{label} {dashed(form)(value) if form else value}")
     return ", ".join(parts)
 
 
@@ -311,50 +322,3 @@ def markdown(value: Any) -> str:
     """Text for a Markdown line or table cell: nothing in it is markup."""
     text = visible(str(value)).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~#$!])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", lambda m: "\\" + m[0], text)
-
-
-def percent(value: float | None) -> str:
-    """0.9234 -> "92.3%". What is not quite all is never shown as 100%."""
-    if not isinstance(value, (int, float)):
-        return "–"
-    return f"{100 * value:.1f}%" if value >= 1 or value < 0.9995 else f"{100 * min(value, 0.9999):.2f}%"
-
-
-def milliseconds(value: float | None) -> str:
-    return f"{_three(value)} ms" if isinstance(value, (int, float)) else "–"
-
-
-def size(value: float | None) -> str:
-    """Bytes in decimal units: 6_130_000 -> "6.13 MB"."""
-    return _scaled(value, ("bytes", "kB", "MB", "GB", "TB"))
-
-
-def count(value: float | None) -> str:
-    """Parameters and multiply-adds: 57_300_000 -> "57.3 M"."""
-    return _scaled(value, ("", "k", "M", "G", "T")).rstrip()
-
-
-def duration(value: float | None) -> str:
-    if not isinstance(value, (int, float)):
-        return "–"
-    if value < 60:
-        return f"{value:.1f} s"
-    hours, rest = divmod(round(value), 3600)
-    return f"{hours} h {rest // 60} min" if hours else f"{rest // 60} min {rest % 60} s"
-
-
-def _scaled(value: float | None, units: Sequence[str]) -> str:
-    if not isinstance(value, (int, float)):
-        return "–"
-    power = 0
-    while abs(value) >= 999.5 and power < len(units) - 1:
-        value, power = value / 1000, power + 1
-    return f"{_three(value) if power else f'{value:g}'} {units[power]}"
-
-
-def _three(value: float) -> str:
-    """Three significant digits without an exponent."""
-    if value == 0:
-        return "0"
-    power = math.floor(math.log10(abs(float(f"{value:.2e}"))))  # of the rounded value: 999.95 is 1000
-    return f"{value:.{min(6, max(0, 2 - power))}f}"

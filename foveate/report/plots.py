@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foveate.report.units import milliseconds
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -221,7 +223,7 @@ def _place_labels(axes: "Axes", raced: Sequence[Mapping[str, Any]], budget_ms: f
 def _budget_label(axes: "Axes", budget_ms: float) -> list[Box]:
     """Name the budget line at its top; returns the places of the line and its label."""
     frame, x = axes.get_window_extent(), float(axes.transData.transform((budget_ms, 0))[0])
-    text = f"budget {budget_ms:g} ms"
+    text = f"budget {milliseconds(budget_ms, exact=True)}"
     width = _width(text) + 6
     left = x if x + width < frame.x1 else x - width
     axes.annotate(text, (left + 4, frame.y1 - 4), xycoords="figure points", va="top", color=BAD)

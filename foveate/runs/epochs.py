@@ -12,13 +12,12 @@ from foveate.data.preprocess import Preprocess
 from foveate.data.sample import is_small, store_side
 from foveate.events import silent
 from foveate.runs.setup import cpu_threads, foldable, fresh, read, trained
+from foveate.runs.time_budget import STEPS_SHARE
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe
 from foveate.zoo.family import Config
 
-END_S, END_SHARE = 30.0, 0.2  # testing, export, parity, latency, report: seconds, but no more of the time than this
 TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
-SPEED = 0.9  # of the time is left for steps; evaluation and checkpoints take the rest
 LATE = 0.25  # of the learning rate, for weights that the race has brought far
 TIMED = 3  # training steps that are timed to choose the number of epochs
 
@@ -47,7 +46,7 @@ def in_time(
     size = recipe.resolution or preprocess.resolution
     recipe, _ = settle(trained(config, recipe), recipe, size, torch.device(device))
     epoch_s = picture_s(recipe, config, preprocess, dataset, device) * len(dataset.splits["train"])
-    return replace(recipe, epochs=whole_epochs(SPEED * seconds, epoch_s, recipe.epochs))
+    return replace(recipe, epochs=whole_epochs(STEPS_SHARE * seconds, epoch_s, recipe.epochs))
 
 
 def whole_epochs(seconds: float, epoch_s: float, most: int) -> int:

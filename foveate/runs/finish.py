@@ -2,26 +2,39 @@
 and report.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from foveate.config import parse_json, to_dict, to_json
 from foveate.data.index import Dataset
 from foveate.data.load import Pictures, evaluation_pictures
 from foveate.data.sample import some_pictures
+from foveate.deploy.targets import float_files, opened
 from foveate.errors import BudgetError
 from foveate.events import Listener, StageEvent
-from foveate.files import write_folder, write_json
+from foveate.files import read_lines, write_folder, write_json
 from foveate.runs.plan import Plan
-from foveate.runs.result import budget_text, cost_dict, data_report, environment_of, only_candidate, summarise
+from foveate.runs.result import (
+    Result,
+    SplitPart,
+    TrainingPart,
+    make_budget_part,
+    make_cost_part,
+    make_data_part,
+    make_only_candidate,
+    summarise,
+)
 from foveate.runs.run import Run
 from foveate.runs.setup import read
-from foveate.train.checkpoint import Progress
-from foveate.train.engine import Job
+from foveate.runs.training import Trained
+from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.evaluate import labels_of, log_softmax, metrics, predict_logits
 
 if TYPE_CHECKING:
@@ -35,109 +48,149 @@ INT8 = "model_int8"  # the int8 form in a model folder: .onnx, or .xml and .bin
 
 @dataclass(frozen=True)
 class Tested:
-    """Test logits and what they were computed on."""
+    """Logits of the test pictures (of the validation pictures where there are none) and what they say."""
 
     pictures: Pictures
     logits: np.ndarray
-    report: dict[str, Any]
+    report: SplitPart
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The float32 form of a model: as ONNX, as the files (by suffix) of the runtime that counts, and opened there."""
+
+    onnx: bytes
+    files: Mapping[str, bytes]
+    session: "Session"
 
 
 def finish(
-    folder: Path,
-    plan: Plan,
-    dataset: Dataset,
-    job: Job,
-    progress: Progress,
-    seconds: float,
-    listener: Listener,
-    int8: Mapping[str, bytes] | None = None,
+    folder: Path, dataset: Dataset, trained: Trained, listener: Listener, int8: Mapping[str, bytes] | None = None
 ) -> Run:
-    """Everything after the last step. Nothing here changes the weights; a parity failure leaves no model.onnx
-    behind. int8: files of an int8 form by suffix, which then is what is tested and timed.
-    """
-    import torch
+    """Everything after the last step: test, export, check, measure; best/ gets its exported forms, the folder its
+    result.json, summary.json and report.
 
+    Nothing here changes the weights. int8: files of an int8 form by suffix, which then is what is tested and timed.
+    Raises FoveateError where the exported file does not say what the model says (no model.onnx is left behind), and
+    BudgetError where the finished file takes longer than the budget allows (everything is written then).
+    """
     from foveate.cost.count import cost
-    from foveate.deploy.export import export_onnx
     from foveate.deploy.measure import time_session
     from foveate.deploy.parity import check_parity, require_parity
-    from foveate.deploy.targets import float_files, opened
     from foveate.report.page import write_report
-    from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 
     listener(StageEvent("testing, exporting and measuring"))
+    plan, job = trained.plan, trained.job
+    budget, size = plan.budget, plan.preprocess.resolution
+    threads = plan.threads or torch.get_num_threads()
     model, card = load_model(folder / "best")
-    split = "test" if "test" in dataset.splits else "val"
-    threads, runtime = plan.threads or torch.get_num_threads(), plan.budget.runtime
-    quick = None if int8 is None else opened(int8, runtime, "int8", threads)
-    pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
-    logits = predict_logits(model, pictures, plan.preprocess) if quick is None else session_logits(quick, pictures)
-    tested = Tested(pictures, logits, metrics(logits, labels_of(pictures), job.classes, split))
-    onnx = export_onnx(model, plan.preprocess, job.classes, metadata={"architecture": to_json(card.architecture)})
-    exact = float_files(onnx, runtime)
-    session = opened(exact, runtime, "fp32", threads)
-    parity = check_parity(model, plan.preprocess, session, some_pictures(dataset.splits[split], PARITY_PICTURES))
+    quick = None if int8 is None else opened(int8, budget.runtime, "int8", threads)
+    tested = test_model(model, quick, plan, dataset, job.classes, listener)
+    exported = export_model(model, card, plan, threads)
+    some = some_pictures(dataset.splits[tested.report.split], PARITY_PICTURES)
+    parity = check_parity(model, plan.preprocess, exported.session, some)
     require_parity(parity)
-    precision = "float32" if quick is None else "int8"
-    latency = last_latency(
-        lambda: time_session(quick or session, plan.preprocess, runtime, precision=precision),
-        plan.budget.max_latency_ms,
+    session, precision = (exported.session, "float32") if quick is None else (quick, "int8")
+    latency = measure_last(
+        lambda: time_session(session, plan.preprocess, budget.runtime, precision=precision), budget.max_latency_ms
     )
-    low, high = tested.report["interval"]
-    metric = Metric(
-        name="accuracy" if quick is None else "accuracy of the int8 file",
-        value=tested.report["accuracy"],
-        n=tested.report["n"],
-        split=split,
-        low=low,
-        high=high,
-        seed=plan.recipe.seed,
+    weights_bytes = write_best(
+        folder / "best", model, card, make_metric(tested, plan, quick is not None), exported, int8
     )
-    card = ModelCard(card.architecture, card.classes, card.preprocess, dict(card.provenance), (*card.metrics, metric))
-    files = model_files(card, model.state_dict())
-    forms = {"model.onnx": onnx, **named("model", exact), **named(INT8, int8 or {})}
-    write_folder(folder / "best", {**files, **forms})
-    counted = cost(card.architecture, resolution=plan.preprocess.resolution)
+    counted = cost(card.architecture, resolution=size)
     story = parse_json((folder / "story.json").read_bytes(), "story.json")
-    result = {
-        "title": folder.name,
-        "command": plan.command,
-        "created": environment_of(folder)["created"],
-        "version": plan.version,
-        "seed": plan.recipe.seed,
-        "device": latency.device,
-        "threads": threads,
-        "environment": environment_of(folder),
-        "data": data_report(dataset, job),
-        "budget": {**to_dict(plan.budget), "text": budget_text(plan, threads, latency)},
-        "candidates": story.get("candidates") or [only_candidate(plan, latency, len(onnx), counted, progress)],
-        "training": {
-            "recipe": to_dict(plan.recipe),
-            "curves": progress.rows,
-            "seconds": seconds,
-            "epochs": plan.recipe.epochs,
-            "best_epoch": progress.best_epoch,
-        },
-        "test": tested.report,
-        "cost": {
-            **to_dict(cost_dict(counted)),
-            "size_bytes": sum(map(len, (int8 or {"": onnx}).values())),
-            "weights_bytes": len(files["model.safetensors"]),
-        },
-        "latency": to_dict(latency),
-        "parity": vars(parity),
-        "alternatives": story.get("alternatives", []),
-    }
-    write_json(folder / "result.json", result)
-    report = write_report(folder, result, worst_mistakes(tested, job.classes))
-    summary = summarise(folder, plan, result, story, report)
+    facts = parse_json((folder / "env.json").read_bytes(), "env.json")
+    best_accuracy = trained.progress.best_accuracy
+    result = Result(
+        title=folder.name,
+        command=plan.command,
+        created=facts["created"],
+        version=plan.version,
+        seed=plan.recipe.seed,
+        device=latency.device,
+        threads=threads,
+        environment=facts,
+        data=make_data_part(dataset, job),
+        budget=make_budget_part(budget, threads, latency),
+        candidates=story.get("candidates")
+        or [make_only_candidate(plan, latency, len(exported.onnx), counted, best_accuracy)],
+        training=make_training_part(trained),
+        test=tested.report,
+        cost=make_cost_part(counted, sum(map(len, (int8 or {"": exported.onnx}).values())), weights_bytes),
+        latency=latency,
+        parity=parity,
+        alternatives=story.get("alternatives", []),
+    )
+    summary = summarise(folder, plan, result, story, len(read_lines(folder / "metrics.jsonl")))
+    write_json(folder / "result.json", result.to_dict())
+    write_report(folder, result.to_dict(), worst_mistakes(tested, job.classes))
     write_json(folder / "summary.json", summary)
-    if (limit := plan.budget.max_latency_ms) is not None and latency.median_ms > limit:
+    if (limit := budget.max_latency_ms) is not None and latency.median_ms > limit:
         raise BudgetError(
             f"{folder}: trained and kept, but it now takes {latency.median_ms:.3g} ms (budget {limit:g} ms): the "
             "device is busier than when the network was chosen; measure again with foveate profile, or allow more"
         )
-    return Run(folder, summary)
+    return Run(folder, to_dict(summary))
+
+
+def test_model(
+    model: nn.Module,
+    quick: "Session | None",
+    plan: Plan,
+    dataset: Dataset,
+    classes: tuple[str, ...],
+    listener: Listener,
+) -> Tested:
+    """The accuracy of the model, or of its int8 form where that is what is used (quick)."""
+    split = "test" if "test" in dataset.splits else "val"
+    pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
+    logits = predict_logits(model, pictures, plan.preprocess) if quick is None else session_logits(quick, pictures)
+    return Tested(pictures, logits, SplitPart(**metrics(logits, labels_of(pictures), classes, split)))
+
+
+def export_model(model: nn.Module, card: ModelCard, plan: Plan, threads: int) -> Exported:
+    """The model in float32, as the runtime of the budget takes it."""
+    from foveate.deploy.export import export_onnx
+
+    onnx = export_onnx(model, plan.preprocess, card.classes, metadata={"architecture": to_json(card.architecture)})
+    files = float_files(onnx, plan.budget.runtime)
+    return Exported(onnx, files, opened(files, plan.budget.runtime, "fp32", threads))
+
+
+def make_metric(tested: Tested, plan: Plan, int8: bool) -> Metric:
+    """The accuracy on the test pictures, as the model's card tells it."""
+    low, high = tested.report.interval
+    return Metric(
+        name="accuracy of the int8 file" if int8 else "accuracy",
+        value=tested.report.accuracy,
+        n=tested.report.n,
+        split=tested.report.split,
+        low=low,
+        high=high,
+        seed=plan.recipe.seed,
+    )
+
+
+def write_best(
+    folder: Path,
+    model: nn.Module,
+    card: ModelCard,
+    metric: Metric,
+    exported: Exported,
+    int8: Mapping[str, bytes] | None,
+) -> int:
+    """Write the model folder with its exported forms and one metric more; returns the bytes of its weights file."""
+    card = dataclasses.replace(card, metrics=(*card.metrics, metric))
+    files = model_files(card, model.state_dict())
+    forms = {"model.onnx": exported.onnx, **named("model", exported.files), **named(INT8, int8 or {})}
+    write_folder(folder, {**files, **forms})
+    return len(files["model.safetensors"])
+
+
+def make_training_part(trained: Trained) -> TrainingPart:
+    """How the training went."""
+    recipe, progress = trained.plan.recipe, trained.progress
+    return TrainingPart(recipe, progress.rows, trained.seconds, recipe.epochs, progress.best_epoch)
 
 
 def named(stem: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -154,7 +207,7 @@ def session_logits(session: "Session", pictures: Pictures) -> np.ndarray:
     return np.concatenate([session.run(picture[None]) for picture in raw])
 
 
-def last_latency(measure: Callable[[], "Latency"], limit: float | None) -> "Latency":
+def measure_last(measure: Callable[[], "Latency"], limit: float | None) -> "Latency":
     """The latency of the finished file. One over the limit is measured twice more, and the lowest counts: another
     process can only add to it.
     """

@@ -4,7 +4,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import PlainValidator
 
 from foveate import __version__
 from foveate.config import (
@@ -16,7 +18,6 @@ from foveate.config import (
     pick,
     record,
     replace,
-    to_dict,
 )
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import free_bytes
@@ -26,7 +27,7 @@ from foveate.recipes import RECIPES
 from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.train.check import checked
 from foveate.train.recipe import Recipe
-from foveate.zoo import config_from, variant
+from foveate.zoo import FAMILIES, config_from, variant
 from foveate.zoo.family import Config
 from foveate.zoo.tensors import read_small
 
@@ -43,13 +44,26 @@ class Budget:
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime"  # in which the latency counts
 
 
+def read_architecture(value: Any) -> Config:
+    """A record of a zoo family as it is; plain data as the record of the family that its `family` names.
+
+    Raises ConfigError for an unknown family and for what its record refuses.
+    """
+    known = tuple(family.config for family in FAMILIES.values())
+    return cast(Config, value) if isinstance(value, known) else config_from(value, "architecture")
+
+
+# one of the records of the zoo's families, told apart by their `family`
+Architecture = Annotated[Config, PlainValidator(read_architecture)]
+
+
 @record
 class Plan:
     """recipe.json: everything that a run needs to be done again or to go on."""
 
     data: str
     model: str
-    architecture: dict[str, Any]  # a zoo config as plain data
+    architecture: Architecture
     recipe: Recipe
     preprocess: Preprocess
     weights: str | None = None
@@ -61,9 +75,6 @@ class Plan:
     fingerprint: str = ""  # of the data
     command: str = ""
     version: str = __version__
-
-    def __hash__(self) -> int:
-        return hash((self.data, self.model, self.fingerprint))
 
 
 def network(text: str) -> Any:
@@ -121,7 +132,7 @@ def prepare(
     plan = Plan(
         data=str(data),
         model=model,
-        architecture=to_dict(config),
+        architecture=config,
         recipe=replace(chosen, seed=seed),
         preprocess=preprocess,
         weights=weights,

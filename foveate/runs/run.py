@@ -24,14 +24,9 @@ class Run:
 
 def announce(dataset: Dataset, listener: Listener) -> Dataset:
     """Tell the listener what was found."""
-    listener(DataEvent(**data_summary(dataset)))
+    train, val, test = (len(dataset.splits[n]) if n in dataset.splits else 0 for n in ("train", "val", "test"))
+    listener(DataEvent(dataset.name, train, val, test, len(dataset.classes), len(dataset.left_out)))
     return dataset
-
-
-def data_summary(dataset: Dataset) -> dict[str, Any]:
-    """Names and counts of the data, as the closing text and --json give them."""
-    counts = {name: len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("train", "val", "test")}
-    return {"name": dataset.name, **counts, "classes": len(dataset.classes), "left_out": len(dataset.left_out)}
 
 
 def environment() -> dict[str, Any]:

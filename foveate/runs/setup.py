@@ -13,7 +13,7 @@ from foveate.data.index import Dataset, Split
 from foveate.data.label_noise import noisy_labels
 from foveate.data.load import Crop, Pictures, cut_pictures, evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.sample import store_side
-from foveate.events import Listener, StageEvent, WarningEvent
+from foveate.events import Listener, ReadingEvent, StageEvent, WarningEvent
 from foveate.runs.plan import Plan
 from foveate.train.engine import Job
 from foveate.train.head import Probe
@@ -37,7 +37,7 @@ def cpu_threads(threads: int) -> Iterator[None]:
 def make_job(plan: Plan, config: Config, dataset: Dataset, listener: Listener) -> Job:
     """The pictures of a plan, in memory where they fit."""
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
-    listener(StageEvent(f"reading {len(dataset.splits['train']):,} pictures"))
+    listener(ReadingEvent(f"reading {len(dataset.splits['train']):,} pictures"))
     training = read(stored_pictures(dataset.splits["train"], plan, side), plan.bad_files, listener)
     if noise := plan.recipe.loss.label_noise:
         noisy = noisy_labels(training.split.labels, len(dataset.classes), noise, plan.recipe.seed)
@@ -73,14 +73,20 @@ def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
     return pictures
 
 
-def start(state: State, plan: Plan, config: Config, job: Job, probe: Probe | None, listener: Listener) -> None:
-    """Put the published weights into a fresh State, a linear classifier fitted on top, folded where the recipe says."""
+def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, listener: Listener) -> None:
+    """Put the published weights of plan.weights into a fresh State of the plan's network, in place.
+
+    The classifier is left as it was drawn, or, with plan.head_start, is a linear one on the published features: probe,
+    or else one that is fitted here (features of all pictures are computed). Norms are folded into convolutions where
+    the recipe says so; the average follows. Raises WeightsError or ConfigError where the weights are of another net.
+    """
     from foveate.deploy.features import feature_session, features
     from foveate.train.evaluate import labels_of
     from foveate.train.head import linear_probe, start_head
     from foveate.zoo.fold import fold
     from foveate.zoo.weights import load_weights
 
+    config = plan.architecture
     source = build(config)
     load_weights(source, str(plan.weights), except_head=True)
     if plan.head_start:

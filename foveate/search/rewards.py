@@ -1,6 +1,6 @@
 """Rewards of accuracy (a fraction) and latency (in the unit of the target): what a controller maximises.
 
-"Under the target" is a promise that only `strict` makes. The others trade: a net slightly over the target can win.
+Only `strict` guarantees a net under the target. The others trade: a net slightly over the target can win.
 """
 
 from collections.abc import Callable, Mapping

@@ -12,7 +12,7 @@ numbers gives them exactly.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
@@ -20,13 +20,7 @@ from pydantic import Field
 from foveate.config import near, record, replace
 from foveate.cost.count import cost
 from foveate.errors import ConfigError, FoveateError
-from foveate.zoo.families.efficientnet import network as efficientnet
-from foveate.zoo.families.mnasnet import network as mnasnet
-from foveate.zoo.families.mnasnet.network import MnasNetConfig
-from foveate.zoo.families.mobilenet import network as mobilenet
-from foveate.zoo.families.regnet.network import RegNetConfig
-from foveate.zoo.families.regnet.network import Stage as RegNetStage
-from foveate.zoo.families.resnet.network import ResNetConfig
+from foveate.zoo import FAMILIES
 from foveate.zoo.family import Config
 
 PIXELS = 4  # resolutions are multiples of this
@@ -75,9 +69,11 @@ def stretch(config: Config, depth: float = 1.0, width: float = 1.0, resolution: 
     """
     if not all(math.isfinite(f) and f > 0 for f in (depth, width, resolution)):
         raise ConfigError(f"stretch: factors {depth}, {width}, {resolution}; expected numbers above 0")
-    if config.family not in RULES:
-        raise ConfigError(f'family "{config.family}" has no scaling rule; {near(config.family, RULES)}')
-    made = RULES[config.family](config, depth, width)
+    scale = FAMILIES[config.family].scale
+    if scale is None:
+        known = [name for name, family in FAMILIES.items() if family.scale]
+        raise ConfigError(f'family "{config.family}" has no scaling rule; {near(config.family, known)}')
+    made = scale(config, depth, width)
     pixels = round(config.resolution * resolution / PIXELS) * PIXELS if resolution != 1.0 else config.resolution
     return replace(made, resolution=min(max(pixels, PIXELS), MOST_PIXELS))
 
@@ -189,50 +185,3 @@ def search_coefficients(
         why = done[0].error if done else "the grid is empty: no candidate comes near the multiply-adds asked for"
         raise ConfigError(f"no candidate has a score; {why}")
     return sorted(done, key=lambda row: -math.inf if row.score is None else row.score, reverse=True)
-
-
-def _mnasnet(config: MnasNetConfig, depth: float, width: float) -> Any:
-    made = mnasnet.scale(config, width)
-    return replace(made, stages=tuple(replace(s, depth=math.ceil(depth * s.depth)) for s in made.stages))
-
-
-def rounded(width: float, factor: float, multiple: int = 0) -> int:
-    """factor * width as a multiple, at least one; multiple 0: of 8, below 64 channels of 4."""
-    step = multiple or (8 if width >= 64 else 4)
-    return max(1, round(factor * width / step)) * step if factor != 1.0 else int(width)
-
-
-def repeated(mid: Sequence[int], depth: float) -> tuple[int, ...]:
-    """The inner widths of a stage of depth times as many layers: the last one is repeated, or the last ones go."""
-    layers = max(1, round(depth * len(mid)))
-    return (*mid, *[mid[-1]] * layers)[:layers]
-
-
-def _resnet(config: ResNetConfig, depth: float, width: float) -> ResNetConfig:
-    stages = []
-    for s in config.stages:
-        # groups keep their number, so an inner width is a multiple of it
-        mid = tuple(rounded(m, width, s.groups if s.groups > 1 else 0) for m in repeated(s.mid, depth))
-        stages.append(replace(s, width=rounded(s.width, width), mid=mid))
-    stem = tuple(rounded(c, width) for c in config.stem_widths)
-    return replace(config, stages=tuple(stages), stem_widths=stem)
-
-
-def _regnet(config: RegNetConfig, depth: float, width: float) -> RegNetConfig:
-    stages: list[RegNetStage] = []
-    for i, s in enumerate(config.stages):
-        if s.ghost is not None:
-            raise ConfigError(f"stages.{i}.ghost is set: scale the plain net, then apply g_ghost")
-        group = rounded(s.group_width, width)
-        mid = tuple(rounded(m, width, group) for m in repeated(s.mid, depth))
-        stages.append(replace(s, width=rounded(s.width, width, group), mid=mid, group_width=group))
-    return replace(config, stages=tuple(stages), stem=rounded(config.stem, width))
-
-
-RULES: Mapping[str, Callable[[Any, float, float], Any]] = {
-    "efficientnet": efficientnet.scale,
-    "mobilenet": lambda config, depth, width: mobilenet.scale(config, width, depth),
-    "mnasnet": _mnasnet,
-    "resnet": _resnet,
-    "regnet": _regnet,
-}

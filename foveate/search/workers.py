@@ -201,7 +201,7 @@ def _gone(trial: Any, nameless_s: float) -> bool:
 
 
 def me() -> str:
-    """This process, told apart from a later one of the same number."""
+    """This process, by a name that no later one with the same number has."""
     return f"{socket.gethostname()}|{os.getpid()}|{process_start(os.getpid())}"
 
 

@@ -14,6 +14,7 @@ from foveate.data.preprocess import Preprocess, at_resolution
 from foveate.data.sample import is_small
 from foveate.errors import BudgetError, ConfigError
 from foveate.events import CandidateEvent, Listener, StageEvent
+from foveate.report.units import count, milliseconds, size
 from foveate.runs.defaults import default_preprocess
 from foveate.runs.plan import Budget
 from foveate.selection.shortlist import Prior, cost_of, priors, rough_macs, small_size, spread, takes
@@ -219,7 +220,7 @@ def measure_all(
     for i, (candidate, counts) in enumerate(affordable):
         if time.monotonic() > until and any(m.within(budget) for m in found):
             left = len(affordable) - i
-            listener(StageEvent(f"the {left} dearest are not measured: training needs the time"))
+            listener(StageEvent(f"the {left} most expensive are not measured: training needs the time"))
             break
         found.append(measured(candidate, counts, budget, threads))
         listener(found[-1].event(found[-1].within(budget)))
@@ -249,10 +250,10 @@ def affordable(found: Sequence[Measured], budget: Budget) -> list[Measured]:
         return fits
     nearest = min(found, key=lambda m: max(m.shares(budget)))
     c = nearest.candidate
-    memory = "" if nearest.memory_bytes is None else f", {nearest.memory_bytes / 1e6:.1f} MB in memory"
-    headroom = f" (of a latency budget {1 - HEADROOM:.0%} stay free)" if budget.max_latency_ms else ""
+    memory = "" if nearest.memory_bytes is None else f", {size(nearest.memory_bytes)} in memory"
+    headroom = f" ({100 * (1 - HEADROOM):.0f} % of a latency budget are kept free)" if budget.max_latency_ms else ""
     raise BudgetError(
         f"no candidate fits the budget; the nearest is {c.model} at {c.preprocess.resolution} px: "
-        f"{nearest.latency.median_ms:.2g} ms, {nearest.size_bytes / 1e6:.1f} MB, "
-        f"{nearest.macs / 1e6:.0f} M multiply-adds{memory}{headroom}"
+        f"{milliseconds(nearest.latency.median_ms)}, {size(nearest.size_bytes)}, "
+        f"{count(nearest.macs)} multiply-adds{memory}{headroom}"
     )

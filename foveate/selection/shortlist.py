@@ -1,7 +1,7 @@
 """Who could enter a race: the whole zoo at several resolutions, thinned to what priors most at each cost.
 
 Nothing is built and nothing is measured here. Multiply-adds come from the catalogue, and how dear one of them is in a
-family from DEAR; the prior of a network is its published accuracy. So a variant of which nothing is published does
+family from FAMILIES; the prior of a network is its published accuracy. So a variant of which nothing is published does
 not enter by itself; --models asks for it.
 """
 
@@ -13,26 +13,13 @@ from foveate.config import replace
 from foveate.data.index import Dataset
 from foveate.data.sample import is_small, sample_shapes
 from foveate.errors import ConfigError
-from foveate.zoo import variant
+from foveate.zoo import FAMILIES, variant
 from foveate.zoo.catalogue import catalogue, entry
 
 PHOTO_SIZES = (96, 128, 160, 192, 224, 260, 300)
 LOST = 7.0  # points of accuracy that half the resolution costs: MobileNets, arXiv:1704.04861, table 7
 AGAIN = 2.0  # points that a network of a family must prior more for each one of that family that is in the field
 STRETCH = 1.15  # pictures are not enlarged by more than this
-# Time of a multiply-add in ONNX Runtime beside one of ResNet's (97 million a millisecond on one thread of an AMD EPYC,
-# CPU time, 160 pixels): the published network near 200 million multiply-adds. What is not here: about 1.
-COST_PER_MAC = {
-    "alexnet": 1.9,  # reads many weights for few pixels
-    "efficientnet": 1.7,
-    "ghostnet": 3.2,
-    "mixnet": 4.2,
-    "mnasnet": 1.4,
-    "mobilenet": 1.5,
-    "nasnet": 1.6,
-    "regnet": 1.4,
-    "shufflenet": 1.8,
-}
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,7 @@ def cost_of(model: str, resolution: int) -> float:
 
 def cost_per_mac(family: str) -> float:
     """What a multiply-add of a family takes beside one of ResNet's."""
-    return COST_PER_MAC.get(family, 1.0)
+    return FAMILIES[family].cost_per_mac
 
 
 def takes(name: str, size: int) -> bool:

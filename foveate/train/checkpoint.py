@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from foveate.config import parse_json, to_json
-from foveate.errors import FoveateError
+from foveate.errors import CheckpointError, FoveateError
 from foveate.files import crashpoint, recover_folder, write_folder
 from foveate.train.state import State
 from foveate.zoo.weights import read_tensors, tensor_bytes
@@ -73,7 +73,7 @@ def restore(folder: Path, state: State, warn: Callable[[str], None]) -> Progress
             return _restore_one(path, state)
         except (FoveateError, OSError, KeyError, TypeError) as error:
             warn(f"{path} can not be used ({error}); trying the one before")
-    raise FoveateError(f"{folder}: no usable checkpoint; start the run again without --resume")
+    raise CheckpointError(f"{folder}: no usable checkpoint; start the run again without --resume")
 
 
 def _restore_one(path: Path, state: State) -> Progress:

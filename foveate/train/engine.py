@@ -64,11 +64,11 @@ def run_epochs(
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
         listener(_step_event(job, step, progress, per_epoch, last, rate))
         if step.number % per_epoch == 0:
-            looked = step.number > job.recipe.evaluate_from * last or step.number == last
-            row = _row(state, job, progress, step, per_epoch, looked)
+            evaluated = step.number > job.recipe.evaluate_from * last or step.number == last
+            row = _row(state, job, progress, step, per_epoch, evaluated)
             progress.rows.append(row)
             progress.loss_sum, progress.correct, progress.count, progress.skipped = 0.0, 0, 0, 0
-            if looked and row["val_accuracy"] > progress.best_accuracy:
+            if evaluated and row["val_accuracy"] > progress.best_accuracy:
                 progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
             listener(EpochEvent(job.label, epochs=last // per_epoch, images_per_s=rate * step.count, **row))
         after_step()
@@ -97,11 +97,11 @@ def _skipped(job: Job, step: Step) -> str:
     return f"the loss of step {step.number} is not finite: passed over ({names}, ...)"
 
 
-def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int, looked: bool) -> dict[str, Any]:
+def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int, evaluated: bool) -> dict[str, Any]:
     """One row of metrics.jsonl; the validation numbers are null in an epoch that was not evaluated."""
     crashpoint("epoch.before_evaluate")
     val_accuracy = val_loss = None
-    if looked:
+    if evaluated:
         best = ready_best(state, job.train, job.preprocess, job.recipe, len(job.classes))
         logits, labels = shared_logits(best, job.val, job.preprocess), labels_of(job.val)
         val_accuracy, val_loss = accuracy(logits, labels), cross_entropy(logits, labels)

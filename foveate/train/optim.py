@@ -116,5 +116,5 @@ def freeze(model: nn.Module, share: float) -> list[nn.Module]:
 
 
 def has_statistics(module: nn.Module) -> bool:
-    """Whether a module keeps running statistics."""
-    return isinstance(getattr(module, "running_mean", None), torch.Tensor)
+    """Whether a module keeps running statistics: buffers of its own named running_..., as torch's norms do."""
+    return any(name.startswith("running_") for name, _ in module.named_buffers(recurse=False))

@@ -35,7 +35,7 @@ class Timing:
     image_s: float
 
 
-def candidates(device: torch.device, recipe: Recipe, config: Config) -> list[tuple[str, str, int]]:
+def candidates(device: torch.device, recipe: Recipe) -> list[tuple[str, str, int]]:
     """The forms (precision, layout, threads) worth a probe here.
 
     bf16 on a CPU only where the processor has instructions for it, and then channels-last.
@@ -43,26 +43,11 @@ def candidates(device: torch.device, recipe: Recipe, config: Config) -> list[tup
     precisions = (
         [recipe.precision] if recipe.precision != "auto" else ["fp32", "bf16"] if has_bf16(device) else ["fp32"]
     )
-    layouts = [recipe.layout]
-    if recipe.layout == "auto":
-        layouts = ["nchw", "nhwc"] if device.type != "cpu" or nhwc_is_safe(config) else ["nchw"]
+    layouts = [recipe.layout] if recipe.layout != "auto" else ["nchw", "nhwc"]
     # on a busy machine, and for very small networks, one thread can beat several that wait for each other
     threads = [recipe.threads] if recipe.threads else sorted({torch.get_num_threads(), 1}, reverse=True)
     forms = [(p, y, t) for p in precisions for y in layouts for t in threads]
     return [f for f in forms if f[:2] != ("bf16", "nchw") or recipe.layout == "nchw"]
-
-
-def nhwc_is_safe(config: Config) -> bool:
-    """Whether training in channels-last can not meet the fault of oneDNN that ends the process (its issue 6035).
-
-    It is in the gradient of strided 1x1 convolutions that read fewer than 16 channels, on maps of 56 pixels and more.
-    """
-    with torch.device("meta"):
-        convs = [m for m in build(config).modules() if isinstance(m, nn.Conv2d)]
-    return not any(
-        conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.groups == 1 and conv.in_channels < 16
-        for conv in convs
-    )
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -81,7 +66,7 @@ def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repea
     batch = min(recipe.batch, PICTURES if size <= LARGE else PICTURES // 2)
     target = torch.zeros(batch, dtype=torch.int64, device=device)
     runs: dict[tuple[str, str, int], Callable[[], float]] = {}
-    for precision, layout, threads in candidates(device, recipe, config):
+    for precision, layout, threads in candidates(device, recipe):
         memory = torch.channels_last if layout == "nhwc" else torch.contiguous_format
         model = build(config).to(device).to(memory_format=memory)
         quiet = freeze(model, recipe.freeze)

@@ -20,6 +20,8 @@ from typing import Any, Literal
 from foveate import __version__
 from foveate.config import replace
 from foveate.data.load import Batch, Pictures, fits_in_memory, free_bytes
+from foveate.report.units import percent
+from foveate.report.units import size as bytes_text
 from foveate.runs.plan import Plan
 from foveate.train.recipe import Augment, Mix, Recipe
 
@@ -56,22 +58,55 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """Where the time of a training step goes, and the change that helps most."""
+class Times:
+    """What was measured of a training step."""
 
+    forms: tuple[Form, ...]  # of the step, the one in use first
     batch: int
     size: int  # pixels
     resident: bool  # the pictures are kept in memory
     data_s: float  # a batch read and decoded, alone
     augment_s: float  # the same batch augmented and mixed, alone
-    step_s: float  # forward, loss, backward, update with a batch that is there
     both_s: float  # as training runs: decoding ahead in threads
-    bound: str  # "data", "compute"
-    forms: tuple[Form, ...]  # of the step, the one in use first
-    advice: str  # one sentence
-    change: str  # recipe override to paste; "" where nothing helps
-    gain: float  # share of the whole step that it saves, measured
     first_read_s: float = 0.0  # resident: decoding everything once, estimated from one batch
+
+    @property
+    def step_s(self) -> float:
+        """Forward, loss, backward, update with a batch that is there, in the form in use."""
+        return self.forms[0].seconds
+
+    @property
+    def total_s(self) -> float:
+        """A whole step, data and all."""
+        return max(self.both_s, self.step_s)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A change of the recipe, and what it is worth."""
+
+    text: str = "no change that was measured helps by 5 % or more"
+    change: str = ""  # recipe override to paste; "" where nothing helps
+    gain: float = 0.0  # share of the whole step that it saves, measured
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where the time of a training step goes, and the change that helps most. The fields are those of Times."""
+
+    batch: int
+    size: int
+    resident: bool
+    data_s: float
+    augment_s: float
+    step_s: float
+    both_s: float
+    bound: Literal["data", "compute"]
+    forms: tuple[Form, ...]
+    advice: str
+    change: str
+    gain: float
+    first_read_s: float = 0.0
 
     @property
     def data_share(self) -> float:
@@ -124,11 +159,11 @@ def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
     if threads < cores:
         yield f"torch uses {threads} of {cores} cores; unset OMP_NUM_THREADS, or set it to {cores}"
     if load is not None and load > 1.5 * cores:
-        yield f"other jobs keep the machine busy (load {load:.1f} on {cores} cores): every time is too long"
+        yield f"other jobs keep the machine busy (load {load:.1f} on {cores} cores): every measured time is too long"
     if facts["memory_free_bytes"] < LITTLE_MEMORY:
-        yield f"{facts['memory_free_bytes'] / 1e9:.1f} GB of memory are free: take a small batch, or --batch auto"
+        yield f"{bytes_text(facts['memory_free_bytes'])} of memory are free: take a small batch, or --batch auto"
     if facts["disk_free_bytes"] < LITTLE_DISK:
-        yield f"{facts['disk_free_bytes'] / 1e9:.1f} GB of disk are free here: runs may not be saved"
+        yield f"{bytes_text(facts['disk_free_bytes'])} of disk are free here: runs may not be saved"
     if not facts["simd"]["mkldnn"]:
         yield "torch was built without oneDNN: convolutions are slow; install torch from PyPI"
 
@@ -163,8 +198,7 @@ def diagnosed(
     """diagnose() of a plan and pictures that are there, decoded at every reading."""
     import torch
 
-    from foveate.train.step import Moment, Task
-    from foveate.train.step import pictures as augmented
+    from foveate.train import step
 
     say = told or (lambda text: None)
     recipe = settled(plan.recipe)
@@ -177,10 +211,12 @@ def diagnosed(
         ways = {"": recipe, **dict(alternatives(recipe, plan))}
         reads = [_timed(partial(_read, pictures, batch, i)) for i in range(ROUNDS)]
         item: Batch = reads[-1][1]
-        task = Task(recipe, plan.preprocess, classes, len(pictures.split))
+        task = step.Task(recipe, plan.preprocess, classes, len(pictures.split))
         whole = slice(0, len(item.labels))
         place = torch.device(plan.device)
-        shows = [_timed(lambda: augmented(item, whole, Moment(0, 0, 1.0), task, place)) for _ in range(ROUNDS + 1)]
+        shows = [
+            _timed(lambda: step.pictures(item, whole, step.Moment(0, 0, 1.0), task, place)) for _ in range(ROUNDS + 1)
+        ]
         read_s = min(s for s, _ in reads)
         augment_s = statistics.median(s for s, _ in shows[1:])
         say(f"training steps of {len(item.labels)} pictures in {len(ways)} forms")
@@ -191,10 +227,17 @@ def diagnosed(
         torch.random.set_rng_state(before)
         torch.set_num_threads(threads)
     data_s = 0.0 if resident else read_s
-    return concluded(
-        forms, data_s=data_s, augment_s=augment_s, both_s=ahead, batch=len(item.labels), size=size, resident=resident,
-        recipe=recipe, first_read_s=read_s / batch * len(pictures) if resident else 0.0,
-    )  # fmt: skip
+    times = Times(
+        forms=forms,
+        batch=len(item.labels),
+        size=size,
+        resident=resident,
+        data_s=data_s,
+        augment_s=augment_s,
+        both_s=ahead,
+        first_read_s=read_s / batch * len(pictures) if resident else 0.0,
+    )
+    return conclude(times, recipe)
 
 
 def settled(recipe: Recipe) -> Recipe:
@@ -208,12 +251,10 @@ def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
     import torch
 
     from foveate.cost.latency import cores_here
-    from foveate.train.probe import has_bf16, nhwc_is_safe
-    from foveate.zoo import config_from
+    from foveate.train.probe import has_bf16
 
-    config = config_from(plan.architecture, "architecture")
     layouts = [recipe.layout]
-    if recipe.layout == "nchw" and (plan.device != "cpu" or nhwc_is_safe(config)):
+    if recipe.layout == "nchw":
         layouts.append("nhwc")
     precisions = [recipe.precision]
     if recipe.precision == "fp32" and has_bf16(torch.device(plan.device)):
@@ -230,43 +271,44 @@ def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
             yield f"threads={count}", replace(recipe, threads=count)
 
 
-def concluded(
-    forms: tuple[Form, ...],
-    *,
-    data_s: float,
-    augment_s: float,
-    both_s: float,
-    batch: int,
-    size: int,
-    resident: bool,
-    recipe: Recipe,
-    first_read_s: float = 0.0,
-) -> Diagnosis:
+def conclude(times: Times, recipe: Recipe) -> Diagnosis:
     """What the measured times mean."""
-    now, fastest = forms[0], min(forms, key=lambda form: form.seconds)
-    total = max(both_s, now.seconds)
-    bound = "data" if data_s + augment_s > now.seconds else "compute"
-    change, gain, advice = "", 0.0, "no change that was measured helps by 5 % or more"
-    if bound == "data" and data_s >= augment_s:
-        gain = max(0.0, 1 - (now.seconds + augment_s) / total)
-        advice = "training waits for pictures to be decoded; store them smaller, as JPEGs near the training size"
-        if recipe.decode == "exact":
-            change, advice = "decode=scaled", "training waits for pictures: let large JPEGs be decoded at a fraction"
-    elif bound == "data":
-        gain = max(0.0, 1 - now.seconds / total)
-        advice = "training waits for augmentation; a lighter policy would free it"
-        change = "augment.policy=none" if recipe.augment.policy != "none" else ""
-    saved = (now.seconds - fastest.seconds) / total
-    if fastest.change and saved >= GAIN and saved > gain * (bound == "data"):
-        change, gain, advice = (
-            fastest.change,
-            saved,
-            f"a step takes {fastest.seconds / now.seconds:.0%} of its time with",
-        )
-        advice += f" {fastest.change}"
+    waits = times.data_s + times.augment_s > times.step_s
+    advice = advise_on_data(times, recipe) if waits else Advice()
+    fastest = min(times.forms, key=lambda form: form.seconds)
+    saved = (times.step_s - fastest.seconds) / times.total_s
+    if fastest.change and saved >= GAIN and saved > advice.gain:
+        share = f"{percent(fastest.seconds / times.step_s)} %"
+        advice = Advice(f"with {fastest.change} a step takes {share} of the time", fastest.change, saved)
     return Diagnosis(
-        batch, size, resident, data_s, augment_s, now.seconds, both_s, bound, forms, advice, change, gain, first_read_s
-    )  # fmt: skip
+        batch=times.batch,
+        size=times.size,
+        resident=times.resident,
+        data_s=times.data_s,
+        augment_s=times.augment_s,
+        step_s=times.step_s,
+        both_s=times.both_s,
+        bound="data" if waits else "compute",
+        forms=times.forms,
+        advice=advice.text,
+        change=advice.change,
+        gain=advice.gain,
+        first_read_s=times.first_read_s,
+    )
+
+
+def advise_on_data(times: Times, recipe: Recipe) -> Advice:
+    """What makes reading or augmenting quicker, whichever takes longer."""
+    if times.data_s >= times.augment_s:
+        gain = max(0.0, 1 - (times.step_s + times.augment_s) / times.total_s)
+        if recipe.decode == "exact":
+            return Advice(
+                "training waits for pictures: let large JPEGs be decoded at a fraction", "decode=scaled", gain
+            )
+        return Advice("training waits for pictures to be decoded; store them as JPEGs near the training size", "", gain)
+    change = "augment.policy=none" if recipe.augment.policy != "none" else ""
+    gain = max(0.0, 1 - times.step_s / times.total_s)
+    return Advice("training waits for augmentation; a lighter policy would free it", change, gain)
 
 
 def _forms(
@@ -295,12 +337,11 @@ class _Stepper:
 
         from foveate.runs.setup import foldable, fresh, trained
         from foveate.train.step import Task
-        from foveate.zoo import config_from
 
         recipe = replace(recipe, loss=replace(recipe.loss, teacher=""))
         if not whole:
             recipe = replace(recipe, augment=Augment(flip=False), mix=Mix())
-        config = config_from(plan.architecture, "architecture")
+        config = plan.architecture
         recipe = foldable(recipe, config)
         self.recipe, self.threads = recipe, recipe.threads or torch.get_num_threads()
         self.state = fresh(trained(config, recipe), recipe, plan.device)

@@ -1,22 +1,31 @@
-"""fit: a folder of pictures and a budget in, the best classifier that fits out. The product, in one readable file."""
+"""fit: a folder of pictures and a budget in, the best classifier that fits out. The product, in one readable file.
 
-import time
+Five steps: measure_candidates, race, plan_training, complete (of every run), compress_best.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from foveate.config import near, replace, to_dict
-from foveate.data.index import open_data
+import torch
+
+from foveate.config import near, replace
+from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import free_name
 from foveate.recipes import RECIPES
+from foveate.runs.complete import complete
 from foveate.runs.defaults import recipe_name
-from foveate.runs.epochs import END_S, END_SHARE, annealing, in_time
+from foveate.runs.epochs import annealing, in_time
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.runs.run import Run, announce
-from foveate.runs.training import complete
-from foveate.selection.candidates import affordable, look
+from foveate.runs.time_budget import RACE_SHARE, TimeBudget
+from foveate.runs.training import Start
+from foveate.selection.candidates import Candidate, Measured, affordable, look
 from foveate.selection.halving import (
+    Entry,
     FromScratchRunner,
     LinearProbeRunner,
     SharedPictures,
@@ -25,12 +34,45 @@ from foveate.selection.halving import (
     slowest_ms,
     successive_halving,
 )
+from foveate.train.head import Probe
+from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
-LOOK_SHARE = 0.25  # of the time, after which no further candidate is measured
-RACE_SHARE = 0.25  # of the time that is then left, at most
-SEARCH_SHARE, SEARCHED = 0.3, 2  # of the time, for nets that no zoo has; how many of them race
-COMPRESS_SHARE, MAX_DROP = 0.4, 0.5  # of the time for a smaller network; points of accuracy that it may lose
+SEARCHED = 2  # how many nets of a search race
+MAX_DROP = 0.5  # points of validation accuracy that compression may lose
+
+
+@dataclass(frozen=True)
+class Request:
+    """What fit was asked for, checked, and the pictures; the fields that are not said here are as in fit."""
+
+    data: str
+    dataset: Dataset
+    budget: Budget
+    time: TimeBudget
+    recipe: Recipe  # that these pictures call for
+    weights: str | None
+    models: str | None
+    search: str | None
+    name: str  # of the run folder
+    runs: str | Path
+    seed: int
+    threads: int  # of the latency measurement
+    device: Literal["cpu", "cuda"]
+    bad_files: Literal["stop", "skip"]
+    listener: Listener
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The network that is trained in full, and what the race leaves to that training."""
+
+    candidate: Candidate
+    rows: list[dict[str, object]]  # all candidates, for the report
+    race_seconds: float
+    probe: Probe | None  # a linear classifier on all pictures, with published weights
+    shown: int  # pictures that the race has shown to it, from scratch
+    initial_weights: Mapping[str, torch.Tensor] | None  # what came of these
 
 
 def fit(
@@ -68,12 +110,8 @@ def fit(
     validation accuracy; its run, NAME-small, is returned.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
     """
-    import torch
-
     listener = listener or silent
-    begun = time.monotonic()
-    if compress:
-        time_s *= 1 - COMPRESS_SHARE
+    time = TimeBudget.start(time_s, compress=compress)
     if models is not None and not list_models(models):
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
     check_device(device)
@@ -83,115 +121,143 @@ def fit(
         max_size_bytes=max_size_bytes,
         max_macs=max_macs,
         max_memory_bytes=max_memory_bytes,
-        time_s=time_s,
+        time_s=time.run_s,
         runtime=runtime,
     )
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
-    threads = threads or torch.get_num_threads()
-
-    most_ms = slowest_ms(len(dataset.splits["train"]), time_s)
-    measured = look(dataset, weights, models, budget, threads, most_ms, begun + LOOK_SHARE * time_s, listener)
-    if search is not None:
-        from foveate.workflows.search.design import Search
-        from foveate.workflows.search.run import finalists
-
-        rough = Search(
-            data=str(data),
-            name=dataset.name,
-            fingerprint=dataset.fingerprint,
-            space=search,
-            budget=replace(budget, time_s=SEARCH_SHARE * time_s),
-            share=1.0,
-            seed=seed,
-            threads=threads,
-            device=device,
-            bad_files=bad_files,
-            command=command_line(),
-        )
-        measured += finalists(rough, dataset, SEARCHED, name=name, runs=runs, listener=listener)
-    fitting = affordable(measured, budget)
-    recipe = replace(RECIPES[recipe_name(dataset, weights)], seed=seed)
-    raced_from = time.monotonic()
-    left_s = max(0.0, begun + time_s - raced_from)
-    shared = SharedPictures(dataset, bad_files, listener, device)
-    entering = entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
-    entries = (
-        successive_halving(entering, recipe, RACE_SHARE * left_s, threads, shared, listener)
-        if len(entering) > 1
-        else []
-    )
-    chosen = entries[0].measured if entries else entering[0]
-    winner = chosen.candidate
-    story = {
-        "candidates": rows(entries, measured, fitting, chosen, len(dataset.splits["val"])),
-        "race_seconds": time.monotonic() - raced_from,
-    }
-    runner, probe = entries[0].runner if entries else None, None
-    if weights is not None:
-        listener(StageEvent(f"fitting a linear classifier on the features of {winner.model}"))
-        probe = (runner if isinstance(runner, LinearProbeRunner) else LinearProbeRunner(winner, threads, shared)).probe(
-            1.0
-        )
-    shown, initial_weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
-    del shared, entries, runner  # memory for training
-
-    listener(StageEvent(f"timing {winner.model}"))
-    training_s = begun + time_s - time.monotonic() - min(END_S, END_SHARE * time_s)
-    recipe = in_time(
-        recipe,
-        winner.config,
-        winner.preprocess,
-        dataset,
-        training_s,
-        published=winner.weights is not None,
+    request = Request(
+        data=str(data),
+        dataset=dataset,
+        budget=budget,
+        time=time,
+        recipe=replace(RECIPES[recipe_name(dataset, weights)], seed=seed),
+        weights=weights,
+        models=models,
+        search=search,
+        name=name or dataset.name,
+        runs=runs,
+        seed=seed,
+        threads=threads or torch.get_num_threads(),
         device=device,
+        bad_files=bad_files,
+        listener=listener,
     )
-    if shown < recipe.epochs * len(dataset.splits["train"]):
+    plan, start = plan_training(request, race(request, measure_candidates(request)))
+    run = complete(free_name(runs, request.name), plan, dataset, listener, start=start)
+    return compress_best(request, run) if compress else run
+
+
+def measure_candidates(request: Request) -> list[Measured]:
+    """Networks of the zoo, cheapest first, and the best of a search where one is asked for: each exported and timed."""
+    dataset, time = request.dataset, request.time
+    most_ms = slowest_ms(len(dataset.splits["train"]), time.run_s)
+    options = (request.budget, request.threads, most_ms, time.look_until, request.listener)
+    measured = look(dataset, request.weights, request.models, *options)
+    return measured if request.search is None else measured + search_candidates(request, request.search)
+
+
+def search_candidates(request: Request, space: str) -> list[Measured]:
+    """The SEARCHED best nets of a search in its share of the time; perhaps fewer, perhaps none."""
+    from foveate.workflows.search.design import Search
+    from foveate.workflows.search.run import finalists
+
+    rough = Search(
+        data=request.data,
+        name=request.dataset.name,
+        fingerprint=request.dataset.fingerprint,
+        space=space,
+        budget=replace(request.budget, time_s=request.time.search_s),
+        share=1.0,
+        seed=request.seed,
+        threads=request.threads,
+        device=request.device,
+        bad_files=request.bad_files,
+        command=command_line(),
+    )
+    listener, name, runs = request.listener, request.name, request.runs
+    return finalists(rough, request.dataset, SEARCHED, name=name, runs=runs, listener=listener)
+
+
+def race(request: Request, measured: list[Measured]) -> Winner:
+    """The best of the candidates that fit the budget: by their accuracy after short trainings, where there is time.
+
+    Raises BudgetError where none fits.
+    """
+    dataset, time, threads = request.dataset, request.time, request.threads
+    fitting = affordable(measured, request.budget)
+    begun, left_s, race_s = time.clock(), time.left_s, time.race_s
+    shared = SharedPictures(dataset, request.bad_files, request.listener, request.device)
+    entering = entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
+    entries: list[Entry] = []
+    if len(entering) > 1:
+        entries = successive_halving(entering, request.recipe, race_s, threads, shared, request.listener)
+    chosen = entries[0].measured if entries else entering[0]
+    table = rows(entries, measured, fitting, chosen, len(dataset.splits["val"]))
+    seconds = time.clock() - begun
+    runner, probe = entries[0].runner if entries else None, None
+    if request.weights is not None:
+        request.listener(StageEvent(f"fitting a linear classifier on the features of {chosen.candidate.model}"))
+        if not isinstance(runner, LinearProbeRunner):
+            runner = LinearProbeRunner(chosen.candidate, threads, shared)
+        probe = runner.probe(1.0)
+    shown, weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
+    return Winner(chosen.candidate, table, seconds, probe, shown, weights)
+
+
+def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
+    """The winner's training in the time that is left, and what it begins with."""
+    dataset, candidate, initial_weights = request.dataset, winner.candidate, winner.initial_weights
+    request.listener(StageEvent(f"timing {candidate.model}"))
+    recipe = in_time(
+        request.recipe,
+        candidate.config,
+        candidate.preprocess,
+        dataset,
+        request.time.training_s,
+        published=candidate.weights is not None,
+        device=request.device,
+    )
+    if winner.shown < recipe.epochs * len(dataset.splits["train"]):
         initial_weights = None  # only a training that is shorter than the race would end below it
     elif initial_weights is not None:
         recipe = annealing(recipe)
-    story["goes_on_from_race"] = initial_weights is not None
     plan = Plan(
-        data=str(data),
-        model=winner.model,
-        architecture=to_dict(winner.config),
+        data=request.data,
+        model=candidate.model,
+        architecture=candidate.config,
         recipe=recipe,
-        preprocess=winner.preprocess,
-        weights=weights,
-        head_start=weights is not None,
-        bad_files=bad_files,
-        device=device,
-        threads=threads,
-        budget=budget,
+        preprocess=candidate.preprocess,
+        weights=request.weights,
+        head_start=request.weights is not None,
+        bad_files=request.bad_files,
+        device=request.device,
+        threads=request.threads,
+        budget=request.budget,
         fingerprint=dataset.fingerprint,
         command=command_line(),
     )
-    run = complete(
-        free_name(runs, name or dataset.name),
-        plan,
-        dataset,
-        listener,
-        story=story,
-        probe=probe,
-        initial_weights=initial_weights,
-    )
-    if not compress:
-        return run
-    from foveate.workflows.compress.run import compress as shrink
+    goes_on = {"goes_on_from_race": initial_weights is not None}
+    story = {"candidates": winner.rows, "race_seconds": winner.race_seconds, **goes_on}
+    return plan, Start(story, winner.probe, initial_weights)
 
-    listener(StageEvent(f"compressing {run.folder / 'best'}"))
-    return shrink(
+
+def compress_best(request: Request, run: Run) -> Run:
+    """A smaller network made of the run's best, in the time that is kept for it: the run NAME-small."""
+    from foveate.workflows.compress.run import compress
+
+    request.listener(StageEvent(f"compressing {run.folder / 'best'}"))
+    return compress(
         run.folder / "best",
-        data,
+        request.data,
         max_drop=MAX_DROP,
-        time_s=time_s * COMPRESS_SHARE / (1 - COMPRESS_SHARE),
-        name=f"{name or dataset.name}-small",
-        runs=runs,
-        seed=seed,
-        threads=threads,
-        bad_files=bad_files,
-        runtime=runtime,
-        listener=listener,
+        time_s=request.time.compress_s,
+        name=f"{request.name}-small",
+        runs=request.runs,
+        seed=request.seed,
+        threads=request.threads,
+        bad_files=request.bad_files,
+        runtime=request.budget.runtime,
+        listener=request.listener,
     )

@@ -1,17 +1,25 @@
 """What a family file gives to the zoo: a record, a module, its named variants, its rename table."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 
+from foveate.config import Width
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.conv import safeguard
 from foveate.layers.low_rank import Ranks, factorise
 
 Rename = Callable[[str], str]
+Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]  # (pattern, what stands in its place)
+
+MAX_BLOCKS = 1024  # in all stages of a network together; ResNet-1202 has 600
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_BLOCKS)]  # one number a block
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)  # mean and std of TensorFlow's networks
@@ -20,27 +28,43 @@ HALF = (0.5, 0.5, 0.5)  # mean and std of TensorFlow's networks
 class Config(Protocol):
     """What every family's record has, beside its own fields."""
 
-    family: str
-    num_classes: int
-    in_chans: int
-    resolution: int  # pixels, square: the published test resolution
-    layers: Layers
-    ranks: Ranks  # convolutions in two factors
+    @property
+    def family(self) -> str: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def in_chans(self) -> int: ...
+    @property
+    def resolution(self) -> int: ...  # pixels, square: the published test resolution
+    @property
+    def layers(self) -> Layers: ...
+    @property
+    def ranks(self) -> Ranks: ...  # convolutions in two factors
 
     def __hash__(self) -> int: ...
 
 
 class Network(nn.Module):
-    """What type checkers see of the networks that the zoo builds. At run time each is its family's own module."""
+    """What every family's network is. A family adds forward_head and feature_maps; build() gives it its config."""
+
+    config: Config
+    num_features: int  # channels of the last map
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
+        return self.feature_maps(x)[-1]
+
+    def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
+        raise NotImplementedError
+
+    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:  # (N, in_chans, H, W) -> one a stride, finest first
+        raise NotImplementedError
 
     if TYPE_CHECKING:
-        config: Config
-        num_features: int  # channels of the last map
 
-        def __call__(self, x: torch.Tensor) -> torch.Tensor: ...  # (N, in_chans, H, W) -> (N, num_classes)
-        def forward_features(self, x: torch.Tensor) -> torch.Tensor: ...  # (N, in_chans, H, W) -> (N, C, h, w)
-        def forward_head(self, features: torch.Tensor) -> torch.Tensor: ...  # (N, C, h, w) -> (N, num_classes)
-        def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]: ...  # one a stride, finest first
+        def __call__(self, x: torch.Tensor) -> torch.Tensor: ...
 
 
 def find_config(model: nn.Module) -> Config | None:
@@ -55,6 +79,24 @@ def get_config(model: nn.Module) -> Config:
     if config is None:
         raise ConfigError(f"a {type(model).__name__} that build() did not make: it carries no config")
     return config
+
+
+def check_blocks(config: Config, blocks: int, noun: str = "blocks", most: int = MAX_BLOCKS) -> None:
+    """ConfigError where the stages of a config have more than `most` blocks together."""
+    if blocks > most:
+        raise ConfigError(f"{type(config).__name__}.stages have {blocks:,} {noun}: at most {most:,}")
+
+
+def return_same(config: Any) -> Any:
+    """The config."""
+    return config
+
+
+def rename(key: str, rules: Rules) -> str:
+    """A key after all rules that match it, one after the other."""
+    for pattern, ours in rules:
+        key = re.sub(pattern, ours, key)
+    return key
 
 
 @dataclass(frozen=True)
@@ -88,9 +130,23 @@ class Family:
     auxiliary: tuple[str, ...] = ()
     # every norm stands right behind the convolution registered before it, so that it can be folded (zoo/fold.py)
     folds: bool = False
+    # compound scaling: (config, factor of depth, factor of width) -> config (search/scaling.py); None: there is no rule
+    scale: Callable[[Any, float, float], Any] | None = None
+    # the same network, every inner width a number of its own that can shrink alone (compress/explicit.py)
+    explicit: Callable[[Any], Any] = return_same
+    # time of a multiply-add in ONNX Runtime beside one of ResNet's (97 million a millisecond on one thread of an AMD
+    # EPYC, CPU time, 160 pixels), of the published network near 200 million multiply-adds
+    cost_per_mac: float = 1.0
+    # What the tests need. A config with each kind of block, as small as it goes, for pictures of 32 pixels:
+    tiny: Any = field(kw_only=True)
+    refuses: tuple[str, ...] = ()  # norms that leave nothing, and units of convolution that change nothing, in tiny
+    small: str = ""  # the variant that runs; "": that of fewest multiply-adds
+    least: int = 1  # pixels a side that variants need: more than one where there is no padding
+    ragged: bool = False  # the sides of feature maps do not divide the picture's
 
     def make(self, config: Any) -> nn.Module:
         """The module of a config, its convolutions in two factors where config.ranks says so."""
         model = self.module(config)
         factorise(model, config.ranks)
+        safeguard(model)
         return model

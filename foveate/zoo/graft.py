@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from foveate.config import near, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.conv import Pair
+from foveate.layers.conv import Pair, safeguard
 from foveate.zoo import FAMILIES
 from foveate.zoo.meta import shapes_only
 
@@ -147,6 +147,7 @@ def graft(
     for module in grafted.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]  # every module that has one has a bool
+    safeguard(grafted)
     return grafted, Report(tuple(reversed(replaced)), dict(reversed(left.items())), functions)
 
 

@@ -127,7 +127,8 @@ def lite_name(config: Config | None) -> str:
         published = variant(name)
         body = ("family", "stages", "stem", "head", "in_chans")
         same = all(getattr(config, field, None) == getattr(published, field) for field in body)
-        if same and config is not None and config.layers.attn == published.layers.attn:  # B0 has lite0's shape, and gates
+        # B0 has lite0's shape, and gates
+        if same and config is not None and config.layers.attn == published.layers.attn:
             return name
     raise ConfigError(f'weights "lite" fit {", ".join(LITE)} with 3 input channels; this model is none of these')
 

@@ -17,6 +17,7 @@ from foveate.train.artefact import ModelCard, load_model, model_files
 from foveate.train.loop import train
 from foveate.train.state import State
 from foveate.zoo import FAMILIES, build
+from foveate.zoo.family import Config
 
 P = Preprocess(resolution=32, resize=32, fit="squash")
 
@@ -32,7 +33,7 @@ def pictures(given: argparse.Namespace) -> tuple[Dataset, Pictures, Pictures]:
     return dataset, training, evaluation_pictures(parts["test"], P).load(given.threads)
 
 
-def base_of(given: argparse.Namespace, config: object, dataset: Dataset, training: Pictures) -> nn.Module:
+def base_of(given: argparse.Namespace, config: Config, dataset: Dataset, training: Pictures) -> nn.Module:
     """The network of --base, a model folder; where there is none it is trained by the recipe for CIFAR and kept."""
     if given.base and (given.base / "config.json").exists():
         return load_model(given.base)[0]

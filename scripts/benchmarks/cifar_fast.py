@@ -99,13 +99,8 @@ def main() -> None:
         table(chosen.results)
         return
     splits = open_data(chosen.folder).splits
-    whole = Split(
-        *(
-            a + b
-            for a, b in ((splits["train"].paths, splits["val"].paths), (splits["train"].labels, splits["val"].labels))
-        ),
-        None,
-    )
+    a, b = splits["train"], splits["val"]
+    whole = Split(a.paths + b.paths, a.labels + b.labels)
     test = splits["test"]
     if chosen.validate:
         order = epoch_order(len(whole), 0, 2**40)

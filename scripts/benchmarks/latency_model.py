@@ -32,7 +32,8 @@ TEST = 5000  # networks of a device that are looked at, drawn with the seed
 
 def random_network(rng: np.random.Generator) -> tuple[Any, int]:
     """A net of the space of arXiv:1807.11626 around B1: every choice at random."""
-    base, stages = variant("mnasnet_b1"), []
+    base: Any = variant("mnasnet_b1")
+    stages = []
     for i, stage in enumerate(base.stages):
         op = "sepconv" if i == 0 else str(rng.choice(["conv", "sepconv", "mbconv", "mbconv"]))
         depth = 1 if i == 0 else max(1, stage.depth + int(rng.choice([-1, 0, 1])))

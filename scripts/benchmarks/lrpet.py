@@ -51,7 +51,7 @@ from foveate.train.loop import train
 from foveate.train.recipe import Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.statistics import refresh
-from foveate.workflows.compress.tuning import tuning
+from foveate.workflows.compress.tuning import tuning_recipe
 from foveate.zoo import FAMILIES, build, variant
 from foveate.zoo.fold import fold, folded
 
@@ -191,7 +191,9 @@ def main() -> None:
         base = build(folded(base.config))
         base.load_state_dict(state)
     first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nchw", threads=given.threads)
-    recipe = replace(first, epochs=given.tune_epochs) if given.scratch else tuning(first, given.tune_epochs, "", 0)
+    recipe = (
+        replace(first, epochs=given.tune_epochs) if given.scratch else tuning_recipe(first, given.tune_epochs, "", 0)
+    )
     recipe = replace(recipe, optim=replace(recipe.optim, lr=given.lr or recipe.optim.lr))
     if given.constant:
         recipe = replace(recipe, schedule=Schedule(kind="constant", warmup=0.0))

@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.compress.criteria import make_criterion
 from foveate.compress.refit import enough, refit
-from foveate.compress.schedule import MOST, Schedule, choose, limited, removed, shrink, wanted
+from foveate.compress.schedule import MOST, PruningSchedule, choose, limited, removed, shrink, wanted
 from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.load import Pictures
@@ -49,7 +49,7 @@ from foveate.train.recipe import Recipe
 from foveate.train.state import State
 from foveate.train.statistics import refresh
 from foveate.train.teacher import Teacher
-from foveate.workflows.compress.tuning import tuning
+from foveate.workflows.compress.tuning import tuning_recipe
 from foveate.zoo import FAMILIES, variant
 
 SEEN, TAKEN = 2**31 + 2, 2**31 + 3  # streams of training batches outside the training
@@ -63,7 +63,7 @@ def config_of(name: str) -> Any:
     The padded shortcuts of resnet20_cifar and resnet56_cifar become projections: after Torch-Pruning 1.6.1 a network
     with padded ones gives shape errors. MobileNetV2 has stride 1 in its stem and second stage, as usual for CIFAR.
     """
-    config = replace(variant(name), num_classes=10, resolution=32)
+    config: Any = replace(variant(name), num_classes=10, resolution=32)
     if config.family == "resnet" and config.shortcut == "pad":
         return replace(config, shortcut="conv")
     if name.startswith("mobilenetv2"):
@@ -152,7 +152,7 @@ def ladder(name: str, fitted: bool, trained: bool) -> Callable[[Bench, float, in
 
         model = copy.deepcopy(bench.base)
         for found in shrink(
-            model, criterion, draw, counted, share * bench.macs, between, Schedule(rounds=ROUNDS, refit=fitted)
+            model, criterion, draw, counted, share * bench.macs, between, PruningSchedule(rounds=ROUNDS, refit=fitted)
         ):
             model = found.model
         return model, (ROUNDS - 1) * BETWEEN if trained else 0
@@ -272,7 +272,7 @@ def main() -> None:
     dataset, training, test = pictures(given)
     base = base_of(given, config_of(given.model), dataset, training)
     first = replace(RECIPES["cifar_standard"], precision="fp32", layout="nhwc", threads=given.threads)
-    bench = Bench(base, training, test, tuning(first, given.tune_epochs, "", 0))
+    bench = Bench(base, training, test, tuning_recipe(first, given.tune_epochs, "", 0))
     print(
         f"{given.model}: {bench.macs:,} multiply-adds, test {100 * bench.right(base):.2f} % of {len(test):,}",
         flush=True,

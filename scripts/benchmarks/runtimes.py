@@ -113,7 +113,7 @@ def main() -> None:
         print(f"\n## {given.model.name}, {sample.name}, n = {len(sample.pictures)}\n\n{table(made, 'torch')}")
         return
     for name in given.models.split(","):
-        comparing.RUNTIMES = RUNTIMES | {"timm": timm_eager(name)}  # beside ours, in the same rounds
+        comparing.RUNTIMES = RUNTIMES | {"timm": timm_eager(name)}  # type: ignore[attr-defined]  # beside ours, in the same rounds
         subject = Subject(
             lively(name, 1000),
             Preprocess(),

@@ -17,10 +17,11 @@ from PIL import Image
 
 from foveate import files
 from foveate.cli import fit, main, show, units
-from foveate.config import replace, to_dict, to_json
+from foveate.config import replace, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
 from foveate.events import StepEvent
+from foveate.report import units as shown
 from foveate.runs.plan import prepare
 from foveate.train.artefact import ModelCard, model_files, read_card
 from foveate.zoo import build, variant
@@ -397,7 +398,7 @@ def test_the_architecture_of_a_folder_or_a_file_is_trained_anew(model, tmp_path)
     (tmp_path / "net.json").write_text(to_json(wanted))
     for name in (model, tmp_path / "net.json", model / "config.json"):
         plan, _ = prepare("digits", str(name), overrides=["model.layers.act=silu"])
-        assert plan.architecture == to_dict(replace(wanted, num_classes=10, layers=replace(wanted.layers, act="silu")))
+        assert plan.architecture == replace(wanted, num_classes=10, layers=replace(wanted.layers, act="silu"))
     (tmp_path / "net.json").write_text(to_json(wanted).replace('"depths"', '"x"').replace('"stages"', '"pages"'))
     with pytest.raises(ConfigError, match=r"stages: this key is missing|pages"):
         prepare("digits", str(tmp_path / "net.json"))
@@ -518,14 +519,15 @@ def test_help_fits_40_columns():
 EVENTS = """
 import sys
 from foveate.cli import show
+from foveate.events import DataEvent, EpochEvent, StageEvent, StepEvent, WarningEvent
 with show.progress(quiet=False) as tell:
-    tell("data", {"name": "photos", "train": 3068, "val": 341, "test": 372, "classes": 10, "left_out": 2})
-    tell("stage", {"text": "race, round 1 of 2"})
+    tell(DataEvent(name="photos", train=3068, val=341, test=372, classes=10, left_out=2))
+    tell(StageEvent("race, round 1 of 2"))
+    now = {"label": "resnet18", "epoch": 1, "epochs": 1, "loss": 0.5, "images_per_s": 812.4}
     for i in range(1, 4):
-        now = {"label": "resnet18", "epoch": 1, "epochs": 1, "loss": 0.5, "images_per_s": 812.4}
-        tell("step", {**now, "step": i, "steps": 3, "accuracy": None, "seconds_left": 72})
-    tell("epoch", {**now, "val_accuracy": 0.93})
-    tell("warning", {"text": "a [bold]file[/bold] was left out"})
+        tell(StepEvent(**now, step=i, steps=3, accuracy=None, seconds_left=72))
+    tell(EpochEvent(**now, step=3, lr=0.1, train_accuracy=0.95, val_accuracy=0.93, val_loss=0.2))
+    tell(WarningEvent("a [bold]file[/bold] was left out"))
 print("result")
 """
 WATCH = (sys.executable, "-c", EVENTS)
@@ -556,7 +558,7 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr():
     assert done.stderr.splitlines() == [
         "photos  3,068 train · 341 val · 372 test · 10 classes · 2 files left out",
         "race, round 1 of 2",
-        "resnet18  epoch 1/1  812 images/s  loss 0.500  val 93.0 %",
+        "resnet18  epoch 1/1  812 images/s  loss 0.500  train 95.0 %  val 93.0 %",
         "warning: a [bold]file[/bold] was left out",
     ]
 
@@ -612,6 +614,7 @@ def test_progress_that_can_not_be_written_stops_nothing():
         (units.time_s, "90s", 90.0),
         (units.time_s, "1h30m", 5400.0),
         (units.time_s, "1h 2m 3s", 3723.0),
+        (units.time_s, "3h 00m", 10800.0),
     ],
 )
 def test_amounts(parse, text, value):
@@ -620,7 +623,8 @@ def test_amounts(parse, text, value):
 
 @pytest.mark.parametrize("parse", [units.latency_ms, units.size_bytes, units.count, units.time_s])
 @pytest.mark.parametrize(
-    "text", ["", "ms", "-5ms", "0ms", "0", "nan", "inf", "1e999s", "5 5ms", "5,0ms", "٣ms", "5xs", "5ms!", "1h-2m"]
+    "text",
+    ["", "ms", "-5ms", "0ms", "0", "nan", "inf", "1e999s", "5 5ms", "5,0ms", "٣ms", "5xs", "5ms!", "1h-2m", "0h 00m"],
 )
 def test_an_amount_that_makes_no_sense_names_the_option(parse, text):
     with pytest.raises(ConfigError, match="--max-x"):
@@ -680,13 +684,13 @@ def test_plain_progress_writes_about_every_ten_seconds(capsys):
 
 
 def test_numbers_as_people_read_them():
-    assert [show.duration(s) for s in (0.2, 59.4, 60, 372, 5000)] == ["0s", "59s", "1m 00s", "6m 12s", "1h 23m"]
-    assert [show.size(b) for b in (999, 1000, 13.6e6, 999_960, 4.5e9)] == [
+    assert [shown.duration(s) for s in (0.2, 59.4, 60, 372, 5000)] == ["0s", "59s", "1m 00s", "6m 12s", "1h 23m"]
+    assert [shown.size(b) for b in (999, 1000, 13.6e6, 999_960, 4.5e9)] == [
         "999 B",
         "1.0 kB",
         "13.6 MB",
         "1.0 MB",
         "4.5 GB",
     ]
-    assert [show.count(n) for n in (270_000, 385e6, 1.81e9, 4.089e9)] == ["270 k", "385 M", "1.81 G", "4.09 G"]
-    assert [show.milliseconds(v) for v in (0.1834, 4.31, 123.4)] == ["0.18 ms", "4.3 ms", "123 ms"]
+    assert [shown.count(n) for n in (270_000, 385e6, 1.81e9, 4.089e9)] == ["270 k", "385 M", "1.81 G", "4.09 G"]
+    assert [shown.milliseconds(v) for v in (0.1834, 4.31, 123.4)] == ["0.18 ms", "4.3 ms", "123 ms"]

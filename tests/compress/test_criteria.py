@@ -91,7 +91,7 @@ def oracle(trained, batches):
     """Share ablated -> the squared change of the loss, unit by unit."""
     whole = loss(trained, batches)
     every = units(trained.config)
-    return {e: [(loss(ablated(trained, *at, e), batches) - whole) ** 2 for at in every] for e in (0.01, 1)}
+    return {e: [(loss(ablated(trained, name, i, e), batches) - whole) ** 2 for name, i in every] for e in (0.01, 1)}
 
 
 def ranks_as(oracle, trained, batches, call) -> float:

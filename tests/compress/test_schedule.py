@@ -3,20 +3,26 @@
 import copy
 import itertools
 import math
+from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import host
 
 from foveate.compress.check import unsettle
 from foveate.compress.couple import couple
 from foveate.compress.criteria.score import Criterion, Scored
 from foveate.compress.criteria.taylor import taylor
+from foveate.compress.explicit import widths
 from foveate.compress.narrow import narrow
 from foveate.compress.schedule import (
-    Schedule,
+    PruningSchedule,
     blended,
+    bring_back,
     choose,
+    fewest,
     floor,
     limited,
     macs,
@@ -156,7 +162,7 @@ def test_rounds_shrink_by_equal_factors_and_leave_the_first_model_as_it_is():
         seen.append(number)
         return smaller
 
-    found = list(shrink(whole, taylor(pictures=32), draw, macs, 0.4 * macs(SMALL), tune, Schedule(rounds=3)))
+    found = list(shrink(whole, taylor(pictures=32), draw, macs, 0.4 * macs(SMALL), tune, PruningSchedule(rounds=3)))
     assert seen == [0, 1, 2]
     shares = [r.cost / macs(SMALL) for r in found]
     assert shares[-1] <= 0.4
@@ -166,7 +172,9 @@ def test_rounds_shrink_by_equal_factors_and_leave_the_first_model_as_it_is():
 
 
 def test_a_fixed_number_of_units_goes_in_a_round():
-    found = list(shrink(model(), taylor(pictures=16), draw, macs, 0.7 * macs(SMALL), lambda m, _: m, Schedule(units=6)))
+    found = list(
+        shrink(model(), taylor(pictures=16), draw, macs, 0.7 * macs(SMALL), lambda m, _: m, PruningSchedule(units=6))
+    )
     counts = [sum(len(g.units) for g in couple(c).groups.values()) for c in (SMALL, *(r.model.config for r in found))]
     assert all(a - b == 6 for a, b in itertools.pairwise(counts[:-1]))
     assert 0.6 * macs(SMALL) < found[-1].cost <= 0.7 * macs(SMALL)
@@ -185,7 +193,7 @@ def test_momentum_goes_on_with_the_scores_of_the_units_that_stay():
         return m
 
     criterion = Criterion(score, pictures=0, momentum=0.9, by_cost=0)
-    list(shrink(model(), criterion, draw, macs, 0.6 * macs(SMALL), watched, Schedule(rounds=2)))
+    list(shrink(model(), criterion, draw, macs, 0.6 * macs(SMALL), watched, PruningSchedule(rounds=2)))
     old, new = torch.tensor([3.0, 4.0]).double(), torch.tensor([5.0, 6.0]).double()
     mixed = blended(Scored({"a": old, "b": old}), Scored({"a": new, "b": new[:1]}), 0.9)
     torch.testing.assert_close(mixed.values["a"], 0.9 * old + 0.1 * new)
@@ -196,7 +204,7 @@ def test_momentum_goes_on_with_the_scores_of_the_units_that_stay():
 
 def test_redundancy_bounds_any_criterion():
     whole = model()
-    tight = Schedule(bound=0.5, by_cost=0.0)
+    tight = PruningSchedule(bound=0.5, by_cost=0.0)
     (found,) = shrink(whole, taylor(pictures=64), draw, macs, 0.5 * macs(SMALL), lambda m, _: m, tight)
     assert found.cost <= 0.5 * macs(SMALL)
     assert wanted(Criterion(lambda m, b: scored(), pictures=10, per_unit=4), whole) == 4 * max(GROUPS.values())
@@ -221,3 +229,42 @@ def test_a_group_of_least_units_keeps_its_share_until_the_others_have_none_to_gi
     assert len(held[least]) >= 0.2 * GROUPS[least]
     deep = choose(SMALL, limited(values, 0.8), macs, 1.05 * macs(floor(SMALL)))
     assert any(len(deep[name]) < 0.2 * count for name, count in GROUPS.items())
+
+
+def channels(config) -> float:
+    """A cost that is quick to take and falls with every width."""
+    return float(sum(1.5**i * width for i, width in enumerate(widths(config).values())))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 99), st.tuples(st.floats(0.2, 0.98), st.floats(0.2, 0.98)), st.sampled_from([1, 4]))
+def test_whatever_the_scores_the_cost_is_reached_and_less_of_it_takes_more(seed, shares, multiple):
+    values, whole, least = scored(seed), channels(SMALL), channels(floor(SMALL, multiple))
+    tight, loose = (least + share * (whole - least) for share in sorted(shares))
+    near, far = (
+        choose(SMALL, values, channels, target, multiple=multiple, by_cost=0, refill=0) for target in (loose, tight)
+    )
+    assert gone(near) <= gone(far)
+    full = choose(SMALL, values, channels, loose, multiple=multiple, by_cost=0)
+    assert gone(full) <= gone(near)
+    for plan, target in ((near, loose), (far, tight), (full, loose)):
+        assert channels(narrow(SMALL, plan)) <= target
+        assert all(kept and len(kept) % multiple == 0 for kept in plan.values())
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1), st.integers(1, 40), st.integers(0, 20))
+def test_the_fewest_that_fit_go_and_come_back_as_long_as_they_do(queue, need, tries):
+    worth, asked = {"a": 1, "b": 2, "c": 5}, []
+    need = min(need, sum(worth[name] for name in queue))
+
+    def fits(remove):
+        asked.append(remove)
+        return sum(worth[name] * count for name, count in remove.items()) >= need
+
+    count = fewest(queue, fits)
+    assert fits(Counter(queue[:count])) and not (count > 1 and fits(Counter(queue[: count - 1])))
+    asked.clear()
+    left = bring_back(queue[:count], fits, tries)
+    assert len(asked) <= tries
+    assert fits(left) and left.keys() == set(queue[:count])
+    assert all(1 <= left[name] <= n for name, n in Counter(queue[:count]).items())

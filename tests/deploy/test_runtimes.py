@@ -15,7 +15,7 @@ from tiny import TINY
 
 from foveate.config import replace
 from foveate.data.preprocess import Preprocess, normalise, prepare
-from foveate.deploy import openvino
+from foveate.deploy import openvino, processor
 from foveate.deploy.classifier import Classifier
 from foveate.deploy.compare import (
     Measured,
@@ -148,6 +148,21 @@ def test_int8_of_openvino_is_close_and_leaves_excluded_layers_alone(onnx):
     nodes = [n.name for n in library.load_from_string(onnx).graph.node if n.op_type in ("Conv", "Gemm")]
     (whole, steps), (half, fewer) = error(()), error(nodes[1:])
     assert 0 < half < whole < 0.7 and 0 < fewer < steps
+
+
+def test_openvino_files_say_for_which_processors_their_weights_hold(onnx, monkeypatch):
+    for bits in (7, 8):
+        monkeypatch.setattr(processor, "sums_bytes_whole", lambda exact=bits == 8: exact)
+        made = openvino.whole(openvino.quantised(onnx, generated(4)), onnx)
+        graph, weights = openvino.model_files(made, "int8")
+        assert openvino.opened(graph, weights).metadata["int8_weights"] == processor.HOLDS[bits]
+        stored = [op for op in made.get_ops() if op.get_type_name() == "Constant"]
+        levels = [op.get_data() for op in stored if op.get_element_type().get_type_name() == "i8"]
+        assert len(levels) > 5
+        assert (max(np.abs(t.astype(int)).max() for t in levels) > 64) == (bits == 8)  # 2 * 255 * 64 < 2^15
+    monkeypatch.setattr(processor, "sums_bytes_whole", lambda: False)
+    with pytest.warns(UserWarning, match="OpenVINO model: int8 weights of 8 bits"):
+        openvino.opened(graph, weights)
 
 
 def test_openvino_phones_nobody_and_says_nothing(onnx, tmp_path):

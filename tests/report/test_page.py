@@ -21,16 +21,15 @@ from foveate.report.page import (
     MISTAKES,
     SECTIONS,
     Mistake,
-    count,
-    duration,
+    dashed,
     markdown,
-    milliseconds,
-    percent,
+    percents,
     report_view,
     visible,
     write_report,
 )
-from foveate.report.page import size as bytes_text
+from foveate.report.units import count, duration, milliseconds
+from foveate.report.units import size as bytes_text
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 NASTY = [
@@ -148,8 +147,8 @@ def ten(tmp_path_factory):
 
 def test_the_headline_is_one_sentence_with_accuracy_interval_n_latency_size_and_macs(ten):
     sentence = (
-        "middle at 96 px classifies 92.3% of 372 test pictures correctly (95% interval 89.2% to 94.6%), "
-        "takes 3.42 ms a picture, is 6.13 MB large and does 57.3 M multiply-adds."
+        "middle at 96 px classifies 92.3 % of 372 test pictures correctly (95% interval 89.2 to 94.6 %), "
+        "takes 3.4 ms a picture, is 6.1 MB large and does 57.3 M multiply-adds."
     )
     assert sentence in ten[0]
     assert sentence in ten[1]
@@ -369,21 +368,21 @@ def test_a_long_training_is_thinned_before_it_is_drawn():
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [
-        (percent(0.9234), "92.3%"),
-        (percent(1.0), "100.0%"),
-        (percent(0.99999), "99.99%"),
-        (percent(None), "–"),
-        (milliseconds(0.0417), "0.0417 ms"),
+        (percents(0.9234), "92.3 %"),
+        (percents(1.0), "100.0 %"),
+        (percents(0.99999), "99.99 %"),
+        (dashed(percents)(None), "–"),
+        (milliseconds(0.0417), "0.042 ms"),
         (milliseconds(1234.5), "1234 ms"),
-        (bytes_text(999_950), "1.00 MB"),
-        (bytes_text(512), "512 bytes"),
+        (bytes_text(999_950), "1.0 MB"),
+        (bytes_text(512), "512 B"),
         (count(57_300_000), "57.3 M"),
         (count(0), "0"),
-        (duration(59.94), "59.9 s"),
-        (duration(3725), "1 h 2 min"),
+        (duration(59.4), "59s"),
+        (duration(3725), "1h 02m"),
     ],
 )
-def test_numbers_are_written_with_their_unit_and_three_digits(shown, expected):
+def test_numbers_are_written_with_their_unit(shown, expected):
     assert shown == expected
 
 

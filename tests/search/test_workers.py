@@ -6,37 +6,21 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import forked
+import optuna
 import pytest
 from optuna.trial import TrialState
 
 from foveate.errors import FoveateError
 from foveate.files import process_start
-from foveate.search import crew, sampler
+from foveate.search import sampler, workers
 from foveate.search.space import Choice, Space
 from foveate.search.study import ERROR, ask_for, open_study, quiet
 from foveate.search.workers import fail_stale, found, patient, shared_storage, take_over, work
-
-WORKER = """
-import sys, time
-sys.path[:0] = {path!r}
-from test_workers import score, space
-from foveate.search import sampler
-from foveate.search.workers import shared_storage, work
-
-def slow(net, note):
-    note("process", __import__("os").getpid())
-    time.sleep({pause})
-    return score(net)
-
-made = space()
-with shared_storage({url!r}) as storage:
-    work(made, slow, sampler({sampler!r}, made, 0), budget={budget}, storage=storage, alone={alone})
-"""
 
 
 def space():
@@ -54,10 +38,20 @@ def net_of(trial):
 
 
 def start(url, budget, *, kind="evolution(population=12,tournament=3)", pause=0.05, alone=False):
-    code = WORKER.format(
-        path=[os.path.dirname(__file__)], sampler=kind, budget=budget, url=url, pause=pause, alone=alone
-    )
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+    return forked.start(serve, url, budget, kind, pause, alone)
+
+
+def serve(url, budget, kind, pause, alone):
+    """What a worker runs."""
+
+    def slow(net, note):
+        note("process", os.getpid())
+        time.sleep(pause)
+        return score(net)
+
+    made = space()
+    with shared_storage(url) as storage:
+        work(made, slow, sampler(kind, made, 0), budget=budget, storage=storage, alone=alone)
 
 
 def trials(url):
@@ -106,36 +100,37 @@ def postgres():
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shared(request, tmp_path):
-    """The URL of an empty database."""
-    return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    """The URL of a database without studies."""
+    url = f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    with shared_storage(url) as storage:
+        for name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)
+    return url
 
 
 @pytest.mark.timeout(400)
-def test_three_workers_of_which_twenty_are_killed_lose_and_repeat_nothing(shared):
-    url, budget = shared, 60
-    with shared_storage(url):
-        pass
+@pytest.mark.parametrize(("budget", "kills"), [(24, 5), pytest.param(60, 20, marks=pytest.mark.thorough)])
+def test_three_workers_of_which_some_are_killed_lose_and_repeat_nothing(shared, budget, kills):
+    url = shared
     workers, rng = [start(url, budget) for _ in range(3)], random.Random(0)
-    best, deadline, kills = -1.0, time.monotonic() + 200, 0
-    while kills < 20 and time.monotonic() < deadline:
-        time.sleep(rng.uniform(0.2, 1.2))
+    best, killed = -1.0, 0
+    while killed < kills:
+        time.sleep(rng.uniform(0.1, 0.6))  # at any moment
         number = rng.randrange(3)
-        if workers[number].poll() is None:
-            workers[number].send_signal(signal.SIGKILL)
-            kills += 1
-        workers[number].communicate()
+        workers[number].kill()
+        workers[number].join()
+        killed += workers[number].exitcode == -signal.SIGKILL
         workers[number] = start(url, budget)
         values = [t.value for t in trials(url) if t.value is not None]
         assert max(values, default=-1.0) >= best  # a value that was there stays
         best = max(values, default=-1.0)
     for worker in workers:
-        _, said = worker.communicate(timeout=100)
-        assert worker.returncode == 0, said.decode()
+        worker.join()
+        assert worker.exitcode == 0
     with quiet(), shared_storage(url) as storage:
         study = open_study(sampler("random", space(), 0), ["maximize"], storage, "search")
         fail_stale(study, 0.0)  # as at the end of a search: a worker may have died between two statements
         done, nets = study.trials, found(space(), study)
-    assert kills == 20
     assert not [t for t in done if t.state.name == "RUNNING"]  # no ghosts
     assert [t.number for t in done] == list(range(len(done)))
     evaluated = [t for t in done if t.state.name == "COMPLETE" and "repeat of" not in t.user_attrs]
@@ -147,18 +142,21 @@ def test_three_workers_of_which_twenty_are_killed_lose_and_repeat_nothing(shared
 
 def test_one_worker_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     whole, parts = f"sqlite:///{tmp_path}/whole.db", f"sqlite:///{tmp_path}/parts.db"
-    first = start(whole, 25, pause=0.0, alone=True)
-    first.communicate(timeout=100)
-    worker = start(parts, 25, alone=True)
-    for _ in range(3):
-        time.sleep(1.5)
+    first, budget = start(whole, 25, pause=0.0, alone=True), 25
+    with shared_storage(parts):
+        pass
+    for reached in (3, 14, 20):  # before the population of 12 is whole, and after
+        worker = start(parts, budget, pause=0.02, alone=True)
+        while worker.is_alive() and len([t for t in trials(parts) if t.state.is_finished()]) < reached:
+            time.sleep(0.02)
         worker.kill()
-        worker.communicate()
-        worker = start(parts, 25, pause=0.02, alone=True)
-    worker.communicate(timeout=100)
-    assert first.returncode == worker.returncode == 0
-    first, second = ([(t.params, t.value) for t in trials(url)] for url in (whole, parts))
-    assert first == second and len(first) >= 25
+        worker.join()
+        assert worker.exitcode == -signal.SIGKILL
+    worker = start(parts, budget, pause=0.0, alone=True)
+    worker.join(), first.join()
+    assert first.exitcode == worker.exitcode == 0
+    one, other = ([(t.params, t.value) for t in trials(url)] for url in (whole, parts))
+    assert one == other and len(one) >= 25
 
 
 def dead_after(trial):
@@ -200,7 +198,7 @@ def test_of_two_workers_that_take_over_the_same_net_one_evaluates_it(tmp_path, m
             add, heirs = study.add_trial, []
 
             def in_between(new):  # another worker sees the dead one too, before this one has it
-                monkeypatch.setattr(crew, "me", lambda: f"{os.uname().nodename}|1|{process_start(1)}")
+                monkeypatch.setattr(workers, "me", lambda: f"{os.uname().nodename}|1|{process_start(1)}")
                 heirs.append(take_over(other))
                 monkeypatch.undo()
                 add(new)

@@ -185,7 +185,7 @@ def stopped(folder: Path, number: int, twice: bool) -> dict[str, object]:
     return {"exit": code, "resumed": again, "seconds": seconds, "files": digest(folder)}
 
 
-def main(root: Path, points: list[str]) -> None:
+def main(root: Path, points: list[str], random_steps: int) -> None:
     sgd = replace(RECIPE, optim=Optim(lr=0.05), ema=0.0)
     found: dict[str, object] = {}
     for name, recipe, options in (
@@ -202,7 +202,7 @@ def main(root: Path, points: list[str]) -> None:
         found[point] = killed(root / f"killed-{i}", point, RECIPE)
     found["sgd step:8"] = killed(root / "sgd", "step:8", sgd)
     found["streaming step:7"] = killed(root / "streaming", "step:7", RECIPE, resident=False, workers=2)
-    for i, step in enumerate(np.random.default_rng(0).integers(1, 15, 20)):  # three epochs of five steps
+    for i, step in enumerate(np.random.default_rng(0).integers(1, 15, random_steps)):  # three epochs of five steps
         options = {"resident": False, "workers": 2 * (i % 2)}
         found[f"all step:{step} ({i})"] = killed(root / f"all-{i}", f"step:{step}", ALL, **options)
     found["full disk"] = full_disk(root / "full")
@@ -213,4 +213,4 @@ def main(root: Path, points: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2].split(","))
+    main(Path(sys.argv[1]), sys.argv[2].split(","), int(sys.argv[3]))

@@ -13,7 +13,7 @@ from foveate.data.preprocess import prepare as prepare_picture
 from foveate.deploy.classifier import pixels_of
 from foveate.errors import ConfigError
 from foveate.runs.plan import prepare
-from foveate.runs.setup import fresh, squares
+from foveate.runs.setup import fresh, stored_pictures
 from foveate.train.best import ready_best
 from foveate.train.check import checked
 from foveate.train.clipping import unit_norm
@@ -128,7 +128,7 @@ def test_crops_cut_while_reading_train_and_prediction_decodes_at_the_same_scale(
     changes = ("decode=cut", "epochs=1", "batch=4", "preprocess.resolution=32", "precision=fp32", "layout=nchw")
     plan, dataset = prepare(tmp_path / "photos", "resnet20_cifar", recipe="baseline", overrides=changes)
     assert plan.preprocess.decode == "scaled"
-    pictures = squares(dataset.splits["train"], plan, 36)
+    pictures = stored_pictures(dataset.splits["train"], plan, 36)
     assert pictures.crop is not None and pictures.resident is None
     state = fresh(replace(CONFIG, num_classes=2), plan.recipe, "cpu")
     assert len([*train(state, pictures, plan.preprocess, plan.recipe, 2)]) == 3

@@ -26,12 +26,18 @@ POINTS = (
 
 
 @pytest.fixture(scope="module")
-def cases(tmp_path_factory):
+def random_steps(request):
+    """How many random steps are tried, half of them with workers."""
+    return 20 if request.config.getoption("--all") else 4
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory, random_steps):
     """All cases from one driver process (it pays for importing torch once)."""
     driver = Path(__file__).with_name("crash_driver.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     root = tmp_path_factory.mktemp("crash")
-    command = [sys.executable, str(driver), str(root), ",".join(POINTS)]
+    command = [sys.executable, str(driver), str(root), ",".join(POINTS), str(random_steps)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     return {"root": root, **json.loads(done.stdout)}
@@ -46,9 +52,9 @@ def test_killed_at_a_point_and_resumed_equals_never_killed_to_the_bit(cases, poi
     assert not [n for n in case["leftovers"] if n.endswith((".tmp", ".old"))]
 
 
-def test_twenty_random_steps_with_every_refinement_and_with_and_without_workers(cases):
+def test_random_steps_with_every_refinement_and_with_and_without_workers(cases, random_steps):
     found = {name: case for name, case in cases.items() if name.startswith("all step:")}
-    assert len(found) == 20
+    assert len(found) == random_steps
     for name, case in found.items():
         assert (case["exit"], case["resumed"]) == (-9, 0), name
         assert case["files"] == cases["straight-all"]["files"], name

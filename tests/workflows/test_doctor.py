@@ -14,7 +14,7 @@ from foveate.errors import ConfigError
 from foveate.runs.plan import prepare
 from foveate.train.recipe import Augment, Recipe
 from foveate.workflows import doctor
-from foveate.workflows.doctor import Form, alternatives, concluded, diagnosed, environment, settled
+from foveate.workflows.doctor import Form, Times, alternatives, conclude, diagnosed, environment, settled
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_problems_are_said_in_plain_words_with_what_to_do():
     facts = {**environment().facts, "threads": 8, "cores": 2, "load": 9.0}
     facts |= {"memory_free_bytes": 10**9, "disk_free_bytes": 10**8}
     text = " / ".join(doctor._problems(facts))
-    for part in ("8 threads on 2 cores", "OMP_NUM_THREADS=2", "load 9.0", "1.0 GB of memory", "0.1 GB of disk"):
+    for part in ("8 threads on 2 cores", "OMP_NUM_THREADS=2", "load 9.0", "1.0 GB of memory", "100 MB of disk"):
         assert part in text
     good = {**facts, "threads": 2, "load": 0.1, "memory_free_bytes": 10**11, "disk_free_bytes": 10**11}
     assert list(doctor._problems(good)) == []
@@ -64,7 +64,7 @@ def test_a_missing_package_is_broken_and_named(monkeypatch):
 
 def conclusion(forms, recipe=None, **seconds):
     how = {"data_s": 0.0, "augment_s": 0.0, "both_s": forms[0].seconds, "batch": 8, "size": 32, "resident": False}
-    return concluded(tuple(forms), **{**how, **seconds}, recipe=recipe or Recipe())
+    return conclude(Times(tuple(forms), **{**how, **seconds}), recipe or Recipe())
 
 
 def test_a_faster_form_is_advised_with_what_it_saves_of_the_whole_step():

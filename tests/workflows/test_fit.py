@@ -18,7 +18,7 @@ from foveate.data.index import open_data
 from foveate.data.preprocess import Preprocess, at_resolution, with_change
 from foveate.events import CandidateEvent, DataEvent, EpochEvent, StageEvent, StepEvent
 from foveate.runs.evaluate import evaluate_model
-from foveate.runs.finish import last_latency
+from foveate.runs.finish import measure_last
 from foveate.runs.plan import Budget
 from foveate.selection.candidates import HEADROOM, affordable, asked, look, thinned
 from foveate.selection.halving import Entry, entrants, ranking, rounds_for
@@ -174,7 +174,7 @@ def test_every_limit_of_a_budget_holds_by_itself():
     assert affordable(field, Budget(max_macs=60, max_latency_ms=2.5)) == field[1:]
     with pytest.raises(fv.BudgetError):
         affordable(field, Budget(max_latency_ms=1.5, max_size_bytes=7))
-    with pytest.raises(fv.BudgetError, match="10% stay free"):
+    with pytest.raises(fv.BudgetError, match="10 % of a latency budget are kept free"):
         affordable(field, Budget(max_latency_ms=1.05))
     heavy = [measured(1.0, memory=9_000_000), measured(2.0, memory=3_000_000)]
     assert affordable(heavy, Budget(max_memory_bytes=5_000_000)) == heavy[1:]
@@ -304,8 +304,8 @@ def test_a_latency_over_the_budget_is_measured_twice_more():
     from types import SimpleNamespace
 
     times = iter(SimpleNamespace(median_ms=ms) for ms in (5.5, 5.2, 6.0, 4.0))
-    assert last_latency(lambda: next(times), 5.0).median_ms == 5.2
-    assert last_latency(lambda: next(times), 5.0).median_ms == 4.0
+    assert measure_last(lambda: next(times), 5.0).median_ms == 5.2
+    assert measure_last(lambda: next(times), 5.0).median_ms == 4.0
 
 
 def test_compress_makes_a_smaller_network_of_the_one_that_was_found(tmp_path):

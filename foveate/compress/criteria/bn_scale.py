@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from foveate.compress.criteria.score import Criterion, Scored, relative_to_group
-from foveate.compress.gates import NORMS, Batch, Gates
+from foveate.compress.gates import Batch, Gates
 from foveate.errors import ConfigError
+from foveate.layers.traits import is_norm
 
 
 def bn_scale(relative: bool = False, momentum: float = 0.0) -> Criterion:
@@ -22,7 +23,7 @@ def bn_scale(relative: bool = False, momentum: float = 0.0) -> Criterion:
         total, places = torch.zeros(2, gates.count + 1, dtype=torch.float64)
         for (key, axis), seen in gates.coupling.trace.axes.items():
             name, _, part = key.rpartition(".")
-            if axis == 0 and part == "weight" and isinstance(modules[name], NORMS) and key in learnt:
+            if axis == 0 and part == "weight" and is_norm(modules[name]) and key in learnt:
                 index = torch.tensor([gates.home.get(label, gates.count) for label in seen.labels])
                 total.index_add_(0, index, learnt[key].detach().double().abs().flatten().cpu())
                 places.index_add_(0, index, torch.ones(len(index), dtype=torch.float64))

@@ -39,27 +39,25 @@ def near_groups(thumbnails: np.ndarray) -> list[list[int]]:
     seen = np.flatnonzero(contrasts(thumbnails) >= MIN_CONTRAST)
     thumbs = thumbnails[seen]
     limit = np.minimum(MAX_RMS, MAX_SHARE * contrasts(thumbs)) ** 2
-    parent = np.arange(len(seen))
+    group = np.arange(len(seen))
     for left, right, flip in _candidates(thumbs):
-        apart = _roots(parent, left) != _roots(parent, right)  # in a video all are joined soon, and few are compared
+        apart = group[left] != group[right]  # in a video all are joined soon, and few are compared
         left, right = left[apart], right[apart]
         other = thumbs[right][:, :, ::-1] if flip else thumbs[right]
         gap = np.square(thumbs[left].astype(np.float32) - other).mean(axis=(1, 2, 3))
         same = gap <= np.minimum(limit[left], limit[right])
-        for pair in zip(left[same], right[same], strict=True):
-            a, b = _roots(parent, np.array(pair))
-            parent[max(a, b)] = min(a, b)
-    groups = alike(int(root) + 1 for root in _roots(parent, np.arange(len(seen))))
-    return [seen[members].tolist() for members in groups]
+        if same.any():
+            group = _joined(group[left[same]], group[right[same]], len(seen))[group]
+    return [seen[members].tolist() for members in alike(int(number) + 1 for number in group)]
 
 
-def _roots(parent: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """The root of each node; shortens the ways on the way."""
-    roots = parent[nodes]
-    while not np.array_equal(up := parent[roots], roots):
-        roots = up
-    parent[nodes] = roots
-    return roots
+def _joined(left: np.ndarray, right: np.ndarray, n: int) -> np.ndarray:
+    """Pairs of n nodes -> (n,): the number of the connected component of each node."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(left), np.int8), (left, right)), shape=(n, n))
+    return connected_components(graph, directed=False)[1]
 
 
 def _candidates(thumbs: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:

@@ -190,7 +190,7 @@ class _Walk:
             elif kind == "file" or (kind == "link" and os.path.isfile(path)):
                 self._tell(True, "stray", path, "a file outside the class folders; ignored")
             elif kind == "link" and not self._folder_link(path):
-                self._links.append((path, "", ""))  # only to be told
+                self._links.append((path, "", ""))  # named in the report, not followed
 
     def classes(self, split: str, folders: dict[str, str]) -> None:
         """Walk the class folders of a split."""

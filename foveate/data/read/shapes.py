@@ -29,7 +29,7 @@ class Scene:
 
     @property
     def label_map(self) -> np.ndarray:
-        """int64 (side, side): 0 for the ground, 1 + place in SHAPES for a shape."""
+        """int64 (side, side): 0 for the background, 1 + place in SHAPES for a shape."""
         return np.asarray(np.einsum("nhw,n->hw", self.masks.astype(np.int64), self.labels + 1))
 
 
@@ -38,8 +38,8 @@ def scene(seed: int, index: int, *, side: int = 64, shapes: int | None = None) -
 
     shapes: how many there are, 1 to 4; None draws 1 to 4. One that finds no free place in 20 tries is left out; the
     first always has one. A shape lies in a circle whose diameter is 3/16 to 7/16 of the side, turned at random. Its
-    colour differs from the ground's by 0.3 to 0.7 of the range in each channel, before texture (two gratings, at most
-    0.06 each) and noise (at most 0.05) are added.
+    colour differs from the background's by 0.3 to 0.7 of the range in each channel, before texture (two gratings, at
+    most 0.06 each) and noise (at most 0.05) are added.
     Raises ConfigError for a side below 16 pixels or another number of shapes.
     """
     if side < 16 or not (shapes is None or 1 <= shapes <= _MOST):

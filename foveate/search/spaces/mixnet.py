@@ -20,8 +20,8 @@ from typing import Any
 from foveate.config import replace
 from foveate.search.space import Choice, Space, Tokens, Value
 from foveate.search.spaces.strides import fitted_behind
-from foveate.zoo.families.efficientnet.network import round_width
 from foveate.zoo.families.mixnet import VARIANTS, Block, MixNetConfig, Stage
+from foveate.zoo.widths import round_width
 
 STRIDES = (2, 2, 2, 1, 2)  # of the stages behind the first
 FIRST = (16, 24)

@@ -20,8 +20,8 @@ from typing import Any, Literal, NamedTuple
 from foveate.config import pick, replace
 from foveate.search.space import Choice, Space, Value
 from foveate.search.spaces.strides import fitted
-from foveate.zoo.families.efficientnet.network import round_width
 from foveate.zoo.families.mobilenet.network import VARIANTS, Block, MobileNetConfig, Stage, scale
+from foveate.zoo.widths import round_width
 
 WIDTHS = (0.5, 0.75, 1.0, 1.25)
 

@@ -16,8 +16,8 @@ from foveate.config import replace
 from foveate.layers import Layers
 from foveate.search.space import Choice, Space, Tokens, Value
 from foveate.search.spaces.strides import fitted
-from foveate.zoo.families.efficientnet.network import round_width
 from foveate.zoo.families.resnet.network import MIDS, ResNetConfig, stages
+from foveate.zoo.widths import round_width
 
 DEPTHS = ((1, 2, 3, 4), (1, 2, 3, 4, 6, 8), (1, 2, 3, 4, 6, 9, 23, 36), (1, 2, 3, 4))
 WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.25)

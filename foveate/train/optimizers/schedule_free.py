@@ -110,6 +110,10 @@ def make_schedule_free_adamw(
 
 
 def check(name: str, optim: Optim, power: float) -> None:
-    """ConfigError where x could not be told from y and z, or the average is none."""
+    """ConfigError for settings that leave the method without its average.
+
+    optim.momentum is beta: only y and z are stored and x = (y - (1 - beta) z) / beta, so 0 is refused; at 1 no
+    gradient is taken off the average. power, of the step's number in the weights of the average, is at least 0.
+    """
     given = f"{name}(power={power}) with optim.momentum = {optim.momentum}"
     refuse(given, "momentum between 0 and 1, both excluded; power at least 0", 0 < optim.momentum < 1 and power >= 0)

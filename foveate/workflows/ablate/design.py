@@ -23,11 +23,11 @@ from foveate.runs.plan import Plan, prepare
 from foveate.runs.run import announce
 from foveate.runs.setup import foldable, trained
 from foveate.train.check import checked
-from foveate.train.probe import nhwc_is_safe, settle
+from foveate.train.probe import settle
 from foveate.train.teacher import load_teacher
 from foveate.train.views import VIEWS
 from foveate.workflows.ablate.factors import Named, one_each
-from foveate.zoo import config_from, variant
+from foveate.zoo import variant
 
 Kind = Literal["one-in", "one-out", "cumulative", "factorial"]
 MAX_FACTORIAL, MAX_ROWS = 6, 64
@@ -46,9 +46,6 @@ class Row:
     macs: int  # multiply-adds of one picture
     views: str = "one"  # of a picture in the test, averaged: an entry of VIEWS
 
-    def __hash__(self) -> int:
-        return hash((self.label, self.factors))
-
 
 @record
 class Ablation:
@@ -65,9 +62,6 @@ class Ablation:
     rows: Annotated[tuple[Row, ...], Field(min_length=2, max_length=MAX_ROWS)]
     command: str = ""
     version: str = __version__
-
-    def __hash__(self) -> int:
-        return hash((self.data, self.factors, self.seeds))
 
     @property
     def trials(self) -> list[tuple[int, int]]:
@@ -175,7 +169,7 @@ def design(request: Request, listener: Listener, command: str = "") -> Ablation:
 
 
 def _row(row: Combination, plan: Plan, request: Request) -> Row:
-    counted = cost(config_from(plan.architecture), resolution=plan.preprocess.resolution)
+    counted = cost(plan.architecture, resolution=plan.preprocess.resolution)
     names, views = tuple(f.name for f in row.on), whole(request, changes_of(row))[0]["views"]
     return Row(row.label, names, row.reference, plan, counted.params, counted.macs, str(views))
 
@@ -235,19 +229,16 @@ def check_texts(request: Request, rows: Sequence[Combination]) -> None:
 def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     """The plans with precision, layout and threads chosen on the first of them: arithmetic must not differ by chance.
 
-    Only where a plan says "auto" (0 for threads): a factor that names them keeps its own. A layout that is not safe
-    for one of the networks is taken by none.
+    Only where a plan says "auto" (0 for threads): a factor that names them keeps its own.
     """
     import torch
 
-    plans = [replace(p, recipe=foldable(p.recipe, config_from(p.architecture))) for p in plans]
+    plans = [replace(p, recipe=foldable(p.recipe, p.architecture)) for p in plans]
     first = plans[0]
     recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
-    networks = [trained(config_from(p.architecture), p.recipe) for p in plans]
-    if request.device == "cpu" and recipe.layout == "auto" and not all(map(nhwc_is_safe, networks)):
-        recipe = replace(recipe, layout="nchw")
     size = recipe.resolution or first.preprocess.resolution
-    chosen, _ = settle(networks[0], recipe, size, torch.device(request.device))
+    network = trained(first.architecture, first.recipe)
+    chosen, _ = settle(network, recipe, size, torch.device(request.device))
     return [
         replace(
             p,

@@ -11,6 +11,7 @@ from typing import Any
 
 from foveate.config import parse_json
 from foveate.files import write_bytes, write_json, write_text
+from foveate.report.units import percent, plural, points
 from foveate.workflows.ablate.design import BASE, Ablation
 from foveate.workflows.ablate.plot import plot
 from foveate.workflows.ablate.stats import (
@@ -157,7 +158,7 @@ def table(found: Mapping[str, Any]) -> str:
         lines += ["", *_grid([head, *([e["name"], *_tests(e)] for e in found["effects"])])]
     failed = [f"- {row['label']}, seed {f['seed']} failed: {f['text']}" for row in rows for f in row["failed"]]
     idle = [f"- {row['label']} is equal to {row['reference']} in every seed" for row in rows if _idle(row)]
-    said = [*failed, *(f"{line}: does it act at all in a training of this length?" for line in idle)]
+    said = [*failed, *(f"{line}: it may have no effect in a training of this length" for line in idle)]
     return "\n".join([*lines, "", *([*said, ""] if said else []), *_notes(seeds)]) + "\n"
 
 
@@ -173,8 +174,8 @@ def _what(found: Mapping[str, Any]) -> str:
     lengths = {(row["epochs"], row["steps"], row["batch"]) for row in found["rows"] if row["epochs"]}
     length = "; ".join(f"{e} epochs, {s:,} steps of {b}" for e, s, b in sorted(lengths)) or "no row was finished"
     pictures = f"{found['n']:,} {found['split']} pictures" if found["n"] else "no pictures"
-    threads = f"{found['threads']} thread{'s' if found['threads'] != 1 else ''}"
-    how = f"{found['resolution']} px, {found['precision']}, {found['layout']}, {found['device']}, {threads}"
+    processor = f"{found['device']}, {plural(found['threads'], 'thread')}"
+    how = f"{found['resolution']} px, {found['precision']}, {found['layout']}, {processor}"
     return (
         f"Base: {base}; {length}; {how}. Seeds {said}; {pictures} a seed; the best epoch chosen on"
         f" {found['val_n'] or 0:,} validation pictures. foveate {found['version']}."
@@ -199,8 +200,8 @@ def _grid(rows: Sequence[Sequence[str]]) -> list[str]:
 def _cells(row: Mapping[str, Any], both: bool, many: bool) -> list[str]:
     d = row["difference"]
     cells = [row["label"].replace("|", "\\|"), _accuracy(row["test"]), *(_tests(d) if d else [""] * 5)]
-    cells += [_points(row["over_base"]["mean"]) if row["over_base"] else ""] if both else []
-    cells += [f"{100 * row['val']['mean']:.2f}" if row["val"] else ""]
+    cells += [points(row["over_base"]["mean"], 2) if row["over_base"] else ""] if both else []
+    cells += [percent(row["val"]["mean"], 2) if row["val"] else ""]
     return cells + ([f"{row['params']:,}", f"{row['macs']:,}"] if many else [])
 
 
@@ -209,17 +210,13 @@ def _accuracy(s: Mapping[str, Any] | None) -> str:
     if s is None:
         return "failed"
     if s["sd"] is None:
-        return f"{100 * s['mean']:.2f} ({100 * s['low']:.1f} to {100 * s['high']:.1f})"
-    return f"{100 * s['mean']:.2f} ± {100 * s['sd']:.2f}"
+        return f"{percent(s['mean'], 2)} ({percent(s['low'])} to {percent(s['high'])})"
+    return f"{percent(s['mean'], 2)} ± {percent(s['sd'], 2)}"
 
 
 def _tests(d: Mapping[str, Any]) -> list[str]:
-    interval = "" if d["low"] is None else f"{_points(d['low'])} to {_points(d['high'])}"
-    return [_points(d["mean"]), interval, _p(d["p"]), _p(d["p_holm"]), f"{d['wins']} of {d['n']}"]
-
-
-def _points(share: float) -> str:
-    return f"{100 * share + 0.0:+.2f}"
+    interval = "" if d["low"] is None else f"{points(d['low'], 2)} to {points(d['high'], 2)}"
+    return [points(d["mean"], 2), interval, _p(d["p"]), _p(d["p_holm"]), f"{d['wins']} of {d['n']}"]
 
 
 def _p(p: float | None) -> str:
@@ -230,8 +227,8 @@ def _notes(seeds: int) -> list[str]:
     """How to read the table."""
     if seeds == 1:
         return [
-            "One seed: the interval (Wilson, 95 %) tells only how far the pictures decide; what another seed would"
-            " give, nobody knows. Take --seeds 5 for differences."
+            "One seed: the interval (Wilson, 95 %) covers the choice of test pictures only, not the variation between"
+            " seeds. Take --seeds 5 for differences."
         ]
     text = (
         f"± is the standard deviation over {seeds} seeds. Differences are paired by seed (same split, order and"

@@ -17,19 +17,21 @@ from typing import Any, Literal
 
 from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
-from foveate.events import EpochEvent, Event, Listener, StageEvent, StepEvent, TrialEvent, silent
-from foveate.files import folder_lock, free_name, write_json
+from foveate.events import EpochEvent, Event, Listener, ReadingEvent, StageEvent, StepEvent, TrialEvent, silent
+from foveate.files import claimed, folder_lock, free_name, write_json
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
+from foveate.runs.workers import is_orphan
 from foveate.train import ranks
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 from foveate.workflows.ablate.design import Ablation, Kind, Request, design, read_ablation
 from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, write_report
-from foveate.workflows.ablate.trial import RESULT, claimed, forget, name_of, result, run_trial, tell, tidy
-from foveate.workflows.ablate.workers import Workers
+from foveate.workflows.ablate.trial import RESULT, forget, name_of, result, run_trial, tell, tidy
+from foveate.workflows.ablate.workers import SharedTrials
 
 PAUSE_S = 0.5  # between two looks at what other processes do
+REPORT_S = 60.0  # the longest that the reports of others are waited for
 
 
 def ablate(
@@ -101,12 +103,13 @@ def resume_ablation(
         listener(StageEvent(f"{sum(again)} failed trials run again"))
     with stop_on_signals() as stop, named_interrupt(folder):
         if count > 1 and len(ablation.trials) > 1:
-            Workers(folder, ablation, min(count, len(ablation.trials)), listener).run(stop)
+            SharedTrials(worker, folder, ablation, min(count, len(ablation.trials)), listener).run(stop)
         else:
             use_own_device(ablation)
             work(folder, ablation, listener, stop)
         found = results(ablation, outcomes(folder, ablation))
-        with folder_lock_waited(folder, stop):
+        # processes that finish together write their equal reports one after the other
+        with folder_lock(folder, wait_s=REPORT_S, cancelled=lambda: bool(stop.signal)):
             write_report(folder, found)
     if all(not row["test"] for row in found["rows"]):
         raise FoveateError(f"{folder}: every trial failed, the first with: {found['rows'][0]['failed'][0]['text']}")
@@ -163,7 +166,7 @@ def numbered(listener: Listener, ablation: Ablation, trial: tuple[int, int]) -> 
     label = name_of(ablation, trial)
 
     def told(event: Event) -> None:
-        if isinstance(event, StageEvent) and event.text.startswith("reading "):
+        if isinstance(event, ReadingEvent):
             return  # once for all is enough
         listener(dataclasses.replace(event, label=label) if isinstance(event, StepEvent | EpochEvent) else event)
 
@@ -188,25 +191,6 @@ def named_interrupt(folder: Path) -> Iterator[None]:
         yield
     except Interrupted as error:
         raise Interrupted(f"stopped and saved; go on with: foveate ablate --resume {folder}", error.exit_code) from None
-
-
-@contextmanager
-def folder_lock_waited(folder: Path, stop: Stop) -> Iterator[None]:
-    """folder_lock; processes that finish together write their equal reports one after the other."""
-    until = time.monotonic() + 60
-    while True:
-        try:
-            lock = folder_lock(folder)
-            lock.__enter__()
-            break
-        except FoveateError:
-            if time.monotonic() > until or stop.signal:
-                raise
-            time.sleep(PAUSE_S)
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def workers_for(workers: int | None, device: str) -> int:
@@ -236,16 +220,11 @@ def worker(folder: str, parent: int) -> int:
     """What a worker process runs: trials until none is left. It stops, with all saved, when its parent is gone."""
 
     def listener(event: Event) -> None:
-        if isinstance(event, StepEvent | StageEvent) and os.getppid() != parent:
+        if isinstance(event, StepEvent | StageEvent) and is_orphan(parent):
             os.kill(os.getpid(), signal.SIGTERM)  # noted by whoever handles signals now
         if isinstance(event, TrialEvent):  # read by the parent, should this process be killed
             print(f"trial {event.row} {event.place}", flush=True)
 
-    ablation = load_ablation(Path(folder))
     with stop_on_signals() as stop:
-        try:
-            work(Path(folder), ablation, listener, stop)
-        except FoveateError as error:
-            print(f"error: {' '.join(str(error).split())}", flush=True)
-            return error.exit_code
+        work(Path(folder), load_ablation(Path(folder)), listener, stop)
     return 0

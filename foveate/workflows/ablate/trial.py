@@ -4,11 +4,10 @@ A trial is taken by a lock that the kernel drops with its process, so a killed o
 next process goes on from the trial's newest checkpoint, to the same bits.
 """
 
-import contextlib
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ from foveate.config import from_dict, parse_json, replace
 from foveate.cost.latency import device_name
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
-from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
+from foveate.errors import CheckpointError, ConfigError, DataError, FoveateError, Interrupted, WriteError
 from foveate.events import Listener, StageEvent, WarningEvent
-from foveate.files import crashpoint, folder_lock, sweep, write_json, write_text
+from foveate.files import crashpoint, sweep, write_json, write_text
 from foveate.runs.plan import Plan
 from foveate.runs.setup import read
 from foveate.runs.training import train_in
@@ -28,40 +27,6 @@ from foveate.train.evaluate import labels_of, metrics, predict_logits
 from foveate.workflows.ablate.design import Ablation
 
 RESULT, TIMING, FAILURE = "result.json", "timing.json", "failure.txt"
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process has the trial's folder for itself within the block.
-
-    Two locks: the kernel's (fcntl, where there is one) decides between processes without a gap even when many find
-    a dead owner's lock at once; the run's own lock keeps others (foveate train --resume) out.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as held:
-        file = held.enter_context(open(folder / ".claim", "a"))
-        mine = _kernel_lock(file.fileno())
-        if mine:
-            try:
-                held.enter_context(folder_lock(folder))
-            except FoveateError:
-                mine = False
-        yield mine
-
-
-def _kernel_lock(descriptor: int) -> bool:
-    """Take the lock of an open file, without waiting. True as well where the system has none of this kind."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without such locks
-        return True
-    return True
 
 
 def run_trial(folder: Path, ablation: Ablation, row: int, place: int, listener: Listener) -> None:
@@ -79,11 +44,9 @@ def run_trial(folder: Path, ablation: Ablation, row: int, place: int, listener: 
     begun = time.monotonic()
     try:
         found = trained_and_tested(folder, plan, dataset, ablation.rows[row].views, listener)
-    except (Interrupted, DataError, ConfigError, OSError):
+    except (Interrupted, DataError, ConfigError, WriteError, OSError):
         raise
     except Exception as error:
-        if isinstance(error, FoveateError) and str(error).startswith("could not write"):  # a full disk
-            raise
         text = str(error) if isinstance(error, FoveateError) else f"{type(error).__name__}: {error}"
         write_text(folder / FAILURE, traceback.format_exc())
         found = {"failed": " ".join(text.split())[:300]}
@@ -133,9 +96,7 @@ def _train(folder: Path, plan: Plan, dataset: Dataset, listener: Listener) -> tu
         known: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), "recipe.json"))
         try:
             return train_in(folder, known, dataset, listener, resume=True)[:2]
-        except FoveateError as error:
-            if "no usable checkpoint" not in str(error):
-                raise
+        except CheckpointError as error:
             listener(WarningEvent(f"{error}: this trial begins again"))
     for name in ("state", "best", "last"):
         shutil.rmtree(folder / name, ignore_errors=True)

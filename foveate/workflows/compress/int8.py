@@ -14,18 +14,18 @@ from foveate.errors import FoveateError
 from foveate.events import StageEvent, WarningEvent
 from foveate.runs.finish import INT8, named, session_logits
 from foveate.train.artefact import load_model
-from foveate.workflows.compress.goal import CompressionRun
-from foveate.workflows.compress.step import judged, save
+from foveate.workflows.compress.compression_run import CompressionRun
+from foveate.workflows.compress.goal import INT8_METHOD
+from foveate.workflows.compress.step import evaluate_splits, save
 
-METHOD = "int8"
 CALIBRATION = 200  # training pictures
 MAX_DROP = 1.0  # points of validation accuracy that int8 may lose, where --max-drop says nothing
 COUNTS = ("macs", "params")  # what int8 does not change
 
 
-def missing(runtime: str) -> str | None:
+def why_missing(runtime: str) -> str | None:
     """Why int8 can not be made for a runtime here, with the extra to install."""
-    return TARGETS[target_of(runtime, METHOD)].missing()
+    return TARGETS[target_of(runtime, INT8_METHOD)].missing()
 
 
 def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) ->
     run.listener(StageEvent(f"step {number}: int8 of step {above['step']}"))
     model, _ = load_model(above["run"])
     allowed = MAX_DROP if goal.max_drop is None else goal.max_drop
-    target = TARGETS[target_of(plan.budget.runtime, METHOD)]
+    target = TARGETS[target_of(plan.budget.runtime, INT8_METHOD)]
     subject = Subject(
         model,
         plan.preprocess,
@@ -50,7 +50,7 @@ def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) ->
     )
     files = target.make(subject)
     session = target.open(files, subject.threads)
-    row = judged(run, lambda pictures: session_logits(session, pictures))
+    row = evaluate_splits(run, lambda pictures: session_logits(session, pictures))
     exact = session_in(plan.budget.runtime, subject.onnx, subject.threads)
     before, after = in_turns(exact, session, subject)
     quick = beside(above["latency_ms"], before, after, subject.threads)
@@ -70,7 +70,7 @@ def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) ->
     elif lost > allowed + 1e-9:
         why = f"loses {lost:.2g} points of validation accuracy, {allowed:g} may go"
     row |= {"kept": not why, "why": why, "seconds": time.monotonic() - begun, "curves": []}
-    return save(run, model, number, METHOD, row, named(INT8, files))
+    return save(run, model, number, INT8_METHOD, row, named(INT8, files))
 
 
 def try_int8(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -78,9 +78,9 @@ def try_int8(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> dict[str
     or none can be made, which is said.
     """
     goal, last = run.goal, rows[-1]
-    if goal.method != "auto" or goal.target is None or goal.kind in COUNTS or last["method"] == METHOD:
+    if goal.method != "auto" or goal.target is None or goal.kind in COUNTS or last["method"] == INT8_METHOD:
         return None
-    if missing(run.plan.budget.runtime) is not None:
+    if why_missing(run.plan.budget.runtime) is not None:
         return None
     try:
         row = quantise_step(run, last, len(rows))

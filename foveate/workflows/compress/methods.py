@@ -1,5 +1,6 @@
 """Ways to make a model smaller, by name: pruning by a criterion, low rank, and the choice between them."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +13,7 @@ from foveate.compress.criteria import CRITERIA
 from foveate.compress.criteria.score import Criterion
 from foveate.compress.low_rank import low_rank_stage
 from foveate.compress.ranks import Ranking
-from foveate.compress.schedule import Schedule, shrink
+from foveate.compress.schedule import PruningSchedule, shrink
 from foveate.config import make, replace
 from foveate.errors import ConfigError
 from foveate.events import StageEvent
@@ -20,9 +21,9 @@ from foveate.runs.setup import cpu_threads
 from foveate.train.artefact import load_model
 from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
 from foveate.train.loop import train
-from foveate.train.recipe import Schedule as Rates
+from foveate.train.recipe import Schedule
 from foveate.train.statistics import refresh
-from foveate.workflows.compress.goal import CompressionRun
+from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.workflows.compress.tuning import new_state
 
 SAMPLE = 1024  # validation pictures that auto compares criteria on
@@ -56,8 +57,8 @@ def pruning(name: str, **options: Any) -> Method:
     criterion: Criterion = CRITERIA[name](**options)
 
     def method(run: CompressionRun, model: nn.Module, target: float) -> nn.Module:
-        schedule = Schedule(rounds=run.goal.rounds, multiple=run.goal.multiple)
-        found = shrink(model, criterion, run.draw(SEEN), run.cost, target, partial(between, run), schedule)
+        schedule = PruningSchedule(rounds=run.goal.rounds, multiple=run.goal.multiple)
+        found = shrink(model, criterion, run.draw(SEEN), run.cost, target, partial(train_between, run), schedule)
         for step in found:
             model = step.model
         return model
@@ -77,7 +78,7 @@ def factoring(train: bool, **options: Any) -> Method:
             run.cost,
             target,
             ranking=replace(ranking, multiple=run.goal.multiple),
-            tune=partial(projected, run) if train else None,
+            tune=partial(train_near_ranks, run) if train else None,
             every=run.job.train.steps(min(run.plan.recipe.batch, len(run.job.train))),
             time_ms=layer_timer(run.plan.threads or 1),
         )
@@ -88,15 +89,15 @@ def factoring(train: bool, **options: Any) -> Method:
     return method
 
 
-def projected(run: CompressionRun, model: nn.Module, after_step: Callable[[], None]) -> None:
+def train_near_ranks(run: CompressionRun, model: nn.Module, after_step: Callable[[], None]) -> None:
     """Half of the recipe's epochs at the peak rate, the kernels held near their ranks."""
-    rates = Rates(kind="constant", warmup=0.0)
+    rates = Schedule(kind="constant", warmup=0.0)
     recipe = replace(run.plan.recipe, schedule=rates, epochs=max(1, run.plan.recipe.epochs // 2))
     with cpu_threads(recipe.threads):
         state = new_state(run, model, recipe)
         for _ in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):
             after_step()
-            run.stopped()
+            run.raise_if_stopped()
 
 
 # name -> maker of a method; what turns a model into a smaller one in another way is one more line
@@ -112,18 +113,18 @@ def make_method(text: str) -> Method:
     return make(METHODS, text, "method")
 
 
-def between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
+def train_between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
     """Statistics taken anew, and after all rounds but the last BETWEEN steps of training at the peak rate."""
     draw = run.draw(TAKEN)
     refresh(model, (draw(i)[0] for i in range(REFRESHED)))
     if number + 1 < run.goal.rounds:
-        recipe = replace(run.plan.recipe, schedule=Rates(kind="constant", warmup=0.0), seed=number)
+        recipe = replace(run.plan.recipe, schedule=Schedule(kind="constant", warmup=0.0), seed=number)
         state = new_state(run, model, recipe)
         with cpu_threads(recipe.threads):
             for step in train(state, run.job.train, run.plan.preprocess, recipe, len(run.job.classes)):
                 if step.number == BETWEEN:
                     break
-        run.stopped()
+        run.raise_if_stopped()
     return model
 
 
@@ -139,7 +140,7 @@ def pick_method(run: CompressionRun, goal: float) -> str:
         if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
             run.listener(StageEvent(f"  {name}: left out, there is no time to try it"))
             continue
-        tried = CompressionRun(**{**vars(run), "goal": replace(run.goal, rounds=1)})
+        tried = dataclasses.replace(run, goal=replace(run.goal, rounds=1))
         try:
             model = make_method(name)(tried, source, goal)
         except ConfigError as error:  # a criterion that this network does not allow
@@ -148,5 +149,5 @@ def pick_method(run: CompressionRun, goal: float) -> str:
         logits = predict_logits(model, run.job.val, run.plan.preprocess, only=picks)
         found[name] = cross_entropy(logits, labels_of(run.job.val)[picks])
         run.listener(StageEvent(f"  {name:<12} validation loss {found[name]:.3f} before training"))
-        run.stopped()
+        run.raise_if_stopped()
     return min(found, key=lambda name: found[name])

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from foveate.config import from_dict, parse_json, replace, to_dict
+from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
@@ -21,38 +21,27 @@ from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
-from foveate.runs.epochs import END_S, whole_epochs
-from foveate.runs.finish import INT8 as FILE
-from foveate.runs.finish import finish
+from foveate.runs.epochs import whole_epochs
+from foveate.runs.finish import INT8, finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.setup import make_job, read
+from foveate.runs.time_budget import END_S
+from foveate.runs.training import Trained
 from foveate.train.artefact import ModelCard
 from foveate.train.checkpoint import Progress
 from foveate.train.probe import probe, settle
 from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, stop_on_signals
-from foveate.workflows.compress.goal import (
-    CompressionRun,
-    Goal,
-    amount,
-    budget_of,
-    channels_at_once,
-    check_data,
-    cost_of,
-    extra_bytes,
-    origin,
-    reachable,
-    read_goal,
-    yardstick_of,
-)
-from foveate.workflows.compress.int8 import METHOD as INT8
-from foveate.workflows.compress.int8 import missing, quantise_step, try_int8
+from foveate.workflows.compress.compression_run import CompressionRun
+from foveate.workflows.compress.costs import amount, cost_of, extra_bytes, make_yardstick
+from foveate.workflows.compress.goal import INT8_METHOD, Goal, budget_of, make_goal, read_goal, resolve_goal
+from foveate.workflows.compress.int8 import quantise_step, try_int8, why_missing
 from foveate.workflows.compress.methods import make_method, pick_method
+from foveate.workflows.compress.source import check_data, read_source
 from foveate.workflows.compress.step import make_step, step_rows
-from foveate.workflows.compress.targets import MOST, choose, fits, floats, next_goal
-from foveate.workflows.compress.tuning import tuning
-from foveate.zoo import config_from
+from foveate.workflows.compress.targets import MOST, choose, fits, float_steps, next_goal
+from foveate.workflows.compress.tuning import tuning_recipe
 
 EPOCHS, MOST_EPOCHS = 10, 200  # of fine-tuning a step: without a time, and the most that a time gives
 TAUGHT = 1.5  # seconds of a distilled training step, with its optimiser, over those of a plain one
@@ -94,8 +83,10 @@ def compress(
     """
     listener = listener or silent
     check_runtime(runtime)
-    if method == INT8 and (reason := missing(runtime)) is not None:
+    if method == INT8_METHOD and (reason := why_missing(runtime)) is not None:
         raise ConfigError(f"--method int8: {reason}")
+    if resume is None and method not in ("auto", INT8_METHOD):
+        make_method(method)  # refuses what is no method before anything is read
     with stop_on_signals() as stop:
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
@@ -105,17 +96,15 @@ def compress(
                 raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
         else:
             targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
-            goal = asked(targets, max_drop, method, steps, rounds, multiple)
-            card, goal, base = origin(model, goal, seed)
+            goal = make_goal(targets, max_drop, method, steps, rounds, multiple)
+            card, goal, base = read_source(model, goal, seed)
             dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
             check_data(card, dataset, data, listener)
             plan = first_plan(card, str(data), dataset, threads, bad_files)
             plan = replace(plan, budget=Budget(runtime=runtime, time_s=time_s))
-            goal = reachable(goal, card, plan)
-            recipe = tuning(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
-            recipe = tuning_in_time(
-                recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None
-            )
+            goal = resolve_goal(goal, card, plan)
+            recipe = tuning_recipe(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
+            recipe = fit_into_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
             plan = replace(plan, recipe=recipe, budget=budget_of(goal, plan.budget))
             folder = free_name(runs, name or dataset.name)
             write_json(folder / "compress.json", goal)
@@ -123,35 +112,7 @@ def compress(
             write_json(folder / "env.json", environment())
         with folder_lock(folder):
             sweep(folder)
-            return run_steps(compression_run(folder, goal, plan, dataset, listener, stop))
-
-
-def asked(
-    targets: Mapping[str, float | None],
-    max_drop: float | None,
-    method: str,
-    steps: int,
-    rounds: int,
-    multiple: int | None = None,
-) -> Goal:
-    """The goal that the arguments state; ConfigError where they state none or two."""
-    given = [kind for kind, value in targets.items() if value is not None]
-    if len(given) > 1 or (not given and max_drop is None):
-        raise ConfigError(
-            f"{len(given)} targets given; take one of --macs, --params, --max-latency, --max-size, or --max-drop alone"
-        )
-    if method not in ("auto", INT8):
-        make_method(method)
-    if method == INT8 and (targets.get("macs") is not None or targets.get("params") is not None):
-        raise ConfigError("int8 has as many multiply-adds and parameters; give --max-latency, --max-size or --max-drop")
-    kind, target = (given[0], float(targets[given[0]] or 0)) if given else ("macs", None)
-    if (target is not None and not target > 0) or (max_drop is not None and not max_drop >= 0):
-        raise ConfigError(f"target {target}, max_drop {max_drop}: a target above 0, and a drop of at least 0")
-    if multiple is None:
-        multiple = channels_at_once() if kind == "latency_ms" else 1
-    if not (0 <= steps <= 100 and 1 <= rounds <= 100 and 1 <= multiple <= 256):
-        raise ConfigError(f"steps {steps}, rounds {rounds}, multiple {multiple}: 0 to 100, 1 to 100 and 1 to 256")
-    return Goal("", kind, target, method, max_drop, steps, rounds, multiple)
+            return run_steps(open_run(folder, goal, plan, dataset, listener, stop))
 
 
 def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None, bad_files: Any) -> Plan:
@@ -159,7 +120,7 @@ def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None
     return Plan(
         data=data,
         model=str(card.provenance.get("model") or card.architecture.family),
-        architecture=to_dict(card.architecture),
+        architecture=card.architecture,
         recipe=Recipe(),
         preprocess=card.preprocess,
         bad_files=bad_files,
@@ -169,7 +130,7 @@ def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None
     )
 
 
-def tuning_in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, time_s: float | None) -> Recipe:
+def fit_into_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, time_s: float | None) -> Recipe:
     """The recipe with precision, layout and threads settled, and as many epochs as the time allows, where one is
     given.
     """
@@ -182,16 +143,13 @@ def tuning_in_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, t
     return replace(recipe, epochs=whole_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
 
 
-def compression_run(
-    folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop
-) -> CompressionRun:
+def open_run(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop) -> CompressionRun:
     """The pictures of a run and what all its steps share."""
-    config = config_from(plan.architecture, "recipe.json: architecture")
-    job = make_job(plan, config, dataset, listener)
+    job = make_job(plan, plan.architecture, dataset, listener)
     split = dataset.splits["test" if "test" in dataset.splits else "val"]
     test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
-    extra = extra_bytes(goal, plan)
-    yardstick = yardstick_of(plan, lambda: float(step_rows(folder)[0]["latency_ms"]))
+    extra = extra_bytes(goal.kind, plan)
+    yardstick = make_yardstick(plan, lambda: float(step_rows(folder)[0]["latency_ms"]))
     measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra, yardstick))
     return CompressionRun(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop)
 
@@ -202,19 +160,19 @@ def run_steps(run: CompressionRun) -> Run:
     begun = time.monotonic()
     if not rows:
         rows = [make_step(run, 0, "original", None)]
-    if method == INT8 and len(rows) == 1:
+    if method == INT8_METHOD and len(rows) == 1:
         rows.append(quantise_step(run, rows[-1], 1))
     while not out_of_time(run, rows) and (goal := next_goal(run, rows)) is not None:
         if (quick := try_int8(run, rows)) is not None:
             rows.append(quick)
             continue
         if method == "auto":
-            known = [row["method"] for row in floats(rows)[1:]]
+            known = [row["method"] for row in float_steps(rows)[1:]]
             method = known[0] if known else pick_method(run, goal)
         rows.append(make_step(run, len(rows), method, goal))
         told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
         run.listener(StageEvent(f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"))
-        run.stopped()
+        run.raise_if_stopped()
     return conclude(run, rows, time.monotonic() - begun)
 
 
@@ -247,8 +205,8 @@ def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: fl
     curves = rows[number]["curves"]
     write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in curves))
     progress = Progress(rows=list(curves), best_epoch=len(curves), best_accuracy=rows[number]["val_accuracy"])
-    int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{FILE}.*")} or None
-    made = finish(folder, run.plan, run.dataset, run.job, progress, seconds, run.listener, int8)
+    int8 = {path.suffix: path.read_bytes() for path in chosen.glob(f"{INT8}.*")} or None
+    made = finish(folder, run.dataset, Trained(run.plan, run.job, progress, seconds), run.listener, int8)
     summary = {**made.summary, "ladder": story, "chosen": number, "method": rows[number]["method"]}
     write_json(folder / "summary.json", summary)
     return Run(folder, summary)

@@ -19,9 +19,10 @@ from foveate.files import crashpoint, recover_folder, write_folder
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.checkpoint import Progress
 from foveate.train.evaluate import labels_of, metrics, predict_logits
-from foveate.workflows.compress.goal import CompressionRun
+from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.workflows.compress.methods import make_method
 from foveate.workflows.compress.tuning import fine_tune
+from foveate.zoo.family import get_config
 
 STEPS = "steps"  # of a run folder: one model folder a step
 EMPTY: Mapping[str, bytes] = {}
@@ -37,7 +38,7 @@ def make_step(run: CompressionRun, number: int, method: str, goal: float | None)
         run.listener(StageEvent(f"step {number}: {method}"))
         model = make_method(method)(run, model, goal)
         progress = fine_tune(run, model, f"step {number}")
-    row = {**measured(run, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}
+    row = {**measure_step(run, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}
     return save(run, model, number, method, row)
 
 
@@ -64,7 +65,7 @@ def save(
     return row
 
 
-def measured(run: CompressionRun, model: nn.Module, original: bool) -> dict[str, Any]:
+def measure_step(run: CompressionRun, model: nn.Module, original: bool) -> dict[str, Any]:
     """Accuracy on validation (to choose) and test pictures (to report) with 95 % intervals; exact cost; latency and
     size of the exported file. The latency of all but the original is its share of the original's, timed in turns.
     """
@@ -72,8 +73,11 @@ def measured(run: CompressionRun, model: nn.Module, original: bool) -> dict[str,
     from foveate.deploy.measure import measure_latency
 
     plan = run.plan
-    row = judged(run, lambda pictures: predict_logits(model, pictures, plan.preprocess))
-    counted, onnx = cost(model.config, resolution=plan.preprocess.resolution), export_for_timing(model, plan.preprocess)
+    row = evaluate_splits(run, lambda pictures: predict_logits(model, pictures, plan.preprocess))
+    counted, onnx = (
+        cost(get_config(model), resolution=plan.preprocess.resolution),
+        export_for_timing(model, plan.preprocess),
+    )
     timing: Timing
     if original:
         timing = measure_latency(onnx, plan.preprocess, plan.threads, runtime=plan.budget.runtime)
@@ -89,7 +93,7 @@ def measured(run: CompressionRun, model: nn.Module, original: bool) -> dict[str,
     }
 
 
-def judged(run: CompressionRun, logits_of: Callable[[Pictures], np.ndarray]) -> dict[str, Any]:
+def evaluate_splits(run: CompressionRun, logits_of: Callable[[Pictures], np.ndarray]) -> dict[str, Any]:
     """Accuracy, interval and n on validation and on test pictures."""
     row: dict[str, Any] = {}
     for split, pictures in (("val", run.job.val), ("test", run.test)):

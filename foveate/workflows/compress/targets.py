@@ -7,8 +7,9 @@ from typing import Any
 from foveate.compress.schedule import floor
 from foveate.errors import BudgetError
 from foveate.train.artefact import read_card
-from foveate.workflows.compress.goal import STEP, CompressionRun, Goal, amount, steps_to
-from foveate.workflows.compress.int8 import METHOD as INT8
+from foveate.workflows.compress.compression_run import CompressionRun
+from foveate.workflows.compress.costs import amount
+from foveate.workflows.compress.goal import INT8_METHOD, STEP, Goal, steps_to
 
 MOST = 12  # steps where only the accuracy bounds
 EXTRA = 3  # more steps where a measured cost is missed
@@ -17,9 +18,9 @@ NEAR = 0.95  # of a latency: a step that is to cost more than this may only be m
 
 def next_goal(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> float | None:
     """The cost that the next step is to reach; None where there are enough."""
-    goal, weights = run.goal, floats(rows)
+    goal, weights = run.goal, float_steps(rows)
     done, now = len(weights) - 1, weights[-1][goal.kind]
-    if goal.method == INT8 or (goal.target is not None and any(fits(goal, row) for row in rows)):
+    if goal.method == INT8_METHOD or (goal.target is not None and any(fits(goal, row) for row in rows)):
         return None
     if goal.target is None:
         lost = 100 * (max(row["val_accuracy"] for row in weights) - weights[-1]["val_accuracy"])
@@ -44,13 +45,13 @@ def int8_share(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> float:
     that less has to be removed.
     """
     pairs = itertools.pairwise(rows)
-    shares = [b[goal.kind] / a[goal.kind] for a, b in pairs if b["method"] == INT8 and b["kept"]]
+    shares = [b[goal.kind] / a[goal.kind] for a, b in pairs if b["method"] == INT8_METHOD and b["kept"]]
     return float(min(1.0, shares[-1])) if shares else 1.0
 
 
-def floats(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def float_steps(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The steps whose weights were made smaller, without their int8 forms."""
-    return [row for row in rows if row["method"] != INT8]
+    return [row for row in rows if row["method"] != INT8_METHOD]
 
 
 def fits(goal: Goal, row: Mapping[str, Any]) -> bool:

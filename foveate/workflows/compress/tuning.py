@@ -1,16 +1,17 @@
 """Fine-tuning after a step of compression."""
 
+import dataclasses
+
 from torch import nn
 
 from foveate.config import replace
 from foveate.runs.setup import cpu_threads
 from foveate.train.checkpoint import Progress
-from foveate.train.engine import Job, run_epochs
-from foveate.train.recipe import Loss, Recipe
-from foveate.train.recipe import Schedule as Rates
+from foveate.train.engine import run_epochs
+from foveate.train.recipe import Loss, Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
-from foveate.workflows.compress.goal import CompressionRun
+from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.zoo import FAMILIES
 
 RATE = 0.3  # of the first training's peak learning rate
@@ -18,13 +19,13 @@ RATE = 0.3  # of the first training's peak learning rate
 
 def new_state(run: CompressionRun, model: nn.Module, recipe: Recipe) -> State:
     """A State with a fresh optimiser: slots of removed channels mean nothing, and momentum would revive others."""
-    state = State(model, None, recipe, FAMILIES[run.plan.architecture["family"]].head, run.plan.device)
+    state = State(model, None, recipe, FAMILIES[run.plan.architecture.family].head, run.plan.device)
     if recipe.loss.teacher:
         state.teacher = load_teacher(recipe.loss.teacher, run.job.classes, run.plan.device)
     return state
 
 
-def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
+def tuning_recipe(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
     """The recipe of fine-tuning: short, cosine from RATE of the first training's rate, distilled from the original.
 
     base: the recipe of the first training. Its input, augmentation and optimiser stay; what starts, averages, mixes or
@@ -37,7 +38,7 @@ def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
         batch=base.batch,
         parts=base.parts,
         optim=optim,
-        schedule=Rates(warmup=0.25),
+        schedule=Schedule(warmup=0.25),
         augment=base.augment,
         loss=Loss(name=base.loss.name, aux=base.loss.aux, teacher=teacher, temperature=2.0, distill=1.0),
         evaluate_from=0.99,
@@ -56,12 +57,7 @@ def tuning(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
 
 def fine_tune(run: CompressionRun, model: nn.Module, label: str) -> Progress:
     """Train a model by the plan's recipe, in place; it is evaluated at the end. Raises Interrupted."""
-    progress, job = Progress(), replace_label(run.job, label)
+    progress, job = Progress(), dataclasses.replace(run.job, label=label)
     with cpu_threads(run.plan.recipe.threads):
-        run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.stopped)
+        run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.raise_if_stopped)
     return progress
-
-
-def replace_label(job: Job, label: str) -> Job:
-    """The job under another name."""
-    return Job(label, job.train, job.val, job.preprocess, job.recipe, job.classes, job.provenance, job.workers)

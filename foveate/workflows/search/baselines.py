@@ -48,15 +48,16 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
         if row["fits"]:
             train_short(material, candidate.config, facts.__setitem__)
         rows.append({**row, "val_accuracy": facts.get("val_accuracy"), "seconds": time.monotonic() - begun})
-        on_result = "over the budget" if not row["fits"] else f"val {100 * facts['val_accuracy']:.1f} %"
-        listener(StageEvent(f"  {prior.model}  {on_result}  {row['latency_ms']:.2f} ms"))
+        said = "over the budget" if not row["fits"] else f"val {100 * facts['val_accuracy']:.1f} %"
+        listener(StageEvent(f"  {prior.model}  {said}  {row['latency_ms']:.2f} ms"))
     write_json(path, rows)
     return rows
 
 
 def highest_cost(max_latency_ms: float | None, done: Sequence[Found], factor: float) -> float:
     """The cost, as field.cost_of counts it, that the latency budget seems to allow, by the speed of the nets that were
-    measured; without a budget the largest that the search tried. factor: how dear their multiply-adds are (field.dear).
+    measured; without a budget the largest that the search tried. factor:
+    the time of their multiply-adds beside a plain convolution's (selection/shortlist.py).
     """
     tried = [factor * float(f.facts["macs"]) for f in done if "macs" in f.facts]
     speeds = [f.facts["latency_ms"] / (factor * f.facts["macs"]) for f in done if f.facts.get("latency_ms")]
@@ -78,5 +79,5 @@ def verdict(rows: Sequence[dict[str, Any]], best: Found, n: int) -> list[str]:
     gap = 100 * (best.facts["val_accuracy"] - top["val_accuracy"])
     p = float(top["val_accuracy"])
     error = 100 * math.sqrt(2 * max(p * (1 - p), 1e-9) / n)
-    which = "above" if gap > error else "below" if gap < -error else "not to be on_result from"
+    which = "above" if gap > error else "below" if gap < -error else "within the standard error of"
     return [*out, f"The winner is {which} the best of them: {gap:+.1f} points, standard error {error:.1f} (n = {n})."]

@@ -51,9 +51,6 @@ class Search:
     command: str = ""
     version: str = __version__
 
-    def __hash__(self) -> int:
-        return hash((self.data, self.space, self.sampler, self.fingerprint))
-
     @property
     def needs_latency(self) -> bool:
         """Whether the latency or the size of a file has to be measured for every net."""

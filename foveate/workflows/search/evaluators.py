@@ -32,7 +32,7 @@ from foveate.runs.setup import fresh
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
-from foveate.search.supernet import Supernet, edges, extract, largest, shared_names, smallest
+from foveate.search.supernet import Supernet, edges, extract, shared_names
 from foveate.search.workers import Found, Note
 from foveate.train.begin import begin
 from foveate.train.draw import drawer
@@ -40,7 +40,6 @@ from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.initialisers.residual import Branches
 from foveate.train.loop import train
 from foveate.train.optim import learning_rate, make_optimizer, peak_rate
-from foveate.train.probe import nhwc_is_safe
 from foveate.train.recipe import Recipe
 from foveate.train.state import State
 from foveate.train.statistics import refresh
@@ -55,6 +54,7 @@ STARTERS = 8  # short trainings that run to their end before one is cut off
 SCORED = 64  # pictures of the batch that scores see
 CALIBRATION = 1024  # pictures that a sub-net's statistics are taken from, at most
 SEEN = 32  # random nets that tell which shared weights may start at 0
+TIMED, FEWEST_STEPS = 3, 8  # steps of a supernet that tell how long one takes, after the first; of its training
 SUPERNET_SHARE = 0.5  # of the time for the search: the most that training the supernet takes
 WEIGHTS, ABOUT = "supernet.safetensors", "supernet.json"
 
@@ -125,8 +125,7 @@ def short_training(material: Material) -> Value:
 def train_short(material: Material, config: Config, note: Note) -> float:
     """The short training of a config of the zoo, whether it is of the space or not."""
     search, train_, val = material.search, material.train, material.val
-    layout = search.proxy.layout if nhwc_is_safe(config) else "nchw"
-    recipe = replace(search.proxy, seed=search.seed, layout=layout)
+    recipe = replace(search.proxy, seed=search.seed)
     state, curve = fresh(config, recipe, search.device), []
     begin(state, train_, search.preprocess, recipe, len(material.dataset.classes))
     per_epoch = train_.steps(min(recipe.batch, len(train_)))
@@ -199,8 +198,7 @@ def new_supernet(material: Material) -> Supernet:
     """A supernet of the space for the classes of these pictures, with the weights that the seed gives."""
     torch.manual_seed(material.search.seed)
     made = Supernet(material.space, lambda net: config_of(material.space, net, material.dataset))
-    ends = (config_of(material.space, end(material.space), material.dataset) for end in (smallest, largest))
-    if material.search.proxy.layout == "nhwc" and all(map(nhwc_is_safe, ends)):  # a step takes 0.55 of the time
+    if material.search.proxy.layout == "nhwc":  # a step takes 0.55 of the time
         made.to(memory_format=torch.channels_last)
     return made.to(material.search.device)
 
@@ -264,14 +262,14 @@ def prepare(
     recipe, limit = replace(search.proxy, seed=search.seed), search.budget.time_s
     batch, supernet = min(recipe.batch, len(m.train)), new_supernet(m)
     silent, per_epoch = quiet(supernet, search.seed), m.train.steps(batch)
-    plan = {"steps": epochs * per_epoch}  # fewer, once it is known how long a step takes
+    steps = epochs * per_epoch  # fewer, once it is known how long a step takes
     peak = peak_rate(recipe.optim, batch)
     listener(StageEvent(f"training a supernet of {m.space!r}: at most {epochs} epochs"))
     losses = train_supernet(
         supernet,
         m.batches(recipe, batch),
         lambda net: make_optimizer(net, recipe.optim, ()),
-        rate=lambda step: learning_rate(recipe.schedule, peak, min(step, plan["steps"] - 1), plan["steps"], per_epoch),
+        rate=lambda step: learning_rate(recipe.schedule, peak, min(step, steps - 1), steps, per_epoch),
         randoms=randoms,
         seed=search.seed,
     )
@@ -281,10 +279,11 @@ def prepare(
             return
         if number == 1:
             first = time.monotonic()
-        if number == 4 and limit is not None:
+        if number == 1 + TIMED and limit is not None:
             left = SUPERNET_SHARE * search.share * limit - (time.monotonic() - begun)
-            plan["steps"] = max(8, min(plan["steps"], number + int(left / ((time.monotonic() - first) / 3))))
-        if number >= plan["steps"]:
+            possible = number + int(left / ((time.monotonic() - first) / TIMED))
+            steps = max(FEWEST_STEPS, min(steps, possible))
+        if number >= steps:
             break
     about = {"epochs": number / per_epoch, "steps": number, "loss": last, "batch": batch, "randoms": randoms}
     write_bytes(folder / WEIGHTS, tensor_bytes({k: v.cpu() for k, v in supernet.state_dict().items()}))

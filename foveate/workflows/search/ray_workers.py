@@ -11,24 +11,14 @@ from typing import Any
 
 from foveate.config import from_json, to_json
 from foveate.errors import ConfigError, FoveateError
-from foveate.search.workers import Found
 from foveate.workflows.search.design import Search
 from foveate.workflows.search.study import serve
 
 PAUSE_S, RESTARTS = 0.5, 100
 
 
-def crowd_on_ray(
-    address: str,
-    design: Search,
-    url: str,
-    name: str,
-    workers: int,
-    enough: Callable[[], bool],
-    on_result: Callable[[Found], None],
-    known: Callable[[], list[Found]],
-) -> None:
-    """Run `workers` tasks on the cluster at address ("local": one on this machine) until enough() is true.
+def run_on_ray(address: str, design: Search, url: str, name: str, workers: int, finished: Callable[[], bool]) -> None:
+    """Run `workers` tasks on the cluster at address ("local": one on this machine) until finished() is true.
 
     ConfigError where Ray is not installed; FoveateError where there is no cluster, or a task says why it can not go on.
     """
@@ -43,17 +33,12 @@ def crowd_on_ray(
         raise FoveateError(f"--ray {address}: no cluster there ({str(error).strip().splitlines()[0]})") from None
     task: Any = ray.remote(num_cpus=1, max_retries=RESTARTS)(part)
     tasks = [task.remote(to_json(design), url, name, workers) for _ in range(workers)]
-    seen = {one.number for one in known()}
     try:
         left = tasks
-        while left and not enough():
+        while not finished() and left:
             done, left = ray.wait(left, num_returns=len(left), timeout=PAUSE_S)
-            for finished in done:
-                ray.get(finished)
-            for one in known():
-                if one.number not in seen:
-                    seen.add(one.number)
-                    on_result(one)
+            for task_done in done:
+                ray.get(task_done)
             time.sleep(PAUSE_S)
     except ray.exceptions.RayError as error:
         raise FoveateError(f"a worker on Ray ended: {str(error).strip().splitlines()[-1]}") from None

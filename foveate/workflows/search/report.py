@@ -11,6 +11,7 @@ import numpy as np
 from foveate.files import write_bytes, write_json, write_text
 from foveate.report.page import render
 from foveate.report.plots import data_uri
+from foveate.report.units import count, duration, milliseconds, percent
 from foveate.search.space import Space
 from foveate.search.workers import Found
 from foveate.workflows.search.design import Search
@@ -40,10 +41,15 @@ def value_of(one: Found) -> float:
     return float(facts["score"]) if "score" in facts else 100 * float(facts["val_accuracy"])
 
 
+def value_number(one: Found) -> str:
+    """The same as a number of a table."""
+    return percent(one.facts["val_accuracy"]) if "score" not in one.facts else f"{value_of(one):.4g}"
+
+
 def value_text(one: Found) -> str:
     """The same in words: "val 61.2 %", "zen 143.2"."""
     name = one.facts.get("score_name")
-    return f"val {value_of(one):.1f} %" if name is None else f"{name} {value_of(one):.4g}"
+    return f"val {value_number(one)} %" if name is None else f"{name} {value_number(one)}"
 
 
 def rows_of(design: Search, space: Space, done: Sequence[Found], best: Found) -> list[dict[str, Any]]:
@@ -117,10 +123,10 @@ def search_page(
     """report.html."""
     good = sorted(filter(is_valued, done), key=_score)[:TOP]
     rows = [
-        {**row_of(space, one), "name": f"trial {one.number}", "value": f"{value_of(one):.4g}", "chosen": one is best}
+        {**row_of(space, one), "name": f"trial {one.number}", "value": value_number(one), "chosen": one is best}
         for one in good
     ]
-    values = ["\u2013" if row["val_accuracy"] is None else f"{100 * row['val_accuracy']:.4g}" for row in zoo]
+    values = ["\u2013" if row["val_accuracy"] is None else percent(row["val_accuracy"]) for row in zoo]
     rivals = [{**row, "name": row["model"], "value": value} for row, value in zip(zoo, values, strict=True)]
     view = {
         "title": design.name,
@@ -145,17 +151,19 @@ def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:
         f"{design.name} · {space!r} · {design.sampler} · reward {design.reward} · by {named or 'short trainings'}",
         "",
     ]
-    out += [f"| trial | {named or 'val %'} | latency ms | M MACs | M params | fits |", "|---|---|---|---|---|---|"]
+    out += [f"| trial | {named or 'val %'} | latency | MACs | params | fits |", "|---|---|---|---|---|---|"]
     for one in good[:TOP]:
         row = row_of(space, one)
-        latency = "" if row["latency_ms"] is None else f"{row['latency_ms']:.3f}"
-        value = f"{value_of(one):.1f}" if named is None else f"{value_of(one):.4g}"
-        cells = (value, latency, f"{row['macs'] / 1e6:.1f}", f"{row['params'] / 1e6:.2f}")
+        latency = "" if row["latency_ms"] is None else milliseconds(row["latency_ms"])
+        cells = (value_number(one), latency, count(row["macs"]), count(row["params"]))
         out.append(f"| {row['trial']} | {' | '.join(cells)} | {'yes' if row['fits'] else 'no'} |")
     failed, seconds = sum(f.values is None for f in done), sum(float(f.facts.get("seconds", 0.0)) for f in done)
     over = sum(f.values is not None and not f.facts.get("fits", True) for f in done)
     cut = sum("cut_off" in f.facts for f in done)
-    out += ["", f"{len(done)} nets in {seconds:.0f} s: {over} over the budget, {cut} cut off early, {failed} failed."]
+    out += [
+        "",
+        f"{len(done)} nets in {duration(seconds)}: {over} over the budget, {cut} cut off early, {failed} failed.",
+    ]
     if named is None:
         short = f"{design.proxy.epochs} epochs of at most {design.pictures:,} pictures, seed {design.seed}"
         return [*out, f"Short trainings: {short}."]

@@ -9,16 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate.config import replace, to_dict
+from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, write_json
-from foveate.runs.epochs import END_S, in_time
+from foveate.runs.complete import complete, resume_run
+from foveate.runs.epochs import in_time
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
-from foveate.runs.training import complete, resume_run
+from foveate.runs.time_budget import END_S
+from foveate.runs.training import Start
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import open_study, quiet
@@ -36,7 +38,7 @@ from foveate.workflows.search.design import (
 )
 from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
 from foveate.workflows.search.objective import Objective, material
-from foveate.workflows.search.ray_workers import crowd_on_ray
+from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
 from foveate.workflows.search.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
 from foveate.workflows.search.workers import run_workers
@@ -193,7 +195,7 @@ def resume_search(
     place.mkdir(exist_ok=True)
     rows = [*rows_of(design, space, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    return reported(folder, design, space, done, complete(place, plan, dataset, listener, story=story))
+    return reported(folder, design, space, done, complete(place, plan, dataset, listener, start=Start(story)))
 
 
 def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
@@ -231,6 +233,16 @@ def trials(
         def on_result(one: Found) -> None:
             listener(StageEvent(line_of(design, space, one, len(found(space, study)))))
 
+        told = {one.number for one in found(space, study)}
+
+        def told_and_enough() -> bool:
+            """enough(), after the results of other processes since the last look."""
+            for one in found(space, study):
+                if one.number not in told:
+                    told.add(one.number)
+                    on_result(one)
+            return enough()
+
         def scene() -> Material:
             return material(design, space, dataset, lambda: found(space, study), folder)
 
@@ -239,9 +251,7 @@ def trials(
         if not enough():
             listener(StageEvent(f"searching {space!r} with {design.sampler}"))
             if ray is not None:
-                crowd_on_ray(
-                    ray, design, url_of(folder, design), name, workers, enough, on_result, lambda: found(space, study)
-                )
+                run_on_ray(ray, design, url_of(folder, design), name, workers, told_and_enough)
             elif workers == 1:
                 objective = Objective(scene())
                 sampler = make_sampler(design.sampler, space, design.seed)
@@ -249,7 +259,7 @@ def trials(
                 options: dict[str, Any] = {"storage": storage, "name": name, "directions": design.directions}
                 work(space, objective, sampler, budget=count, alone=alone, stop=enough, on_result=on_result, **options)
             else:
-                run_workers(folder, workers, enough, on_result, lambda: found(space, study))
+                run_workers(folder, workers, told_and_enough)
         if stop.signal:
             raise Interrupted(
                 f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
@@ -327,7 +337,7 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
     return Plan(
         data=design.data,
         model=candidate.model,
-        architecture=to_dict(candidate.config),
+        architecture=candidate.config,
         recipe=replace(recipe, seed=design.seed),
         preprocess=candidate.preprocess,
         bad_files=design.bad_files,

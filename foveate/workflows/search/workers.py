@@ -1,71 +1,38 @@
-"""Several processes for one search on this machine: started, watched, replaced when killed, stopped."""
+"""Several processes of this machine for one search: what each runs, and when their parent gives them up."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from foveate.errors import FoveateError
-from foveate.search.workers import Found
+from foveate.runs.workers import Workers, is_orphan
 from foveate.train.signals import stop_on_signals
 from foveate.workflows.search.study import load_search, serve, study_name, url_of
 
-PAUSE_S = 0.3
-CODE = (
-    "import sys; sys.path[:] = {path!r}; from foveate.workflows.search.workers import worker; "
-    "sys.exit(worker({folder!r}, {workers}, {parent}))"
-)
+MAX_DEATHS = 10  # a worker, on average: a trial whose workers die is given up before
+STOP_S = 60.0  # to end a trial in; what is cut short is given up
 
 
-def run_workers(
-    folder: Path,
-    workers: int,
-    enough: Callable[[], bool],
-    on_result: Callable[[Found], None],
-    known: Callable[[], list[Found]],
-) -> None:
-    """Several worker processes; one that is killed is replaced. FoveateError where one says why it can not go on."""
-    processes = [start(folder, workers) for _ in range(workers)]
-    seen, deaths = {f.number for f in known()}, 0
-    try:
-        while not enough():
-            for place, process in enumerate(processes):
-                code = process.poll()
-                if code is not None and code != 0:
-                    deaths += 1
-                    said = process.stderr.read().decode(errors="replace").strip().splitlines() if process.stderr else []
-                    if code > 0 or deaths > 10 * workers:
-                        raise FoveateError(f"a worker ended with {code}: {said[-1] if said else 'no reason given'}")
-                    processes[place] = start(folder, workers)
-            if all(process.poll() == 0 for process in processes):
-                break
-            for one in known():
-                if one.number not in seen:
-                    seen.add(one.number)
-                    on_result(one)
-            time.sleep(PAUSE_S)
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in processes:
-            process.communicate(timeout=60)
+def run_workers(folder: Path, workers: int, finished: Callable[[], bool]) -> None:
+    """Several worker processes, until finished() or all have ended; one that is killed is replaced.
+
+    FoveateError where one says why it can not go on, and where they are killed again and again.
+    """
+    deaths = 0
+
+    def died(number: int, killer: int) -> None:
+        nonlocal deaths
+        deaths += 1
+        if deaths > MAX_DEATHS * workers:
+            raise FoveateError(f"workers were killed {deaths} times, at last by signal {killer} (out of memory?)")
+
+    Workers(worker, folder, workers, workers, on_death=died, wait_s=STOP_S).run(finished)
 
 
-def start(folder: Path, workers: int) -> "subprocess.Popen[bytes]":
-    """One more worker, in a session of its own: Ctrl-C reaches it through this process."""
-    code = CODE.format(path=sys.path, folder=str(folder), workers=workers, parent=os.getpid())
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
-
-
-def worker(folder: str, workers: int, parent: int) -> int:
+def worker(folder: str, parent: int, workers: int) -> int:
     """What a worker process runs: its part of the trials, while its parent lives."""
     place = Path(folder)
     design = load_search(place)
     with stop_on_signals() as stop:
-        gone = lambda: bool(stop.signal) or os.getppid() != parent  # noqa: E731
+        gone = lambda: bool(stop.signal) or is_orphan(parent)  # noqa: E731
         serve(design, url_of(place, design), study_name(place, design), workers, gone, place)
     return 0

@@ -14,7 +14,7 @@ from foveate.config import Count, Pixels, Positive, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published
 
 NORM = "batch_norm(eps=1e-12, momentum=0.4, scale=False)"
 
@@ -80,7 +80,7 @@ class ConvGroup(nn.Module):
         return x
 
 
-class Airbench(nn.Module):
+class Airbench(Network):
     """x: (N, in_chans, H, W) -> logits (N, num_classes). 32 pixels become 31, 15, 7, 3 and one maximum of them.
 
     The last maximum is over the whole map, as the paper's is at 32 pixels; pictures have at least 16.
@@ -99,9 +99,6 @@ class Airbench(nn.Module):
         )
         self.num_features, self.scale = widths[-1], config.scale
         self.fc = nn.Linear(self.num_features, config.num_classes, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         x = self.act(self.whiten(x))
@@ -143,4 +140,15 @@ PUBLISHED: dict[str, Published] = {
         ("airbench_small_cifar", None, ""),
     )
 }
-FAMILY = Family(AirbenchConfig, Airbench, VARIANTS, ("fc.",), {}, PUBLISHED)
+TINY = AirbenchConfig((Group((16, 16)), Group((32, 16, 32), residual=True)), stem=8)
+
+FAMILY = Family(
+    AirbenchConfig,
+    Airbench,
+    VARIANTS,
+    ("fc.",),
+    {},
+    PUBLISHED,
+    tiny=TINY,
+    ragged=True,
+)

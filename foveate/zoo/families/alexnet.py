@@ -16,7 +16,7 @@ from foveate.config import Count, Kernel, Pixels, Positive, Probability, Stride,
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published
 
 Zeros = Annotated[int, Field(ge=0, le=15)]
 Grid = Annotated[int, Field(ge=1, le=32)]
@@ -87,7 +87,7 @@ class Pool(nn.Module):
         return F.max_pool2d(x, [min(3, int(side)) for side in x.shape[-2:]], 2)  # int: tracing then fixes the window
 
 
-class AlexNet(nn.Module):
+class AlexNet(Network):
     """Convolutions with overlapping pools, then three linear layers on grid x grid positions."""
 
     def __init__(self, config: AlexNetConfig):
@@ -136,9 +136,6 @@ class AlexNet(nn.Module):
             nn.init.normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.constant_(part.bias, bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.features(x)
@@ -208,4 +205,20 @@ PUBLISHED = {
     ),
 }
 
-FAMILY = Family(AlexNetConfig, AlexNet, VARIANTS, head=("classifier.6.",), published=PUBLISHED)
+TINY = AlexNetConfig(
+    (Stage(8, 5, 2, 2, lrn=True, pool=True), Stage(8, 3, padding=1, groups=2, pool=True)),
+    grid=2,
+    hidden=(16, 16),
+)
+
+FAMILY = Family(
+    AlexNetConfig,
+    AlexNet,
+    VARIANTS,
+    head=("classifier.6.",),
+    published=PUBLISHED,
+    tiny=TINY,
+    ragged=True,
+    refuses=("mgic", "group_shuffle"),
+    cost_per_mac=1.9,
+)

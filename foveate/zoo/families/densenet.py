@@ -18,7 +18,8 @@ from foveate.config import Count, Pixels, Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published, check_blocks
+from foveate.zoo.frame import init_convs
 
 MAX_LAYERS = 1024  # dense layers in all blocks together; DenseNet-BC-250 has 123
 
@@ -57,8 +58,7 @@ class DenseNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (count := sum(len(s.growth) for s in self.stages)) > MAX_LAYERS:
-            raise ConfigError(f"DenseNetConfig.stages have {count:,} layers: at most {MAX_LAYERS:,}")
+        check_blocks(self, sum(len(s.growth) for s in self.stages), "layers", MAX_LAYERS)
         for i, stage in enumerate(self.stages):
             if (stage.transition is None) != (i == len(self.stages) - 1):
                 raise ConfigError(f"stages.{i}.transition = {stage.transition}: a width for all blocks but the last")
@@ -152,7 +152,7 @@ class Transition(nn.Module):
         return self.pool(self.drop(self.conv(self.act(self.norm(x)))))
 
 
-class DenseNet(nn.Module):
+class DenseNet(Network):
     """Stem, dense blocks with transitions between, norm, activation, mean over positions, linear classifier."""
 
     def __init__(self, config: DenseNetConfig):
@@ -174,13 +174,8 @@ class DenseNet(nn.Module):
 
     def init_weights(self) -> None:
         """The authors' start: convolutions normal with variance 2 / (k * k * c_out). torchvision's has fan-in there."""
-        for module in self.modules():
-            if type(module) is nn.Conv2d:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convs(self)
         nn.init.zeros_(self.classifier.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.features(x)
@@ -289,4 +284,8 @@ PUBLISHED: dict[str, Published] = {
     },
 }
 
-FAMILY = Family(DenseNetConfig, DenseNet, VARIANTS, ("classifier.",), {"torchvision": from_torchvision}, PUBLISHED)
+TINY = DenseNetConfig((Stage((4, 4), (8, 8), 8), Stage((4, 4))), stem="cifar", stem_width=8)
+
+FAMILY = Family(
+    DenseNetConfig, DenseNet, VARIANTS, ("classifier.",), {"torchvision": from_torchvision}, PUBLISHED, tiny=TINY
+)

@@ -19,9 +19,7 @@ from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
 from foveate.layers.mgic import levels, v_cycle
 from foveate.zoo.families.resnet.network import make_pool
-from foveate.zoo.family import Family, Published
-
-MAX_BLOCKS = 1024  # in all stages together
+from foveate.zoo.family import Family, Network, Published, check_blocks
 
 
 @record
@@ -61,8 +59,7 @@ class MGICConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"MGICConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(s.depth for s in self.stages))
         for i, stage in enumerate(self.stages):
             for width in levels(stage.width, self.coarsest):
                 if width % 2 or width % min(self.group, width) or min(self.group, width) % 2:
@@ -118,7 +115,7 @@ class MGICBlock(nn.Module):
         return v_cycle(x, self.restrict, self.prolong, self.smooth, self.coarse)
 
 
-class MGICNet(nn.Module):
+class MGICNet(Network):
     """Stem, stages of MGIC blocks, (1x1 head), global average, linear classifier."""
 
     def __init__(self, config: MGICConfig):
@@ -160,9 +157,6 @@ class MGICNet(nn.Module):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if transfer == "mean" and any(module is m for m in means):
                 nn.init.constant_(module.weight, 1 / module.weight.shape[1])
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.head(self.stages(self.maxpool(self.act1(self.bn1(self.conv1(x))))))
@@ -215,4 +209,13 @@ PUBLISHED = {
     "mgic_resnet_cifar": Published(_TITLE, "2011.09128", resize=32, resolution=32),
 }
 
-FAMILY = Family(MGICConfig, MGICNet, VARIANTS, ("fc.",), published=PUBLISHED)
+TINY = MGICConfig(stages=(Stage(16, 1, 1), Stage(32, 1)), group=8, coarsest=8, stem="cifar", stem_width=8)
+
+FAMILY = Family(
+    MGICConfig,
+    MGICNet,
+    VARIANTS,
+    ("fc.",),
+    published=PUBLISHED,
+    tiny=TINY,
+)

@@ -3,7 +3,6 @@
 Keys are timm's, but for se.fc1, se.fc2 and the parts of a convolution: conv_dw.convs.0, also where there is one only.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -18,11 +17,10 @@ from foveate.layers.drop import DropPath
 from foveate.layers.low_rank import Ranks
 from foveate.layers.mix_conv import MixConv, Split, split_channels
 from foveate.layers.same import Padding
-from foveate.zoo.families.efficientnet.network import round_width
-from foveate.zoo.families.mnasnet.network import SearchedNet
-from foveate.zoo.family import Family, Published
-
-MAX_BLOCKS = 1024  # in all stages together; MixNet-XL has 22
+from foveate.zoo.families.efficientnet.network import init_weights
+from foveate.zoo.family import MAX_BLOCKS, Family, Published, check_blocks, rename
+from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
+from foveate.zoo.widths import round_width
 
 Parts = Annotated[int, Field(ge=1, le=16)]
 
@@ -77,8 +75,7 @@ class MixNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"MixNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.blocks) for s in self.stages))
         c_in = self.stem
         for i, stage in enumerate(self.stages):
             for j, block in enumerate(stage.blocks):
@@ -165,18 +162,27 @@ class InvertedResidual(nn.Module):
         return y if self.drop_path is None else x + self.drop_path(y)
 
 
-def mixnet(config: MixNetConfig) -> SearchedNet:
-    """The module of a config: the stem, head and classifier of MnasNet around these stages."""
-    stages, c_in, index, blocks = [], config.stem, 0, sum(len(s.blocks) for s in config.stages)
-    for stage in config.stages:
-        layers = layers_of(config, stage)
-        members: list[nn.Module] = []
-        for block in stage.blocks:
-            kind, drop = InvertedResidual if block.mid else DepthwiseSeparable, config.drop_path * index / blocks
-            members.append(kind(layers, block, c_in=c_in, padding=config.padding, drop=drop))
-            c_in, index = block.width, index + 1
-        stages.append(nn.Sequential(*members))
-    return SearchedNet(config, stages, [s.blocks[0].stride for s in config.stages], c_in)
+class MixNet(MobileFrame):
+    """Stem 3x3 stride 2, stages of mixed blocks, 1x1 head, mean over positions, dropout, classifier.
+
+    Feature maps of MixNet-S: 16, 24, 40, 120, 200 channels at strides 2 to 32.
+    """
+
+    def __init__(self, config: MixNetConfig):
+        super().__init__()
+        stages, c_in, index, blocks = [], config.stem, 0, sum(len(s.blocks) for s in config.stages)
+        for stage in config.stages:
+            layers = layers_of(config, stage)
+            members: list[nn.Module] = []
+            for block in stage.blocks:
+                kind, drop = InvertedResidual if block.mid else DepthwiseSeparable, config.drop_path * index / blocks
+                members.append(kind(layers, block, c_in=c_in, padding=config.padding, drop=drop))
+                c_in, index = block.width, index + 1
+            stages.append(nn.Sequential(*members))
+        self.add_stem(config, config.padding)
+        self.add_stages(stages, [s.blocks[0].stride for s in config.stages])
+        self.add_head(config, c_in)
+        init_weights(self)
 
 
 class Row(NamedTuple):
@@ -237,12 +243,8 @@ def symmetric(config: MixNetConfig) -> MixNetConfig:
 
 def from_timm(key: str) -> str:
     """timm's key -> ours. timm numbers the parts of a convolution only where there is more than one."""
-    key = re.sub(r"^(blocks\.\d+\.\d+\.conv_(?:dw|pw|pwl))\.(?:(\d+)\.)?(weight|bias)$", _part, key)
-    return key.replace(".se.conv_reduce.", ".se.fc1.").replace(".se.conv_expand.", ".se.fc2.")
-
-
-def _part(found: re.Match[str]) -> str:
-    return f"{found[1]}.convs.{found[2] or 0}.{found[3]}"
+    part = r"^(blocks\.\d+\.\d+\.conv_(?:dw|pw|pwl))\.(?:(\d+)\.)?(weight|bias)$"
+    return rename(key, (*SE_OF_TIMM, (part, lambda m: f"{m[1]}.convs.{m[2] or 0}.{m[3]}")))
 
 
 VARIANTS = {
@@ -268,4 +270,15 @@ PUBLISHED = {
     "mixnet_xl": _published(80.494, "mixnet_xl.ra_in1k"),
 }
 
-FAMILY = Family(MixNetConfig, mixnet, VARIANTS, ("classifier.",), {"timm": from_timm}, PUBLISHED)
+TINY = MixNetConfig(
+    (
+        Stage((Block(8, 0),)),
+        Stage((Block(16, 16, (3, 5), 2, 2, 2), Block(16, 32, (3, 5)))),
+    ),
+    stem=8,
+    head=32,
+)
+
+FAMILY = Family(
+    MixNetConfig, MixNet, VARIANTS, ("classifier.",), {"timm": from_timm}, PUBLISHED, tiny=TINY, cost_per_mac=4.2
+)

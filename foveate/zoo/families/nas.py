@@ -21,7 +21,8 @@ from foveate.config import Kernel, Pixels, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published
+from foveate.zoo.frame import init_convs
 
 MAX_WIDTH = 65_536  # channels that a layer or the classifier may read
 
@@ -103,7 +104,7 @@ class Layer(nn.Module):
         return self.pool(self.attn(self.act(self.bn(y))))
 
 
-class NASNetwork(nn.Module):
+class NASNetwork(Network):
     """The layers, mean over positions of all that nothing reads, linear classifier."""
 
     def __init__(self, config: NASConfig):
@@ -115,9 +116,7 @@ class NASNetwork(nn.Module):
         self.unread = config.unread
         self.num_features = config.reads(config.unread)
         self.classifier = nn.Linear(self.num_features, config.num_classes)
-        for module in self.modules():
-            if type(module) is nn.Conv2d:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convs(self)
 
     def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
         """What every layer gives."""
@@ -133,14 +132,8 @@ class NASNetwork(nn.Module):
         sizes = {m.shape[-1]: m for m in found if m.shape[-1] > last.shape[-1] and m.shape[-2] > last.shape[-2]}
         return [*(sizes[size] for size in sorted(sizes, reverse=True)), last]
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        return self.feature_maps(x)[-1]
-
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.classifier(features.mean((2, 3)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
 
 VARIANTS = {
@@ -161,4 +154,14 @@ PUBLISHED = {
         "Neural Architecture Search with Reinforcement Learning", "1611.01578", resize=32, resolution=32
     )
 }
-FAMILY = Family(NASConfig, NASNetwork, VARIANTS, ("classifier.",), {}, PUBLISHED)
+TINY = NASConfig((Node(8), Node(8, (3, 1), (2, 2), (0,)), Node(12, (1, 5), (1, 1), (0, 1))))
+
+FAMILY = Family(
+    NASConfig,
+    NASNetwork,
+    VARIANTS,
+    ("classifier.",),
+    {},
+    PUBLISHED,
+    tiny=TINY,
+)

@@ -15,7 +15,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
 from foveate.zoo.families.nasnet.blocks import ActConvNorm, Pool
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published, check_blocks
 
 Op = Literal["none", "skip", "conv1x1", "conv3x3", "avg3x3"]
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # from node, to node; 0 is the cell's input, 3 its output
@@ -51,8 +51,7 @@ class NASBench201Config:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (cells := sum(s.cells for s in self.stages)) > MAX_CELLS:
-            raise ConfigError(f"NASBench201Config.stages have {cells:,} cells: at most {MAX_CELLS}")
+        check_blocks(self, sum(s.cells for s in self.stages), "cells", MAX_CELLS)
         if self.stages[0].width != self.stem:
             raise ConfigError(
                 f"NASBench201Config.stem = {self.stem}: the first stage has {self.stages[0].width} channels"
@@ -105,7 +104,7 @@ class Reduction(nn.Module):
         return self.conv(self.pool(x)) + self.conv_b(self.conv_a(x))
 
 
-class NASBench201(nn.Module):
+class NASBench201(Network):
     """Stem, stages, norm, activation, mean over positions, classifier. Weights start as PyTorch draws them."""
 
     def __init__(self, config: NASBench201Config):
@@ -132,14 +131,8 @@ class NASBench201(nn.Module):
             maps.append(stage(reduction(maps[-1])))
         return [*maps[:-1], self.act(self.bn(maps[-1]))]
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, H/4, W/4)
-        return self.feature_maps(x)[-1]
-
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.classifier(features.mean((2, 3)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
 
 VARIANTS = {
@@ -154,4 +147,18 @@ PUBLISHED = {
     ),
     "nasbench201_conv3x3_cifar": Published(_TITLE, "2001.00326", resize=32, resolution=32),
 }
-FAMILY = Family(NASBench201Config, NASBench201, VARIANTS, ("classifier.",), {}, PUBLISHED)
+TINY = NASBench201Config(
+    ("conv3x3", "conv1x1", "avg3x3", "none", "conv3x3", "skip"),
+    (Stage(8, 1), Stage(16, 1, mid=8)),
+    stem=8,
+)
+
+FAMILY = Family(
+    NASBench201Config,
+    NASBench201,
+    VARIANTS,
+    ("classifier.",),
+    {},
+    PUBLISHED,
+    tiny=TINY,
+)

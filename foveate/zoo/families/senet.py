@@ -15,9 +15,8 @@ from foveate.config import Count, Pixels, Probability, Stride, Width, record, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
-
-MAX_BLOCKS = 1024  # in all stages together; SENet-154 has 50
+from foveate.zoo.family import MAX_BLOCKS, Family, Published, check_blocks
+from foveate.zoo.frame import ResNetFrame, init_convs
 
 Mids = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
 
@@ -60,8 +59,7 @@ class SENetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.mid1) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"SENetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.mid1) for s in self.stages))
 
 
 class Bottleneck(nn.Module):
@@ -95,7 +93,7 @@ class Bottleneck(nn.Module):
         return self.act3(y + (x if self.downsample is None else self.downsample(x)))
 
 
-class SENet(nn.Module):
+class SENet(ResNetFrame):
     """Stem, pool, stages, mean over positions, dropout, classifier. x: (N, in_chans, H, W) -> (N, num_classes)."""
 
     def __init__(self, config: SENetConfig):
@@ -107,41 +105,21 @@ class SENet(nn.Module):
         self.bn1 = layers.make_norm(width)
         self.act1 = layers.make_act(width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if config.pool == "max" else nn.MaxPool2d(3, 2, ceil_mode=True)
-        stride, self.strides = 4, dict[str, int]()  # name of a stage -> stride of its output against the picture
-        for number, stage in enumerate(config.stages, start=1):
+        stride = 4
+        for stage in config.stages:
             blocks: list[nn.Module] = []
             for i in range(len(stage.mid1)):
                 blocks.append(Bottleneck(width, stage, i, stage.layers or layers))
                 width = stage.width
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
             stride *= stage.stride
-            self.strides[f"layer{number}"] = stride
+            self.add_stage(nn.Sequential(*blocks), stride)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
-        for m in self.modules():
-            if type(m) is nn.Conv2d:
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
-        for name in self.strides:
-            x = getattr(self, name)(x)
-        return x
+        init_convs(self)
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.fc(self.dropout(features.mean((2, 3))))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of every stride, finest first, beginning with the stem's; the last is forward_features(x)."""
-        x = self.act1(self.bn1(self.conv1(x)))
-        maps, x = {2: x}, self.maxpool(x)
-        for name, stride in self.strides.items():
-            x = maps[stride] = getattr(self, name)(x)
-        return list(maps.values())
 
 
 def make_stage(depth: int, width: int, stride: int = 2) -> Stage:
@@ -183,4 +161,15 @@ PUBLISHED = {
     ),
 }
 
-FAMILY = Family(SENetConfig, SENet, VARIANTS, ("fc.",), {"timm": from_timm}, PUBLISHED, folds=True)
+TINY = SENetConfig((Stage(16, (8,), (16,), 1, 1, groups=4), Stage(32, (8, 16), (16, 32), groups=8)), stem=(4, 4, 8))
+
+FAMILY = Family(
+    SENetConfig,
+    SENet,
+    VARIANTS,
+    ("fc.",),
+    {"timm": from_timm},
+    PUBLISHED,
+    folds=True,
+    tiny=TINY,
+)

@@ -17,9 +17,7 @@ from foveate.config import Count, Pixels, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
-
-MAX_BLOCKS = 1024  # units in all stages together; the paper's nets have 16
+from foveate.zoo.family import MAX_BLOCKS, Family, Network, Published, check_blocks
 
 
 @record
@@ -52,8 +50,7 @@ class ShuffleNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (units := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"ShuffleNetConfig.stages have {units:,} units: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.mid) for s in self.stages), "units")
         widths = [self.stem, *(s.width for s in self.stages)]
         if any(a >= b for a, b in itertools.pairwise(widths)):
             raise ConfigError(
@@ -123,7 +120,7 @@ class Unit(nn.Module):
         return self.act2(self.se(torch.cat(parts, 1)))
 
 
-class ShuffleNet(nn.Module):
+class ShuffleNet(Network):
     """Stem 3x3, pool, stages, mean over positions, classifier. x: (N, in_chans, H, W) -> (N, num_classes)."""
 
     def __init__(self, config: ShuffleNetConfig):
@@ -145,9 +142,6 @@ class ShuffleNet(nn.Module):
         self.fc = nn.Linear(width, config.num_classes, bias=config.bias)
         self.num_features = width
         init_weights(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.stages(self.maxpool(self.act1(self.bn1(self.conv1(x)))))
@@ -248,4 +242,17 @@ def published(name: str) -> Published:
 
 PUBLISHED = {name: published(name) for name in VARIANTS}
 
-FAMILY = Family(ShuffleNetConfig, ShuffleNet, VARIANTS, ("fc.",), {"pytorchcv": from_pytorchcv}, PUBLISHED, folds=True)
+TINY = ShuffleNetConfig((Stage(16, (4, 8)), Stage(32, (8, 8))), groups=4, stem=8)
+
+FAMILY = Family(
+    ShuffleNetConfig,
+    ShuffleNet,
+    VARIANTS,
+    ("fc.",),
+    {"pytorchcv": from_pytorchcv},
+    PUBLISHED,
+    folds=True,
+    tiny=TINY,
+    refuses=("mgic",),
+    cost_per_mac=1.8,
+)

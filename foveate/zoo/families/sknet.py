@@ -16,9 +16,8 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
 from foveate.layers.sk import SelectiveKernel
-from foveate.zoo.family import Family, Published
-
-MAX_BLOCKS = 1024  # in all stages together; SKNet-101 has 33
+from foveate.zoo.family import MAX_BLOCKS, Family, Published, check_blocks
+from foveate.zoo.frame import ResNetFrame, init_convs
 
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
 
@@ -61,8 +60,7 @@ class SKNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"SKNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.mid) for s in self.stages))
         c_in = self.stem
         for number, stage in enumerate(self.stages):
             for mid in stage.mid:
@@ -143,7 +141,7 @@ class Basic(nn.Module):
 BLOCKS: Mapping[str, type[Bottleneck] | type[Basic]] = {"bottleneck": Bottleneck, "basic": Basic}
 
 
-class SKNet(nn.Module):
+class SKNet(ResNetFrame):
     """Stem 7x7, pool, stages, mean over positions, classifier. x: (N, in_chans, H, W) -> (N, num_classes)."""
 
     def __init__(self, config: SKNetConfig):
@@ -153,40 +151,20 @@ class SKNet(nn.Module):
         self.bn1 = layers.make_norm(width)
         self.act1 = layers.make_act(width)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        stride, self.strides = 4, dict[str, int]()  # name of a stage -> stride of its output against the picture
-        for number, stage in enumerate(config.stages, start=1):
+        stride = 4
+        for stage in config.stages:
             blocks: list[nn.Module] = []
             for i in range(len(stage.mid)):
                 blocks.append(BLOCKS[config.block](config, stage, i, width))
                 width = stage.width
-            self.add_module(f"layer{number}", nn.Sequential(*blocks))
             stride *= stage.stride
-            self.strides[f"layer{number}"] = stride
+            self.add_stage(nn.Sequential(*blocks), stride)
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
-        for m in self.modules():
-            if type(m) is nn.Conv2d:
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
-        for name in self.strides:
-            x = getattr(self, name)(x)
-        return x
+        init_convs(self)
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.fc(features.mean((2, 3)))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of every stride, finest first, beginning with the stem's; the last is forward_features(x)."""
-        x = self.act1(self.bn1(self.conv1(x)))
-        maps, x = {2: x}, self.maxpool(x)
-        for name, stride in self.strides.items():
-            x = maps[stride] = getattr(self, name)(x)
-        return list(maps.values())
 
 
 def sknet(*depths: int) -> SKNetConfig:
@@ -231,4 +209,14 @@ PUBLISHED = {
     "skresnet34": replace(_TIMM, top1=76.91, weights="timm skresnet34.ra_in1k"),
 }
 
-FAMILY = Family(SKNetConfig, SKNet, VARIANTS, ("fc.",), {"timm": from_timm}, PUBLISHED)
+TINY = SKNetConfig((Stage(16, (8,), (4,), 1, groups=2), Stage(32, (8, 16), (4, 8), groups=4)), stem=8)
+
+FAMILY = Family(
+    SKNetConfig,
+    SKNet,
+    VARIANTS,
+    ("fc.",),
+    {"timm": from_timm},
+    PUBLISHED,
+    tiny=TINY,
+)

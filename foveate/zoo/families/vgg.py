@@ -12,10 +12,9 @@ from pydantic import Field
 from torch import nn
 
 from foveate.config import Count, Pixels, Probability, Width, record, replace
-from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published, check_blocks
 
 MAX_CONVS = 1024  # in all stages together; VGG-19 has 16
 
@@ -51,11 +50,10 @@ class VGGConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (convs := sum(len(s.widths) for s in self.stages)) > MAX_CONVS:
-            raise ConfigError(f"VGGConfig.stages have {convs:,} convolutions: at most {MAX_CONVS:,}")
+        check_blocks(self, sum(len(s.widths) for s in self.stages), "convolutions", MAX_CONVS)
 
 
-class VGG(nn.Module):
+class VGG(Network):
     """Stages of conv-norm-act-gate with 2x2 maxima between, then linear layers on grid x grid positions.
 
     x: (N, in_chans, H, W) -> logits (N, num_classes).
@@ -83,9 +81,6 @@ class VGG(nn.Module):
                 continue
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.features(x)
@@ -234,4 +229,14 @@ PUBLISHED: dict[str, Published] = {
     "vgg19_bn_cifar": replace(SMALL, top1=93.77, source="authors' repository network-slimming, baseline"),
 }
 
-FAMILY = Family(VGGConfig, VGG, VARIANTS, ("classifier.6.",), {"timm": from_timm}, PUBLISHED)
+TINY = VGGConfig((Stage((8,)), Stage((16, 8))), grid=2, hidden=(16,))
+
+FAMILY = Family(
+    VGGConfig,
+    VGG,
+    VARIANTS,
+    ("classifier.6.",),
+    {"timm": from_timm},
+    PUBLISHED,
+    tiny=TINY,
+)

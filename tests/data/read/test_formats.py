@@ -1,5 +1,6 @@
 """The gate: which files count as pictures, what the header probe says, and what it costs."""
 
+import io
 import json
 import os
 import pickle
@@ -69,8 +70,8 @@ def test_limits_are_the_callers(odd_images):
 def test_the_probe_reads_a_few_kilobytes(odd_images, tmp_path, monkeypatch):
     read = []
 
-    class Counted(formats.FileIO):
-        def read(self, size: int = -1) -> bytes:
+    class Counted(io.FileIO):
+        def read(self, size: int | None = -1) -> bytes:
             data = super().read(size)
             read.append(len(data))
             return data

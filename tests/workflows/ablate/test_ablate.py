@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -18,16 +16,16 @@ from PIL import Image
 from foveate.cli import main
 from foveate.config import replace
 from foveate.data.load import Pictures
-from foveate.errors import ConfigError, FoveateError
+from foveate.errors import ConfigError, FoveateError, WriteError
 from foveate.events import StageEvent, WarningEvent, silent
 from foveate.files import write_json
 from foveate.workflows.ablate import trial as ablate_trial
 from foveate.workflows.ablate.design import Request, combinations, design
 from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, table
-from foveate.workflows.ablate.run import ablate, load_ablation, resume_ablation
-from foveate.workflows.ablate.trial import claimed, give_up, result
-from foveate.workflows.ablate.workers import Workers
+from foveate.workflows.ablate.run import ablate, load_ablation, resume_ablation, worker
+from foveate.workflows.ablate.trial import give_up, result
+from foveate.workflows.ablate.workers import SharedTrials
 from foveate.zoo.families.resnet.network import ResNet
 
 # resnet20_cifar cut down to three blocks of at most 16 channels
@@ -44,7 +42,6 @@ SMALL = (
     *("precision=fp32", "layout=nchw", "threads=1"),
 )
 FACTORS = "mixup,layers.norm=group_norm(groups=2)"
-COMMAND = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "ablate")
 COMPARED = ("table.md", "results.json", "plot.png")
 
 
@@ -130,9 +127,8 @@ def test_rows_of_a_seed_start_from_the_same_weights(straight):
     run, *_ = straight
     plans = [row.plan for row in load_ablation(run.folder).rows]
     from foveate.runs.setup import fresh
-    from foveate.zoo import config_from
 
-    a, b = (fresh(config_from(p.architecture), p.recipe, "cpu").model.state_dict() for p in plans[:2])
+    a, b = (fresh(p.architecture, p.recipe, "cpu").model.state_dict() for p in plans[:2])
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -144,8 +140,8 @@ def test_rows_have_equal_steps_and_differ_in_nothing_but_their_factors(straight)
     assert rows[1].plan == replace(base, recipe=replace(base.recipe, optim=replace(base.recipe.optim, lr=0.05)))
     assert rows[2].plan.architecture == base.architecture
     assert rows[3].plan.recipe == base.recipe
-    layers = {**base.architecture["layers"], "norm": "group_norm(groups=2)"}
-    assert rows[3].plan.architecture == {**base.architecture, "layers": layers}
+    layers = replace(base.architecture.layers, norm="group_norm(groups=2)")
+    assert rows[3].plan.architecture == replace(base.architecture, layers=layers)
 
 
 def test_results_are_those_of_the_model_folders(straight, data):
@@ -182,21 +178,16 @@ def test_the_table_has_the_layout_of_the_papers(straight):
 def killed(data, tmp_path_factory):
     """The same ablation three ways: straight, killed at three points, by two processes. {name: (digest, codes)}"""
     root = tmp_path_factory.mktemp("killed")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     one = make(data, root / "one", "mixup,ema=0.5", kind="cumulative").folder
     two, codes = prepared(one, root / "two"), []
     for point in ("step:3", "trial.before_result:2", "trial.after_result:1"):
-        done = subprocess.run(
-            [*COMMAND, "--resume", str(two), "-q"],
-            env={**environment, "FOVEATE_CRASHPOINT": point},
-            capture_output=True,
-            timeout=120,
-        )
-        codes.append(done.returncode)
+        process = forked.start_command(["ablate", "--resume", str(two), "-q"], root, crash=point)
+        process.join()
+        codes.append(process.exitcode)
     resume_ablation(two)
     three, told = prepared(one, root / "three"), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FOVEATE_CRASHPOINT", "step:13")  # each worker dies at its 13th step; there are 48
+        patch.setenv("FOVEATE_CRASHPOINT", "step:16")  # each worker dies at its 16th step; there are 48
         patch.setenv("OMP_NUM_THREADS", "1")
         resume_ablation(three, workers=2, listener=told.append)
     return {"one": one, "two": two, "three": three, "codes": codes, "told": told}
@@ -213,7 +204,7 @@ def test_killed_in_the_middle_and_resumed_gives_the_same_bytes(killed):
     assert killed["codes"] == [-signal.SIGKILL] * 3
     assert digest(killed["two"]) == digest(killed["one"])
     assert len(digest(killed["one"])) == 3 + 2 * 6
-    assert not [p for p in killed["two"].rglob(".*") if p.name != ".claim"]
+    assert not list(killed["two"].rglob(".*"))
 
 
 def test_two_processes_that_are_killed_share_the_trials_and_give_the_same_bytes(killed):
@@ -228,20 +219,18 @@ def test_two_processes_that_are_killed_share_the_trials_and_give_the_same_bytes(
 def test_a_trial_that_ends_its_process_three_times_is_given_up(killed, tmp_path):
     folder = prepared(killed["one"], tmp_path / "deadly")
     made = load_ablation(folder)
-    workers = Workers(folder, made, 0, silent)
-    workers.start = lambda number: None
+    shared = SharedTrials(worker, folder, made, 0, silent)
     for log, place in (("trial 1 0\n", (1, 0)), ("trial 1 0\ntrial 2 1\n", (2, 1))):
         (folder / "workers" / "7.log").write_text(log)
         for _ in range(3):
             assert result(folder / "trials" / made.folder(*place)) is None
-            workers.processes[7] = None
-            workers.ended(7, -9)
+            shared.died(7, 9)
         found = result(folder / "trials" / made.folder(*place))
         assert found["failed"] == "its process was killed 3 times, at last by signal 9 (out of memory?)"
-    (folder / "workers" / "7.log").write_text("error: the disk is full\n")
-    workers.processes[7] = None
-    with pytest.raises(FoveateError, match="worker 7 ended: the disk is full"):
-        workers.ended(7, 1)
+    (folder / "workers" / "7.log").write_text("")
+    shared.died(7, 9), shared.died(7, 9)
+    with pytest.raises(FoveateError, match="killed 3 times before they began, by signal 9"):
+        shared.died(7, 9)
 
 
 def test_an_ablation_that_is_done_is_not_done_again(killed):
@@ -252,20 +241,17 @@ def test_an_ablation_that_is_done_is_not_done_again(killed):
 
 def test_a_signal_saves_and_says_how_to_go_on(killed, tmp_path):
     folder = prepared(killed["one"], tmp_path / "signal")
-    process = subprocess.Popen(
-        [*COMMAND, "--resume", str(folder), "--workers", "2"], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    until = time.monotonic() + 60
-    while not list(folder.glob("trials/*/*/state/step-*")) and time.monotonic() < until:
+    process = forked.start_command(["ablate", "--resume", str(folder), "--workers", "2"], tmp_path)
+    while not list(folder.glob("trials/*/*/state/step-*")) and process.is_alive():
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
+    process.terminate()
+    process.join()
+    out, err = ((tmp_path / name).read_text() for name in ("out.txt", "err.txt"))
+    assert process.exitcode == 75, err
     assert f"go on with: foveate ablate --resume {folder}" in err
     assert "Traceback" not in err
     assert not out
-    locks = list(folder.glob("trials/*/*/.lock"))
-    assert not locks  # nobody is left in a trial
+    assert not [*folder.rglob(".lock"), *folder.rglob(".owner")]  # nobody is left in a trial
     resume_ablation(folder)
     assert digest(folder) == digest(killed["one"])
 
@@ -309,7 +295,7 @@ def test_memory_that_runs_out_in_one_row_does_not_end_the_others(data, tmp_path,
 
 def test_a_full_disk_is_no_result(data, tmp_path, monkeypatch):
     def full(*_, **__):
-        raise FoveateError("could not write best (9 bytes): no space left; free some and resume")
+        raise WriteError("could not write best (9 bytes): no space left; free some and resume")
 
     monkeypatch.setattr(ablate_trial, "train_in", full)
     with pytest.raises(FoveateError, match="no space left"):
@@ -317,16 +303,27 @@ def test_a_full_disk_is_no_result(data, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("result.json"))
 
 
-def test_a_trial_is_claimed_by_one_process_alone(tmp_path):
-    with claimed(tmp_path / "t") as mine, claimed(tmp_path / "t") as other:  # the kernel tells two openings apart
-        assert mine
-        assert not other
-    with claimed(tmp_path / "t") as mine:
-        assert mine
-    # a lock that a dead process left is taken over
-    write_json(tmp_path / "t" / ".lock", {"pid": 999999999, "host": socket.gethostname(), "started": "1"})
-    with claimed(tmp_path / "t") as mine:
-        assert mine
+@pytest.mark.parametrize("broken", ["no checkpoint", "another failure"])
+def test_a_trial_whose_checkpoints_are_damaged_begins_again(data, straight, tmp_path, monkeypatch, broken):
+    made, told = load_ablation(straight[0].folder), []
+    place = tmp_path / "trial"
+    (place / "state" / "step-00000001").mkdir(parents=True)
+    write_json(place / "recipe.json", made.rows[0].plan)
+    plain = ablate_trial.train_in
+
+    def train_in(*given, **named):
+        if broken == "another failure" and named.get("resume"):
+            raise FoveateError("no usable checkpoint of another kind")
+        return plain(*given, **named)
+
+    monkeypatch.setattr(ablate_trial, "train_in", train_in)
+    ablate_trial.run_trial(place, made, 0, 0, told.append)
+    again = [e.text for e in told if isinstance(e, WarningEvent) and e.text.endswith("this trial begins again")]
+    if broken == "no checkpoint":
+        assert len(again) == 1 and "no usable checkpoint" in again[0]
+        assert result(place) == result(straight[0].folder / "trials" / made.folder(0, 0))
+    else:
+        assert not again and result(place)["failed"] == "no usable checkpoint of another kind"
 
 
 def named(text):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from foveate.cli import main
-from foveate.config import parse_json, replace, to_dict
+from foveate.config import parse_json, replace
 from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
@@ -25,10 +25,11 @@ from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.loop import train
 from foveate.train.recipe import Augment, Loss, Mix, Optim, Recipe
 from foveate.train.state import State
-from foveate.workflows.compress.goal import Goal, channels_at_once
-from foveate.workflows.compress.run import asked, choose, compress
+from foveate.workflows.compress.costs import channels_at_once
+from foveate.workflows.compress.goal import Goal, make_goal
+from foveate.workflows.compress.run import choose, compress
 from foveate.workflows.compress.step import step_rows
-from foveate.workflows.compress.tuning import tuning
+from foveate.workflows.compress.tuning import tuning_recipe
 from foveate.zoo import FAMILIES, build
 from foveate.zoo.families.resnet import network as resnet
 
@@ -58,7 +59,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a run")
     facts = {"model": "tiny", "fingerprint": dataset.fingerprint}
     write_folder(folder / "best", model_files(ModelCard(TINY, dataset.classes, P, facts), state.model.state_dict()))
-    write_json(folder / "recipe.json", Plan("digits", "tiny", to_dict(TINY), RECIPE, P))
+    write_json(folder / "recipe.json", Plan("digits", "tiny", TINY, RECIPE, P))
     return folder
 
 
@@ -100,7 +101,7 @@ def test_a_step_a_line_and_half_of_the_multiply_adds(run, source):
 
 
 def test_auto_tries_no_further_criterion_when_its_time_is_over(source, tmp_path, monkeypatch):
-    monkeypatch.setattr("foveate.workflows.compress.step.PICK_SHARE", 0.0)
+    monkeypatch.setattr("foveate.workflows.compress.methods.PICK_SHARE", 0.0)
     told = []
     made = compress(
         source, "digits", macs=0.5, steps=1, epochs=1, time_s=60.0, threads=1, runs=tmp_path,
@@ -226,7 +227,7 @@ def replace_classes(card):
     return ModelCard(card.architecture, tuple("abcdefghij"), card.preprocess, card.provenance)
 
 
-def test_check_proves_that_removed_is_masked(capsys):
+def test_check_proves_that_removed_is_mmake_goal(capsys):
     code, out, _ = call(capsys, "compress", "--check", "resnet20_cifar", "--json")
     found = json.loads(out)
     assert code == 0
@@ -253,9 +254,9 @@ def test_the_best_that_fits_is_chosen(target, drop, step):
 def test_widths_follow_the_processor_where_a_latency_is_asked_for():
     block = channels_at_once()
     assert block in (8, 16)
-    assert asked({"latency_ms": 3.0}, None, "auto", 0, 3).multiple == block
-    assert asked({"macs": 0.5}, None, "auto", 0, 3).multiple == asked({}, 0.5, "auto", 0, 3).multiple == 1
-    assert asked({"latency_ms": 3.0}, None, "auto", 0, 3, 4).multiple == 4
+    assert make_goal({"latency_ms": 3.0}, None, "auto", 0, 3).multiple == block
+    assert make_goal({"macs": 0.5}, None, "auto", 0, 3).multiple == make_goal({}, 0.5, "auto", 0, 3).multiple == 1
+    assert make_goal({"latency_ms": 3.0}, None, "auto", 0, 3, 4).multiple == 4
 
 
 def test_where_nothing_fits_the_nearest_is_named():
@@ -264,12 +265,12 @@ def test_where_nothing_fits_the_nearest_is_named():
     with pytest.raises(BudgetError, match=r"3 M multiply-adds was not reached: step 3 measures 4\.9 M"):
         choose(Goal("m", "macs", 3e6), ROWS)
     with pytest.raises(ConfigError, match="0 targets"):
-        asked({"macs": None}, None, "auto", 0, 3, 1)
+        make_goal({"macs": None}, None, "auto", 0, 3, 1)
 
 
 def test_the_recipe_of_fine_tuning_keeps_input_and_optimiser_and_nothing_that_starts():
     base = replace(RECIPE, mix=Mix(mixup=0.2), ema=0.9, freeze=0.5, init=("zero_gamma",), loss=Loss(smoothing=0.1))
-    found = tuning(replace(base, optim=Optim("schedule_free_sgd", lr=0.2, sam=0.1)), 5, "runs/a/best", 3)
+    found = tuning_recipe(replace(base, optim=Optim("schedule_free_sgd", lr=0.2, sam=0.1)), 5, "runs/a/best", 3)
     assert (found.epochs, found.seed, found.optim.name, found.optim.sam) == (5, 3, "sgd", 0)
     assert found.optim.lr < 0.2
     assert (found.mix, found.ema, found.freeze, found.init) == (Mix(), 0, 0, ())

@@ -14,9 +14,9 @@ from foveate.zoo.families.efficientnet.network import (
     Stage,
     from_timm,
     from_torchvision,
-    round_width,
     scale,
 )
+from foveate.zoo.widths import round_width
 
 B0, LITE0 = VARIANTS["efficientnet_b0"], VARIANTS["efficientnet_lite0"]
 TINY = EfficientNetConfig((Stage(1, 8, 1, 3, 1), Stage(2, 16, 4, 5, 2)), stem=8, head=32, num_classes=5, resolution=32)

@@ -21,7 +21,8 @@ from foveate.zoo.families.attention.published import PUBLISHED
 from foveate.zoo.families.resnet.blocks import BLOCKS, ResNetConfig, input_norm
 from foveate.zoo.families.resnet.blocks import Stage as Rows
 from foveate.zoo.families.resnet.network import make_pool
-from foveate.zoo.family import Family
+from foveate.zoo.family import Family, Network, check_blocks
+from foveate.zoo.frame import init_convs
 
 MAX_UNITS = 2048  # in all stages together; Attention-452 has 151
 
@@ -69,8 +70,7 @@ class AttentionConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (units := sum(self.units_of(s) for s in self.stages)) > MAX_UNITS:
-            raise ConfigError(f"AttentionConfig.stages have {units:,} units: at most {MAX_UNITS:,}")
+        check_blocks(self, sum(self.units_of(s) for s in self.stages), "units", MAX_UNITS)
         multiple = {"pre": 1, "resnext": self.groups, "inception": 4}[self.unit]
         for i, stage in enumerate(self.stages):
             if stage.mids and len(stage.mids) != self.units_of(stage):
@@ -154,7 +154,7 @@ class AttentionModule(nn.Module):
         return self.after(mask * trunk + trunk if self.residual else mask * trunk)
 
 
-class AttentionNet(nn.Module):
+class AttentionNet(Network):
     """Stem, stages, (norm and activation), global average, linear classifier."""
 
     def __init__(self, config: AttentionConfig):
@@ -179,15 +179,7 @@ class AttentionNet(nn.Module):
         self.act2 = last.make_act(width) if config.unit == "pre" else nn.Identity()
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
-        for module in self.modules():  # "MSRA" as section 4.1
-            if type(module) is nn.Conv2d:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        return self.feature_maps(x)[-1]
+        init_convs(self)  # "MSRA" as section 4.1
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.fc(features.mean((2, 3)))
@@ -224,6 +216,12 @@ def make_stage(config: AttentionConfig, stage: Stage, c_in: int) -> nn.Sequentia
     return nn.Sequential(*members)
 
 
+def write_widths(config: AttentionConfig) -> AttentionConfig:
+    """One inner width a unit."""
+    stages = tuple(replace(s, mids=s.mids or (s.mid,) * config.units_of(s)) for s in config.stages)
+    return replace(config, stages=stages)
+
+
 def imagenet(a: int, b: int, c: int, mids: tuple[int, int, int, int] = (64, 128, 256, 512)) -> AttentionConfig:
     """Table 2: a, b, c attention modules at 56, 28 and 14 pixels, then three units of 2048 channels at 7."""
     first = Stage(256, mids[0], modules=a, pools=3, stride=1)
@@ -253,4 +251,12 @@ VARIANTS = {
     "attention452_cifar": replace(cifar(6), p=2, t=4, r=3),
 }
 
-FAMILY = Family(AttentionConfig, AttentionNet, VARIANTS, ("fc.",), published=PUBLISHED)
+TINY = AttentionConfig(
+    stages=(Stage(8, 4, 1, 2, stride=1), Stage(16, 4, 1, 1), Stage(16, 4)),
+    stem="cifar",
+    stem_width=8,
+)
+
+FAMILY = Family(
+    AttentionConfig, AttentionNet, VARIANTS, ("fc.",), published=PUBLISHED, tiny=TINY, explicit=write_widths
+)

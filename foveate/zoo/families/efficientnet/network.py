@@ -5,7 +5,7 @@ Keys are timm's (tf_efficientnet_*), but for se.fc1 and se.fc2.
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -18,9 +18,9 @@ from foveate.layers.drop import DropPath
 from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
 from foveate.zoo.families.efficientnet.published import PUBLISHED
-from foveate.zoo.family import Family
-
-MAX_BLOCKS = 1024  # in all stages together; EfficientNet-L2 has 87
+from foveate.zoo.family import Family, check_blocks, rename
+from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
+from foveate.zoo.widths import round_width
 
 Expand = Annotated[int, Field(ge=1, le=64)]
 
@@ -63,8 +63,7 @@ class EfficientNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"EfficientNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(s.depth for s in self.stages))
 
 
 class DepthwiseSeparable(nn.Module):
@@ -113,16 +112,15 @@ class InvertedResidual(nn.Module):
         return y if self.drop_path is None else x + self.drop_path(y)
 
 
-class EfficientNet(nn.Module):
-    """Stem 3x3 stride 2, stages of MBConv, 1x1 head, mean over positions, dropout, classifier."""
+class EfficientNet(MobileFrame):
+    """Stem 3x3 stride 2, stages of MBConv, 1x1 head, mean over positions, dropout, classifier.
+
+    Feature maps of B0: 16, 24, 40, 112, 320 channels at strides 2 to 32.
+    """
 
     def __init__(self, config: EfficientNetConfig):
         super().__init__()
-        layers = config.layers
-        self.pad, padding = padding_for(config.padding, 3, 2)
-        self.conv_stem = layers.make_conv(config.in_chans, config.stem, 3, stride=2, padding=padding)
-        self.bn1 = layers.make_norm(config.stem)
-        self.act1 = layers.make_act(config.stem)
+        self.add_stem(config, config.padding)
         stages, c_in, index, blocks = [], config.stem, 0, sum(s.depth for s in config.stages)
         for stage in config.stages:
             members: list[nn.Module] = []
@@ -135,37 +133,13 @@ class EfficientNet(nn.Module):
                     members.append(InvertedResidual(c_in, mid, stage, stride, drop, config))
                 c_in, index = stage.width, index + 1
             stages.append(nn.Sequential(*members))
-        self.blocks = nn.Sequential(*stages)
-        self.conv_head = layers.make_conv(c_in, config.head, 1)
-        self.bn2 = layers.make_norm(config.head)
-        self.act2 = layers.make_act(config.head)
+        self.add_stages(stages, [s.stride for s in config.stages])
+        self.add_head(config, c_in)
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.head, config.num_classes)
-        self.num_features = config.head
-        # the part before a stage with a stride is the last of its resolution, and so is the last stage
-        self.last_of_resolution = (*(s.stride > 1 for s in config.stages), True)
         init_weights(self)
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, head, H/32, W/32)
-        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
-        return self.act2(self.bn2(self.conv_head(self.blocks(x))))
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, head, h, w) -> (N, num_classes)
         return self.classifier(self.dropout(self.pool(features).flatten(1)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of each resolution, finest first: 16, 24, 40, 112, 320 channels at strides 2 to 32 for B0."""
-        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
-        maps = [x] if self.last_of_resolution[0] else []
-        for stage, last in zip(self.blocks, self.last_of_resolution[1:], strict=True):
-            x = stage(x)
-            if last:
-                maps.append(x)
-        return maps
 
 
 def init_weights(model: nn.Module) -> None:
@@ -183,10 +157,15 @@ def init_weights(model: nn.Module) -> None:
             nn.init.zeros_(m.bias)
 
 
-def round_width(width: float) -> int:
-    """The nearest multiple of 8, at least 8, and never below 90 % of the exact value."""
-    rounded = max(8, int(width + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * width else rounded + 8
+def write_widths(config: Any) -> Any:
+    """mid = expand * the width before, block by block; of MnasNet too."""
+    stages, c_in = [], config.stem
+    for stage in config.stages:
+        before = (c_in, *(stage.width,) * (stage.depth - 1))
+        inner = () if stage.expand == 1 else stage.mid or tuple(stage.expand * c for c in before)
+        stages.append(replace(stage, mid=inner))
+        c_in = stage.width
+    return replace(config, stages=tuple(stages))
 
 
 def scale(
@@ -222,7 +201,7 @@ def scale(
 
 def from_timm(key: str) -> str:
     """timm's key -> ours."""
-    return key.replace(".se.conv_reduce.", ".se.fc1.").replace(".se.conv_expand.", ".se.fc2.")
+    return rename(key, SE_OF_TIMM)
 
 
 # torchvision numbers the units (convolution, norm) of a block, the SE among them; its first stage does not expand
@@ -275,6 +254,8 @@ VARIANTS = {
     "efficientnet_lite4": scale(_LITE0, 1.8, 1.4, resolution=300, dropout=0.3, lite=True),
 }
 
+TINY = EfficientNetConfig(stages=(Stage(1, 8, 1, 3, 1), Stage(2, 16, 2, 5, 2)), stem=8, head=32)
+
 FAMILY = Family(
     EfficientNetConfig,
     EfficientNet,
@@ -283,4 +264,8 @@ FAMILY = Family(
     {"timm": from_timm, "torchvision": from_torchvision},
     PUBLISHED,
     folds=True,
+    tiny=TINY,
+    scale=scale,
+    explicit=write_widths,
+    cost_per_mac=1.7,
 )

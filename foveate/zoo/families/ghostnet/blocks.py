@@ -12,8 +12,7 @@ from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
-
-MAX_BLOCKS = 1024  # in all stages together; the published nets have 16
+from foveate.zoo.family import MAX_BLOCKS, check_blocks
 
 
 @record
@@ -66,8 +65,7 @@ class GhostNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"GhostNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.blocks) for s in self.stages))
         if self.cheap_kernel % 2 == 0:
             raise ConfigError(f"GhostNetConfig.cheap_kernel = {self.cheap_kernel}: must be odd (3, 5, 7)")
 

@@ -3,8 +3,6 @@
 Keys are timm's, but for se.fc1 and se.fc2, conv_last, conv_dw.0 and conv_dw.1, and the branches of version 3.
 """
 
-import re
-
 import torch
 from torch import nn
 
@@ -12,23 +10,23 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.zoo.families.ghostnet.blocks import Block, Branches, GhostBottleneck, GhostNetConfig, Stage
 from foveate.zoo.families.ghostnet.published import PUBLISHED
-from foveate.zoo.family import Family
+from foveate.zoo.family import Family, rename
+from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
 
 __all__ = ["FAMILY", "VARIANTS", "Block", "GhostNet", "GhostNetConfig", "Stage"]
 
 
-class GhostNet(nn.Module):
+class GhostNet(MobileFrame):
     """Stem 3x3 stride 2, Ghost bottlenecks, 1x1, mean over positions, hidden layer, dropout, classifier.
 
-    Weights start as PyTorch starts them, as in the authors' code.
+    Weights start as PyTorch starts them, as in the authors' code. Feature maps of width 1: 16, 24, 40, 112, 160
+    channels at strides 2 to 32.
     """
 
     def __init__(self, config: GhostNetConfig):
         super().__init__()
         layers = config.layers
-        self.conv_stem = layers.make_conv(config.in_chans, config.stem, 3, stride=2)
-        self.bn1 = layers.make_norm(config.stem)
-        self.act1 = layers.make_act(config.stem)
+        self.add_stem(config, "symmetric")
         stages, c_in = [], config.stem
         for stage in config.stages:
             members = []
@@ -37,7 +35,7 @@ class GhostNet(nn.Module):
                 members.append(GhostBottleneck(config, stage, block, c_in=c_in, stride=stride))
                 c_in = block.width
             stages.append(nn.Sequential(*members))
-        self.blocks = nn.Sequential(*stages)
+        self.add_stages(stages, [s.stride for s in config.stages])
         self.conv_last = layers.make_conv(c_in, config.last, 1)
         self.bn_last = layers.make_norm(config.last)
         self.act_last = layers.make_act(config.last)
@@ -47,29 +45,13 @@ class GhostNet(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.head, config.num_classes)
         self.num_features = config.last
-        # the part before a stage with a stride is the last of its resolution, and so is the last stage
-        self.last_of_resolution = (*(s.stride > 1 for s in config.stages), True)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, last, H/32, W/32)
-        x = self.blocks(self.act1(self.bn1(self.conv_stem(x))))
+    def forward_end(self, x: torch.Tensor) -> torch.Tensor:  # (N, c, h, w) -> (N, last, h, w)
         return self.act_last(self.bn_last(self.conv_last(x)))
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, last, h, w) -> (N, num_classes)
         hidden = self.act2(self.conv_head(self.pool(features)))  # (N, head, 1, 1)
         return self.classifier(self.dropout(hidden.flatten(1)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of each resolution, finest first. Width 1: 16, 24, 40, 112, 160 channels at strides 2 to 32."""
-        x = self.act1(self.bn1(self.conv_stem(x)))
-        maps = [x] if self.last_of_resolution[0] else []
-        for stage, last in zip(self.blocks, self.last_of_resolution[1:], strict=True):
-            x = stage(x)
-            if last:
-                maps.append(x)
-        return maps
 
 
 def fused(config: GhostNetConfig) -> GhostNetConfig:
@@ -119,8 +101,7 @@ def attended(config: GhostNetConfig, first: int = 2) -> GhostNetConfig:
 
 
 TIMM = (
-    (r"\.se\.conv_reduce\.", ".se.fc1."),
-    (r"\.se\.conv_expand\.", ".se.fc2."),
+    *SE_OF_TIMM,
     (r"^blocks\.\d+\.0\.conv\.", "conv_last."),
     (r"^blocks\.\d+\.0\.bn1\.", "bn_last."),
     (r"\.conv_dw\.(weight|bias)$", r".conv_dw.0.\1"),
@@ -137,9 +118,7 @@ TIMM = (
 
 def from_timm(key: str) -> str:
     """A key of timm, or of the authors, as ours."""
-    for pattern, ours in TIMM:
-        key = re.sub(pattern, ours, key)
-    return key
+    return rename(key, TIMM)
 
 
 _V1 = GhostNetConfig(  # table 1 of arXiv:1911.11907
@@ -171,4 +150,25 @@ VARIANTS: dict[str, GhostNetConfig] = {
     "ghostnetv3_160": scale(_V3, 1.6),
 }
 
-FAMILY = Family(GhostNetConfig, GhostNet, VARIANTS, ("classifier.",), {"timm": from_timm}, PUBLISHED, folds=True)
+TINY = GhostNetConfig(
+    (
+        Stage((Block(8, 8, True),)),
+        Stage((Block(12, 8, dfc=True), Block(16, 12, True, True)), 5, 2),
+    ),
+    stem=8,
+    last=16,
+    head=16,
+    form="branches",
+)
+
+FAMILY = Family(
+    GhostNetConfig,
+    GhostNet,
+    VARIANTS,
+    ("classifier.",),
+    {"timm": from_timm},
+    PUBLISHED,
+    folds=True,
+    tiny=TINY,
+    cost_per_mac=3.2,
+)

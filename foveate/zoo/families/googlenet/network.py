@@ -13,7 +13,7 @@ from torch import nn
 from foveate.config import replace
 from foveate.layers import Layers
 from foveate.zoo.families.googlenet.blocks import Auxiliary, Branches, GoogLeNetConfig, Inception, Stage, Unit
-from foveate.zoo.family import HALF, Family, Published
+from foveate.zoo.family import HALF, Family, Network, Published
 
 __all__ = ["FAMILY", "VARIANTS", "Branches", "GoogLeNet", "GoogLeNetConfig", "Stage"]
 
@@ -23,7 +23,7 @@ def make_lrn(wanted: bool) -> nn.Module:
     return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if wanted else nn.Identity()
 
 
-class GoogLeNet(nn.Module):
+class GoogLeNet(Network):
     """Stem to stride 8, inception modules, global average, dropout, classifier. Pools round sizes up, as Caffe's."""
 
     def __init__(self, config: GoogLeNetConfig):
@@ -59,9 +59,6 @@ class GoogLeNet(nn.Module):
         self.fc = nn.Linear(c_in, config.num_classes)
         self.num_features = c_in
         init_weights(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_stem(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The maps of stride 2 and of stride 4. (N, in_chans, H, W) -> (N, stem[0], h, w), (N, stem[2], h', w')."""
@@ -201,6 +198,19 @@ PUBLISHED = {
     ),
 }
 
+TINY = GoogLeNetConfig(
+    (
+        Stage((Branches(4, (4, 8), (4, 4), 4),), 3),
+        Stage(
+            (
+                Branches(0, (4, 8), (4, 4, 4), 0, stride=2),
+                Branches(4, (4, 4), (4, 4, 4), 4, pool="avg"),
+            )
+        ),
+    ),
+    stem=(8, 8, 8),
+)
+
 FAMILY = Family(
     GoogLeNetConfig,
     GoogLeNet,
@@ -209,4 +219,5 @@ FAMILY = Family(
     published=PUBLISHED,
     auxiliary=("aux1.", "aux2."),
     folds=True,
+    tiny=TINY,
 )

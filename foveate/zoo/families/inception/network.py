@@ -29,7 +29,7 @@ from foveate.zoo.families.inception.blocks import (
     suffices,
     width_of,
 )
-from foveate.zoo.family import HALF, Family, Published
+from foveate.zoo.family import HALF, Family, Network, Published, check_blocks
 
 __all__ = ["FAMILY", "VARIANTS", "Branch", "Inception", "InceptionConfig", "Mixed", "Stage", "Unit"]
 
@@ -57,8 +57,7 @@ class InceptionConfig:
 
     def __post_init__(self) -> None:
         branches = [branch for stage in self.stages for block in stage.blocks for branch in block.branches]
-        if (units := sum(max(1, len(b.units) + len(b.fork)) for b in branches)) > MAX_UNITS:
-            raise ConfigError(f"InceptionConfig.stages have {units:,} units: at most {MAX_UNITS:,}")
+        check_blocks(self, sum(max(1, len(b.units) + len(b.fork)) for b in branches), "units", MAX_UNITS)
         if self.aux and len(self.stages) < 2:
             raise ConfigError("InceptionConfig.aux = True needs two stages or more: it stands before the last one")
         if not suffices(self.stages, self.resolution):
@@ -68,7 +67,7 @@ class InceptionConfig:
             )
 
 
-class Inception(nn.Module):
+class Inception(Network):
     """Stages, mean over positions, dropout, embedding or none, classifier."""
 
     def __init__(self, config: InceptionConfig):
@@ -94,9 +93,6 @@ class Inception(nn.Module):
             self.embedding = Embedding(width, config.embedding, config.layers)
         self.fc = nn.Linear(config.embedding or width, config.num_classes)
         init_weights(self)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.stages(x)
@@ -327,6 +323,36 @@ PUBLISHED = {
     ),
 }
 
+TINY = InceptionConfig(
+    (
+        Stage((Mixed((Branch((Unit(8, 3, 2),)),)),)),
+        Stage(
+            (
+                Mixed((Branch((Unit(8, 3, 2, True),)), Branch(pool="max"))),
+                Mixed(
+                    (
+                        Branch((Unit(8),), "avg"),
+                        Branch((Unit(8),), fork=(Unit(4, (1, 3)), Unit(4, (3, 1)))),
+                    )
+                ),
+            )
+        ),
+        Stage(
+            (
+                Mixed((Branch((Unit(8, 3, 2),)),)),
+                Mixed(
+                    (
+                        Branch((Unit(4),)),
+                        Branch((Unit(4), Unit(4, (7, 1)))),
+                    ),
+                    0.2,
+                ),
+            )
+        ),
+    ),
+    resolution=32,
+)
+
 FAMILY = Family(
     InceptionConfig,
     Inception,
@@ -336,4 +362,7 @@ FAMILY = Family(
     PUBLISHED,
     auxiliary=("aux.",),
     folds=True,
+    tiny=TINY,
+    least=75,
+    ragged=True,
 )

@@ -4,9 +4,9 @@ A config holds any member of the paper's search space (section 4.1). Keys are ti
 se.fc1 and se.fc2.
 """
 
+import math
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -18,12 +18,12 @@ from foveate.layers import Layers
 from foveate.layers.drop import DropPath
 from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
-from foveate.zoo.families.efficientnet.network import Expand, from_timm, init_weights, round_width
+from foveate.zoo.families.efficientnet.network import Expand, from_timm, init_weights, write_widths
 from foveate.zoo.families.mnasnet.published import PUBLISHED
 from foveate.zoo.families.nasnet.blocks import Pool
-from foveate.zoo.family import Family
-
-MAX_BLOCKS = 1024  # in all stages together; A1 has 16
+from foveate.zoo.family import Family, check_blocks
+from foveate.zoo.frame import MobileFrame
+from foveate.zoo.widths import round_width
 
 
 @record
@@ -72,8 +72,7 @@ class MnasNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(s.depth for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"MnasNetConfig.stages have {blocks:,} layers: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(s.depth for s in self.stages), "layers")
 
 
 def layers_of(config: MnasNetConfig, stage: Stage) -> Layers:
@@ -159,64 +158,27 @@ class MBConv(nn.Module):
 OPS: dict[str, type[Conv] | type[SepConv] | type[MBConv]] = {"conv": Conv, "sepconv": SepConv, "mbconv": MBConv}
 
 
-class SearchedNet(nn.Module):
-    """Stem 3x3 stride 2, the stages given, 1x1 head, mean over positions, dropout, classifier: MnasNet, and MixNet.
+class MnasNet(MobileFrame):
+    """Stem 3x3 stride 2, stages of one layer each, 1x1 head, mean over positions, dropout, classifier.
 
-    config: a record with stem, head, padding, dropout, layers, in_chans and num_classes. stages: the first takes
-    config.stem channels, the last gives c_out; strides: that of each stage.
+    Feature maps of A1: 16, 24, 40, 112, 320 channels at strides 2 to 32.
     """
 
-    def __init__(self, config: Any, stages: Sequence[nn.Module], strides: Sequence[int], c_out: int):
+    def __init__(self, config: MnasNetConfig):
         super().__init__()
-        layers = config.layers
-        self.pad, padding = padding_for(config.padding, 3, 2)
-        self.conv_stem = layers.make_conv(config.in_chans, config.stem, 3, stride=2, padding=padding)
-        self.bn1 = layers.make_norm(config.stem)
-        self.act1 = layers.make_act(config.stem)
-        self.blocks = nn.Sequential(*stages)
-        self.conv_head = layers.make_conv(c_out, config.head, 1)
-        self.bn2 = layers.make_norm(config.head)
-        self.act2 = layers.make_act(config.head)
-        self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.head, config.num_classes)
-        self.num_features = config.head
-        # the part before a stage with a stride is the last of its resolution, and so is the last stage
-        self.last_of_resolution = (*(stride > 1 for stride in strides), True)
+        stages, c_in, index, layers = [], config.stem, 0, sum(s.depth for s in config.stages)
+        for stage in config.stages:
+            members: list[nn.Module] = []
+            for j in range(stage.depth):
+                stride, drop = stage.stride if j == 0 else 1, config.drop_path * index / layers
+                mid = stage.mid[j] if stage.mid else stage.expand * c_in
+                members.append(OPS[stage.op](config, stage, c_in=c_in, mid=mid, stride=stride, drop=drop))
+                c_in, index = stage.width, index + 1
+            stages.append(nn.Sequential(*members))
+        self.add_stem(config, config.padding)
+        self.add_stages(stages, [s.stride for s in config.stages])
+        self.add_head(config, c_in)
         init_weights(self)  # the official code of EfficientNet took it over from MnasNet
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, head, H/32, W/32)
-        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
-        return self.act2(self.bn2(self.conv_head(self.blocks(x))))
-
-    def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, head, h, w) -> (N, num_classes)
-        return self.classifier(self.dropout(features.mean((2, 3))))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of each resolution, finest first: 16, 24, 40, 112, 320 channels at strides 2 to 32 for A1."""
-        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
-        maps = [x] if self.last_of_resolution[0] else []
-        for stage, last in zip(self.blocks, self.last_of_resolution[1:], strict=True):
-            x = stage(x)
-            if last:
-                maps.append(x)
-        return maps
-
-
-def mnasnet(config: MnasNetConfig) -> SearchedNet:
-    """The module of a config."""
-    stages, c_in, index, layers = [], config.stem, 0, sum(s.depth for s in config.stages)
-    for stage in config.stages:
-        members: list[nn.Module] = []
-        for j in range(stage.depth):
-            stride, drop = stage.stride if j == 0 else 1, config.drop_path * index / layers
-            mid = stage.mid[j] if stage.mid else stage.expand * c_in
-            members.append(OPS[stage.op](config, stage, c_in=c_in, mid=mid, stride=stride, drop=drop))
-            c_in, index = stage.width, index + 1
-        stages.append(nn.Sequential(*members))
-    return SearchedNet(config, stages, [s.stride for s in config.stages], c_in)
 
 
 def scale(config: MnasNetConfig, width: float) -> MnasNetConfig:
@@ -229,6 +191,12 @@ def scale(config: MnasNetConfig, width: float) -> MnasNetConfig:
             raise ConfigError(f"stages.{i}.mid is given layer by layer; scale works on stages that have only `expand`")
     stages = tuple(replace(s, width=round_width(s.width * width)) for s in config.stages)
     return replace(config, stages=stages, stem=round_width(config.stem * width))
+
+
+def scale_both(config: MnasNetConfig, depth: float, width: float) -> MnasNetConfig:
+    """The official rule of EfficientNet: layers of every stage times depth, rounded up; widths as scale() does."""
+    made = scale(config, width)
+    return replace(made, stages=tuple(replace(s, depth=math.ceil(depth * s.depth)) for s in made.stages))
 
 
 def symmetric(config: MnasNetConfig, norm: str = "batch_norm") -> MnasNetConfig:
@@ -314,12 +282,19 @@ VARIANTS = {
     "mnasnet1_3": symmetric(scale(_B1, 1.3), _TORCHVISION),
 }
 
+TINY = MnasNetConfig((Stage(1, 8, 1, 3, 1, "sepconv"), Stage(2, 16, 2, 5, 2)), stem=8, head=32)
+
 FAMILY = Family(
     MnasNetConfig,
-    mnasnet,
+    MnasNet,
     VARIANTS,
     ("classifier.",),
     {"timm": from_timm, "torchvision": from_torchvision},
     PUBLISHED,
     folds=True,
+    tiny=TINY,
+    small="mnasnet_small",
+    scale=scale_both,
+    explicit=write_widths,
+    cost_per_mac=1.4,
 )

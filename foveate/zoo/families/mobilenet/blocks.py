@@ -14,8 +14,7 @@ from foveate.layers import Layers
 from foveate.layers.drop import DropPath
 from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
-
-MAX_BLOCKS = 1024  # in all stages together; MobileNetV4 has at most 40
+from foveate.zoo.family import MAX_BLOCKS, check_blocks
 
 OptionalKernel = Annotated[int, Field(ge=0, le=31)]  # 0: the convolution is left out
 
@@ -109,8 +108,7 @@ class MobileNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.blocks) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"MobileNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.blocks) for s in self.stages))
 
     @property
     def foldable(self) -> bool:

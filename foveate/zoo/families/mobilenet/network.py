@@ -11,26 +11,23 @@ import torch
 from torch import nn
 
 from foveate.layers.norm import for_pooled
-from foveate.layers.same import padding_for
 from foveate.zoo.families.efficientnet import network as efficientnet
 from foveate.zoo.families.mobilenet.blocks import Attention, Block, MobileNetConfig, Stage, make_block
 from foveate.zoo.families.mobilenet.published import PUBLISHED
 from foveate.zoo.families.mobilenet.variants import VARIANTS, scale
 from foveate.zoo.family import Family, Rename
+from foveate.zoo.frame import MobileFrame
 
 __all__ = ["FAMILY", "VARIANTS", "Attention", "Block", "MobileNet", "MobileNetConfig", "Stage", "scale"]
 
 
-class MobileNet(nn.Module):
+class MobileNet(MobileFrame):
     """Stem 3x3, stages of blocks, 1x1 head before or after the mean over positions, dropout, classifier."""
 
     def __init__(self, config: MobileNetConfig):
         super().__init__()
         layers = config.layers
-        self.pad, padding = padding_for(config.padding, 3, config.stem_stride)
-        self.conv_stem = layers.make_conv(config.in_chans, config.stem, 3, stride=config.stem_stride, padding=padding)
-        self.bn1 = layers.make_norm(config.stem)
-        self.act1 = layers.make_act(config.stem)
+        self.add_stem(config, config.padding, config.stem_stride)
         stages, c_in, index, blocks = [], config.stem, 0, sum(len(s.blocks) for s in config.stages)
         for stage in config.stages:
             members: list[nn.Module] = []
@@ -40,7 +37,7 @@ class MobileNet(nn.Module):
                 c_in, index = c_in if isinstance(block, Attention) else block.width, index + 1
             stages.append(nn.Sequential(*members))
         self.blocks = nn.Sequential(*stages)
-        self.strides = [[1 if isinstance(b, Attention) else b.stride for b in s.blocks] for s in config.stages]
+        self.block_strides = [[1 if isinstance(b, Attention) else b.stride for b in s.blocks] for s in config.stages]
 
         c_out = config.head or c_in
         has_head, has_norm = config.head is not None, config.head is not None and config.head_norm
@@ -59,8 +56,7 @@ class MobileNet(nn.Module):
     def head(self, x: torch.Tensor) -> torch.Tensor:  # (N, c, h, w) -> (N, head, h, w)
         return self.act2(self.bn2(self.conv_head(x)))
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, H/32, W/32)
-        x = self.blocks(self.act1(self.bn1(self.conv_stem(self.pad(x)))))
+    def forward_end(self, x: torch.Tensor) -> torch.Tensor:  # (N, c, h, w) -> (N, num_features, h, w)
         return self.head(x) if self.head_at == "map" else x
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
@@ -68,17 +64,14 @@ class MobileNet(nn.Module):
         x = self.head(x) if self.head_at == "pool" else x
         return self.classifier(self.dropout(x.flatten(1)))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The last map of each resolution, finest first: 16, 24, 32, 96, 320 channels at strides 2 to 32 for v2.
 
         A head on the map is not in it; the last 1x1 convolution of v3 and v4 (960 channels) is a block, and is.
         """
-        x = self.act1(self.bn1(self.conv_stem(self.pad(x))))
+        x = self.forward_stem(x)
         maps = []
-        for stage, strides in zip(self.blocks, self.strides, strict=True):
+        for stage, strides in zip(self.blocks, self.block_strides, strict=True):
             for block, stride in zip(stage.children(), strides, strict=True):
                 if stride > 1:
                     maps.append(x)
@@ -127,4 +120,38 @@ RENAMES: dict[str, Rename] = {
     "torchvision_v3_small": functools.partial(from_torchvision, depths=(1, 2, 3, 2, 3, 1)),
 }
 
-FAMILY = Family(MobileNetConfig, MobileNet, VARIANTS, ("classifier.",), RENAMES, PUBLISHED, folds=True)
+TINY = MobileNetConfig(
+    (
+        Stage(
+            (
+                Block("conv", 8, 1),
+                Block("separable", 8),
+                Block("inverted", 8),
+                Block("inverted", 16, 5, 2, 24),
+            )
+        ),
+        Stage(
+            (
+                Block("fused", 16, 3, mid=24),
+                Block("universal", 16, 3, 2, 24, 3),
+                Attention(2, 8, kv_stride=2),
+            )
+        ),
+    ),
+    stem=8,
+    head=32,
+)
+
+FAMILY = Family(
+    MobileNetConfig,
+    MobileNet,
+    VARIANTS,
+    ("classifier.",),
+    RENAMES,
+    PUBLISHED,
+    folds=True,
+    tiny=TINY,
+    small="mobilenetv1_025",
+    scale=lambda config, depth, width: scale(config, width, depth),
+    cost_per_mac=1.5,
+)

@@ -8,9 +8,9 @@ import math
 
 from foveate.config import replace
 from foveate.layers import Layers
-from foveate.zoo.families.efficientnet.network import round_width
 from foveate.zoo.families.mobilenet.blocks import Attention, Block, MobileNetConfig, Stage
 from foveate.zoo.families.mobilenet.v4 import V4_HYBRID_LARGE, V4_HYBRID_MEDIUM, V4_LARGE, V4_MEDIUM, V4_SMALL, last
+from foveate.zoo.widths import round_width
 
 Rows = tuple[tuple[int, int, int, int, int], ...]  # (expansion, kernel, width, blocks, stride of the first)
 

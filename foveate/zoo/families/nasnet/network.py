@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Width, record
+from foveate.config import Count, Pixels, Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import set_progress
 from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding
 from foveate.zoo.families.nasnet.blocks import Block, Cell, CellWidths, Genotype, Place
-from foveate.zoo.family import HALF, Family, Published
+from foveate.zoo.family import HALF, Family, Network, Published, rename
 
 MAX_OPS = 4096  # operations in all cells together; 6@4032 has 220
 
@@ -143,7 +143,7 @@ class AuxHead(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-class NASNet(nn.Module):
+class NASNet(Network):
     """Stem convolution, stem cells, stages of cells, activation, mean over positions, dropout, linear classifier."""
 
     def __init__(self, config: NASNetConfig):
@@ -210,14 +210,8 @@ class NASNet(nn.Module):
             x, previous = y, previous if cell.skipped else x
         return [*maps, self.act(x)]
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        return self.feature_maps(x)[-1]
-
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.fc(self.dropout(features.mean((2, 3))))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_aux(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """(logits, auxiliary logits: one tensor with aux=True, else none)."""
@@ -238,11 +232,15 @@ def stem_cells(filters: int) -> tuple[CellWidths, ...]:
     return (CellWidths(filters // 4), CellWidths(filters // 2))
 
 
-def translate(rules: tuple[tuple[str, str], ...], key: str) -> str:
-    """The key after all rules that match it."""
-    for pattern, ours in rules:
-        key = re.sub(pattern, ours, key)
-    return key
+def write_widths(config: NASNetConfig) -> NASNetConfig:
+    """One inner width an operation of two convolutions."""
+    plan = iter(config.plan())
+
+    def cells(given: tuple[CellWidths, ...]) -> tuple[CellWidths, ...]:
+        return tuple(replace(w, mid=w.mid or (w.filters,) * next(plan)[0].doubles) for w in given)
+
+    stem = cells(config.stem_cells)
+    return replace(config, stem_cells=stem, stages=tuple(replace(s, cells=cells(s.cells)) for s in config.stages))
 
 
 _TIMM = (
@@ -280,7 +278,7 @@ def from_timm(key: str) -> str:
         number = int(found[2])
         stage, cell = (number + 1, 0) if found[1] else (number // 6, number % 6 + (number >= 6))
         key = f"stages.{stage}.{cell}.{key[found.end() :]}"
-    return translate(_TIMM, key)
+    return rename(key, _TIMM)
 
 
 def from_pytorchcv(key: str) -> str:
@@ -289,7 +287,7 @@ def from_pytorchcv(key: str) -> str:
         key = f"stages.{int(found[1]) - 1}.{int(found[2]) - 1}.{key[found.end() :]}"
     elif found := re.match(r"features\.stem(\d)_unit\.", key):
         key = f"stem_cells.{int(found[1]) - 1}.{key[found.end() :]}"
-    return translate(_PYTORCHCV, key)
+    return rename(key, _PYTORCHCV)
 
 
 VARIANTS = {
@@ -327,6 +325,12 @@ PUBLISHED = {
     ),
 }
 
+TINY = NASNetConfig(
+    (Stage((CellWidths(4),)), Stage((CellWidths(4), CellWidths(8)))),
+    stem="cifar",
+    stem_width=8,
+)
+
 FAMILY = Family(
     NASNetConfig,
     NASNet,
@@ -335,4 +339,9 @@ FAMILY = Family(
     {"timm": from_timm, "pytorchcv": from_pytorchcv},
     PUBLISHED,
     auxiliary=("aux_head.",),
+    tiny=TINY,
+    ragged=True,
+    small="nasnet_mobile",
+    explicit=write_widths,
+    cost_per_mac=1.6,
 )

@@ -14,8 +14,7 @@ from foveate.layers.drop import DropPath
 from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for, same_pads
 from foveate.zoo.families.resnet.blocks import input_norm
-
-MAX_BLOCKS = 1024  # in all stages together; NFNet-F7 has 96
+from foveate.zoo.family import check_blocks
 
 STEMS = {"deep": (3, (2, 1, 1, 2)), "7x7": (7, (2,))}  # kernel and strides of its convolutions
 
@@ -78,8 +77,7 @@ class NFNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"NFNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.mid) for s in self.stages))
         if len(self.stem_widths) != (convs := len(STEMS[self.stem][1])):
             raise ConfigError(f'NFNetConfig.stem_widths = {self.stem_widths}; stem "{self.stem}" takes {convs}')
 

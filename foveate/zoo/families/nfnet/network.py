@@ -4,7 +4,6 @@ In place of norms: convolutions whose weights are standardised, and constants th
 Keys are timm's (dm_nfnet_f0, nf_resnet50), but for stem.conv1, attn, skip_gain and fc.
 """
 
-import re
 from functools import partial
 
 import torch
@@ -16,12 +15,12 @@ from foveate.layers.act import GAMMA
 from foveate.layers.ws_conv import WSConv2d
 from foveate.zoo.families.nfnet.blocks import Block, NFNetConfig, Stage, betas, make_stem
 from foveate.zoo.families.resnet.blocks import input_norm
-from foveate.zoo.family import Family, Published
+from foveate.zoo.family import Family, Network, Published, rename
 
 __all__ = ["FAMILY", "VARIANTS", "NFNet", "NFNetConfig", "Stage"]
 
 
-class NFNet(nn.Module):
+class NFNet(Network):
     """Stem, stages, 1x1 head, global average, dropout, classifier. x: (N, in_chans, H, W) -> (N, num_classes)."""
 
     def __init__(self, config: NFNetConfig):
@@ -62,9 +61,6 @@ class NFNet(nn.Module):
                     nn.init.zeros_(module.bias)
             if isinstance(module, Block) and isinstance(module.conv3, WSConv2d) and not config.skip_init:
                 nn.init.zeros_(module.conv3.gain)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
         return self.finish(self.stages(self.stem(x)))
@@ -186,9 +182,17 @@ TIMM = (
 
 def from_timm(key: str) -> str:
     """A key of timm's dm_nfnet_*, nfnet_f* and nf_resnet* as ours."""
-    for pattern, ours in TIMM:
-        key = re.sub(pattern, ours, key)
-    return key
+    return rename(key, TIMM)
 
 
-FAMILY = Family(NFNetConfig, NFNet, VARIANTS, ("fc.",), {"timm": from_timm}, PUBLISHED)
+TINY = NFNetConfig((Stage(16, (8,), 1), Stage(32, (8, 8), 2)), stem_widths=(4, 4, 8, 8), head=32)
+
+FAMILY = Family(
+    NFNetConfig,
+    NFNet,
+    VARIANTS,
+    ("fc.",),
+    {"timm": from_timm},
+    PUBLISHED,
+    tiny=TINY,
+)

@@ -5,7 +5,6 @@ Keys are those of the authors' G-Ghost code: torchvision's of its ResNets (conv1
 
 import collections
 import math
-import re
 from typing import Annotated, Literal
 
 import torch
@@ -18,9 +17,9 @@ from foveate.layers import Layers
 from foveate.layers.low_rank import Ranks
 from foveate.layers.norm import for_pooled
 from foveate.zoo.families.regnet.published import PUBLISHED
-from foveate.zoo.family import Family
-
-MAX_BLOCKS = 1024  # in all stages together; RegNetY-128GF has 27
+from foveate.zoo.family import MAX_BLOCKS, Family, check_blocks, rename
+from foveate.zoo.frame import ResNetFrame, init_convs
+from foveate.zoo.widths import repeat_last, scale_width
 
 
 @record
@@ -69,8 +68,7 @@ class RegNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"RegNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.mid) for s in self.stages))
 
 
 class Bottleneck(nn.Module):
@@ -154,7 +152,7 @@ def make_stage(layers: Layers, c_in: int, stage: Stage) -> nn.Module:
     return nn.Sequential(*blocks)
 
 
-class RegNet(nn.Module):
+class RegNet(ResNetFrame):
     """Stem 3x3 stride 2, stages, mean over positions, classifier. x: (N, in_chans, H, W) -> logits (N, num_classes)."""
 
     def __init__(self, config: RegNetConfig):
@@ -163,42 +161,27 @@ class RegNet(nn.Module):
         self.conv1 = layers.make_conv(config.in_chans, width, 3, stride=2)
         self.bn1 = layers.make_norm(width)
         self.act1 = layers.make_act(width)
-        self.strides: dict[str, int] = {}  # name of a stage -> stride of its output against the picture
-        for number, stage in enumerate(config.stages, start=1):
-            self.add_module(f"layer{number}", make_stage(stage.layers or layers, width, stage))
+        self.maxpool = nn.Identity()
+        for stage in config.stages:
+            blocks = make_stage(stage.layers or layers, width, stage)
             width, stride = stage.width, stride * stage.stride
-            self.strides[f"layer{number}"] = stride
+            self.add_stage(blocks, stride)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = nn.Linear(width, config.num_classes)
         self.num_features = width
         init_weights(self)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        return self.feature_maps(x)[-1]
-
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.fc(self.dropout(features.mean((2, 3))))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of every stride, finest first, beginning with the stem's; the last is forward_features(x)."""
-        x = self.act1(self.bn1(self.conv1(x)))
-        maps = {2: x}
-        for name, stride in self.strides.items():
-            x = maps[stride] = getattr(self, name)(x)
-        return list(maps.values())
 
 
 def init_weights(model: nn.Module) -> None:
     """The authors' start (pycls, torchvision): convolutions normal with variance 2 / (k * k * c_out) whatever their
     groups, classifier normal with deviation 0.01.
     """
+    init_convs(model)
     for m in model.modules():
-        if type(m) is nn.Conv2d:
-            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-        elif type(m) is nn.Linear:
+        if type(m) is nn.Linear:
             nn.init.normal_(m.weight, std=0.01)
             nn.init.zeros_(m.bias)
 
@@ -246,6 +229,18 @@ def ghosted(stage: Stage) -> Stage:
     return replace(stage, mid=mid, ghost=Ghost(kept, group, stage.width - kept))
 
 
+def scale(config: RegNetConfig, depth: float, width: float) -> RegNetConfig:
+    """Layers of every stage times depth, to the nearest, at least 1; all widths, those of groups too, times width."""
+    stages: list[Stage] = []
+    for i, s in enumerate(config.stages):
+        if s.ghost is not None:
+            raise ConfigError(f"stages.{i}.ghost is set: scale the plain net, then apply g_ghost")
+        group = scale_width(s.group_width, width)
+        mid = tuple(scale_width(m, width, group) for m in repeat_last(s.mid, depth))
+        stages.append(replace(s, width=scale_width(s.width, width, group), mid=mid, group_width=group))
+    return replace(config, stages=tuple(stages), stem=scale_width(config.stem, width))
+
+
 # torchvision and pycls name the three convolutions a, b, c
 TORCHVISION = (
     (r"^stem\.0\.", "conv1."),
@@ -270,16 +265,12 @@ TIMM = (
 
 def from_torchvision(key: str) -> str:
     """A key of torchvision as ours."""
-    for pattern, ours in TORCHVISION:
-        key = re.sub(pattern, ours, key)
-    return key
+    return rename(key, TORCHVISION)
 
 
 def from_timm(key: str) -> str:
     """A key of timm as ours."""
-    for pattern, ours in TIMM:
-        key = re.sub(pattern, ours, key)
-    return key
+    return rename(key, TIMM)
 
 
 # number in the name: hundreds of millions of multiply-adds -> depth, w0, wa, wm, group width (the authors' configs)
@@ -323,6 +314,8 @@ VARIANTS: dict[str, RegNetConfig] = {
     **{f"g_ghost_regnetx_{n}": g_ghost(design(*row)) for n, row in X.items()},
 }
 
+TINY = RegNetConfig((Stage(16, (16,), 8), Stage(32, (32, 12, 12, 32), 8, ghost=Ghost(12, 6, 20))), stem=8)
+
 FAMILY = Family(
     RegNetConfig,
     RegNet,
@@ -331,4 +324,9 @@ FAMILY = Family(
     {"torchvision": from_torchvision, "timm": from_timm},
     PUBLISHED,
     folds=True,
+    tiny=TINY,
+    refuses=("instance_norm",),
+    small="regnetx_002",
+    scale=scale,
+    cost_per_mac=1.4,
 )

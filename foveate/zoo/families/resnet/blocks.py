@@ -16,8 +16,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropBlock, DropPath
 from foveate.layers.low_rank import Ranks
-
-MAX_BLOCKS = 1024  # in all stages together; ResNet-1202 has 600
+from foveate.zoo.family import check_blocks
 
 
 @record
@@ -71,8 +70,7 @@ class ResNetConfig:
     ranks: Ranks = ()
 
     def __post_init__(self) -> None:
-        if (blocks := sum(len(s.mid) for s in self.stages)) > MAX_BLOCKS:
-            raise ConfigError(f"ResNetConfig.stages have {blocks:,} blocks: at most {MAX_BLOCKS:,}")
+        check_blocks(self, sum(len(s.mid) for s in self.stages))
         if len(self.stem_widths) != (convs := 3 if self.stem == "deep" else 1):
             raise ConfigError(f'ResNetConfig.stem_widths = {self.stem_widths}; stem "{self.stem}" takes {convs}')
         if self.act_before_attn and (self.block, self.order) != ("basic", "post"):

@@ -3,8 +3,6 @@
 Keys are torchvision's (conv1, bn1, layer1.0.conv1, layer1.0.downsample.0, fc); timm's for what torchvision lacks (se).
 """
 
-import re
-
 import torch
 from torch import nn
 
@@ -13,7 +11,9 @@ from foveate.layers import Layers
 from foveate.zoo.families.resnet.blocks import BLOCKS, Block, ResNetConfig, Stage, input_norm
 from foveate.zoo.families.resnet.published import published
 from foveate.zoo.families.resnet.white import WHITE, White, WhitePre
-from foveate.zoo.family import Family
+from foveate.zoo.family import Family, rename
+from foveate.zoo.frame import ResNetFrame, init_convs
+from foveate.zoo.widths import repeat_last, scale_width
 
 __all__ = ["FAMILY", "VARIANTS", "ResNet", "ResNetConfig", "Stage"]
 
@@ -58,7 +58,7 @@ def zero(layer: nn.Module) -> None:
         nn.init.zeros_(weight)
 
 
-class ResNet(nn.Module):
+class ResNet(ResNetFrame):
     """Stem, stages, global average, linear classifier. x: (N, in_chans, H, W) -> logits (N, num_classes).
 
     White orders put every norm right before a linear layer (arXiv:2108.10629, as in the authors' code):
@@ -68,6 +68,8 @@ class ResNet(nn.Module):
     more at the end: of the last map with stem "cifar", else of its mean, in forward_head. The mean has N values a
     channel in a batch of N, so iter_norm should have groups of N / 2 channels at most.
     "white_pre" is their Wide ResNet: blocks of act-norm-conv, act-norm at the end, the stem as in "pre".
+
+    Feature maps before the last one are outputs of blocks that no norm has seen in pre-activation and white orders.
     """
 
     def __init__(self, config: ResNetConfig):
@@ -83,8 +85,7 @@ class ResNet(nn.Module):
         make_block = WHITE[config.order] if config.white else BLOCKS[config.block, config.order]
         stride = self.stem_stride = 1 if config.stem == "cifar" else 2
         stride *= 1 if config.pool == "none" else 2
-        self.strides: dict[str, int] = {}  # name of a stage -> stride of its output against the picture
-        for number, stage in enumerate(config.stages, start=1):
+        for stage in config.stages:
             sites: list[nn.Module] = []
             for i, mid in enumerate(stage.mid):
                 first = stage.stride if i == 0 else 1
@@ -94,8 +95,7 @@ class ResNet(nn.Module):
                 sites.append(make_block(config, stage, c_in=width, mid=mid, stride=first, drop_path=next(rates)))
                 width = stage.width
             stride *= stage.stride
-            self.add_module(f"layer{number}", nn.Sequential(*sites))
-            self.strides[f"layer{number}"] = stride
+            self.add_stage(nn.Sequential(*sites), stride)
 
         last = config.stages[-1].layers or layers
         end = make_end(config, last, width)
@@ -108,29 +108,18 @@ class ResNet(nn.Module):
         self.init_weights(config)
 
     def init_weights(self, config: ResNetConfig) -> None:
-        """Kaiming normal by fan-out for plain convolutions, as in torchvision; other layers initialised themselves.
+        """As torchvision.
 
         zero_gamma zeroes the last gain of a branch. In pre-activation order it zeroes the last convolution instead:
         behind a zero gain ReLU passes no gradient, and the branch would stay silent for ever. So in white orders, where
         the convolution is what the branch ends with.
         """
-        for module in self.modules():
-            if type(module) is nn.Conv2d:
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convs(self)
         if config.zero_gamma:
             last = ("bn" if config.order == "post" else "conv") + ("2" if config.block == "basic" else "3")
             for module in self.modules():
                 if isinstance(module, Block | White | WhitePre):
                     zero(getattr(module, last))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_classes)
-        return self.forward_head(self.forward_features(x))
-
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
-        x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
-        for name in self.strides:
-            x = getattr(self, name)(x)
-        return self.forward_end(x)
 
     def forward_end(self, x: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> same
         for name in self.end:
@@ -139,20 +128,6 @@ class ResNet(nn.Module):
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
         return self.fc(self.norm_mean(features.mean((2, 3), keepdim=True)).flatten(1))
-
-    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The last map of every stride, finest first, beginning with the stem's.
-
-        The last one is forward_features(x). In pre-activation and white orders the ones before it are outputs of blocks
-        that no norm has seen.
-        """
-        x = self.act1(self.bn1(self.conv1(x)))
-        maps = {self.stem_stride: x}
-        x = self.maxpool(x)
-        for name, stride in self.strides.items():
-            x = maps[stride] = getattr(self, name)(x)
-        maps[stride] = self.forward_end(x)
-        return list(maps.values())
 
 
 DEPTHS = {
@@ -274,6 +249,18 @@ VARIANTS: dict[str, ResNetConfig] = {
     "wrn16_8_nl_tiny": replace(nonlocal_net(wide(16, 8)), num_classes=200, resolution=64),  # Tiny-ImageNet
 }
 
+
+def scale(config: ResNetConfig, depth: float, width: float) -> ResNetConfig:
+    """Layers of every stage times depth, to the nearest, at least 1; widths times width, stem too; groups stay."""
+    rows = []
+    for s in config.stages:
+        # groups keep their number, so an inner width is a multiple of it
+        mid = tuple(scale_width(m, width, s.groups if s.groups > 1 else 0) for m in repeat_last(s.mid, depth))
+        rows.append(replace(s, width=scale_width(s.width, width), mid=mid))
+    stem = tuple(scale_width(c, width) for c in config.stem_widths)
+    return replace(config, stages=tuple(rows), stem_widths=stem)
+
+
 TIMM = (  # of timm's resnetv2 and legacy SENet; its other ResNets have the keys of this file
     (r"^stem\.conv\.", "conv1."),
     (r"^stages\.(\d+)\.blocks\.", lambda m: f"layer{int(m[1]) + 1}."),
@@ -288,9 +275,25 @@ TIMM = (  # of timm's resnetv2 and legacy SENet; its other ResNets have the keys
 
 def from_timm(key: str) -> str:
     """A key of a timm checkpoint as ours. resnetv2 stores fc.weight as a 1x1 convolution, (K, C, 1, 1)."""
-    for pattern, ours in TIMM:
-        key = re.sub(pattern, ours, key)
-    return key
+    return rename(key, TIMM)
 
 
-FAMILY = Family(ResNetConfig, ResNet, VARIANTS, ("fc.",), {"timm": from_timm}, published(VARIANTS), folds=True)
+TINY = ResNetConfig(
+    stages=(Stage(16, (8,), 1), Stage(32, (8, 8), 2)),
+    block="bottleneck",
+    stem="cifar",
+    pool="none",
+    stem_widths=(8,),
+)
+
+FAMILY = Family(
+    ResNetConfig,
+    ResNet,
+    VARIANTS,
+    ("fc.",),
+    {"timm": from_timm},
+    published(VARIANTS),
+    folds=True,
+    tiny=TINY,
+    scale=scale,
+)

@@ -1,0 +1,47 @@
+"""How options are declared: one that may be left out in a line, and records of options for several commands."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import is_dataclass
+from typing import Any
+
+import typer
+
+
+def option(
+    *names: str, help: str, metavar: str | None = None, low: float | None = None, high: float | None = None
+) -> Any:
+    """An option whose default says nothing: None, or what the help tells. low, high: the range of a number."""
+    return typer.Option(*names, metavar=metavar, help=help, min=low, max=high, show_default=False)
+
+
+def command_of(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as typer reads it: a parameter that is a record (dataclass) becomes an option a field.
+
+    The function is called with the records; the result takes their fields by name, with the same defaults.
+    """
+    flat: list[inspect.Parameter] = []
+    records: dict[str, tuple[type, list[str]]] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        fields = [parameter]
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            fields = [
+                f.replace(kind=parameter.kind) for f in inspect.signature(parameter.annotation).parameters.values()
+            ]
+            records[parameter.name] = parameter.annotation, [f.name for f in fields]
+        flat += fields
+    signature = inspect.Signature(flat)
+
+    @functools.wraps(function)
+    def command(*words: Any, **named: Any) -> None:
+        given = signature.bind(*words, **named)
+        given.apply_defaults()
+        values = dict(given.arguments)
+        for name, (record, fields) in records.items():
+            values[name] = record(**{field: values.pop(field) for field in fields})
+        function(**values)
+
+    command.__signature__ = signature  # type: ignore[attr-defined]  # typer reads both
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in flat}
+    return command

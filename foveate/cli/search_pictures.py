@@ -1,0 +1,138 @@
+"""The half of foveate search that finds a network for pictures: short trainings, then the best in full."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foveate.cli import show, units
+from foveate.cli.options.budget import Budget, MaxMacs, TimeOrNone, read
+from foveate.cli.options.declare import option
+from foveate.cli.options.output import Output, Quiet
+from foveate.cli.options.run import (
+    Device,
+    Processor,
+    Recipe,
+    Resume,
+    RunOptions,
+    Threads,
+    refuse_beside_resume,
+)
+from foveate.report.units import count, milliseconds, share, size
+
+
+class Reward(enum.StrEnum):
+    """What one objective is made of accuracy and budget."""
+
+    strict = "strict"
+    accuracy = "accuracy"
+    mnasnet_soft = "mnasnet_soft"
+    mnasnet_hard = "mnasnet_hard"
+    tunas = "tunas"
+
+
+@dataclass(frozen=True)
+class Costs(Budget):
+    """The budget of a search, and its time."""
+
+    max_macs: MaxMacs = None
+    time: TimeOrNone = None
+
+
+@dataclass(frozen=True)
+class Trials:
+    """How a network is valued, and where the trials run."""
+
+    reward: Annotated[Reward, typer.Option("--reward", help="How accuracy and budget become one number.")] = (
+        Reward.strict
+    )
+    evaluate: Annotated[
+        str,
+        typer.Option("--evaluate", metavar="HOW", help="train, supernet(epochs=20), or a score: zen, naswot, synflow."),
+    ] = "train"
+    epochs: Annotated[int, typer.Option("--epochs", min=1, max=1000, help="Of a short training.")] = 3
+    pictures: Annotated[int, typer.Option("--pictures", min=1, help="Of a short training, at most.")] = 5000
+    resolution: Annotated[int | None, option("--resolution", low=8, high=1024, help="Pixels, square.")] = None
+    recipe: Recipe = None
+    workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes on this machine.")] = 1
+    storage: Annotated[
+        str | None,
+        option("--storage", metavar="URL", help="A database that machines share: postgresql+psycopg://..."),
+    ] = None
+    ray: Annotated[
+        str | None, option("--ray", metavar="ADDRESS", help="Run the workers on this Ray cluster: auto, local.")
+    ] = None
+    resume: Resume = None
+
+
+@dataclass(frozen=True)
+class WinnerRun(RunOptions):
+    """The run of the winner."""
+
+    threads: Threads = None
+    device: Device = Processor.cpu
+    quiet: Quiet = False
+
+
+def search_on_pictures(
+    data: str | None,
+    space: str | None,
+    *,
+    sampler: str,
+    objectives: str | None,
+    number: int | None,
+    costs: Costs,
+    trials: Trials,
+    place: WinnerRun,
+    output: Output,
+) -> None:
+    """Search, train the winner, print both. number: of different nets; None: as many as the time allows."""
+    if trials.resume is not None:
+        refuse_beside_resume({"DATA": data, "--space": space})
+    limits = costs.limits()
+    macs = read(units.count, "--max-macs", costs.max_macs)
+    time_s = read(units.time_s, "--time", costs.time)
+    from foveate.runs import plan
+    from foveate.workflows.search.run import resume_search, search
+
+    with show.progress(place.quiet) as listener:
+        if trials.resume is not None:
+            run = resume_search(trials.resume, workers=trials.workers, ray=trials.ray, listener=listener)
+        else:
+            run = search(
+                str(data),
+                str(space),
+                sampler=sampler,
+                reward=trials.reward.value,
+                evaluate=trials.evaluate,
+                objectives=objectives.split(",") if objectives else ("accuracy",),
+                budget=plan.Budget(**limits, max_macs=macs, time_s=time_s),
+                trials=number,
+                epochs=trials.epochs,
+                pictures=trials.pictures,
+                resolution=trials.resolution,
+                recipe=trials.recipe,
+                workers=trials.workers,
+                storage=trials.storage,
+                ray=trials.ray,
+                threads=place.threads,
+                device=place.device.value,
+                listener=listener,
+                **place.keywords(),
+            )
+    output.answer(run.summary, lambda: closing(run.summary, place.quiet))
+
+
+def closing(s: Mapping[str, Any], quiet: bool) -> list[str]:
+    """The table of the search, then the winner."""
+    about = s["search"]
+    lines = [] if quiet else (Path(about["folder"]) / "table.md").read_text("utf-8").splitlines()
+    accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
+    costs = f"{milliseconds(s['latency_ms'])} median · {size(s['size_bytes'])}"
+    lines += ["", f"test      {accuracy} · {costs} · {count(s['macs'])} multiply-adds"]
+    lines.append(f"model     {s['run']}/best          report  {s['report']}")
+    lines.append(f"search    {about['folder']}: report.html, table.md, winner.txt, study.db")
+    return lines

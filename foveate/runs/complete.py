@@ -1,0 +1,92 @@
+"""A run: data, a network and a recipe in; a run folder with a trained, exported, measured model and its report out."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from foveate.config import from_dict, parse_json
+from foveate.data.index import Dataset, open_data
+from foveate.errors import ConfigError, DataError
+from foveate.events import Listener, silent
+from foveate.files import folder_lock, free_name
+from foveate.runs.finish import finish
+from foveate.runs.plan import Plan, prepare
+from foveate.runs.run import Run, announce
+from foveate.runs.training import Start, nothing_half_made, train_in
+from foveate.train import ranks
+from foveate.train.recipe import Recipe
+
+
+def train(
+    data: str | Path,
+    model: str,
+    *,
+    recipe: str | Recipe | None = None,
+    overrides: Sequence[str] = (),
+    weights: str | None = None,
+    name: str | None = None,
+    runs: str | Path = "runs",
+    resume: str | Path | None = None,
+    seed: int = 0,
+    device: Literal["cpu", "cuda"] = "cpu",
+    bad_files: Literal["stop", "skip"] = "stop",
+    listener: Listener | None = None,
+) -> Run:
+    """Train one named model on data and finish the run (test, ONNX, latency, report).
+
+    recipe: a name of RECIPES or a value; None: the one that fit would take for these pictures.
+    overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128"
+    the input.
+    resume: a run folder; everything else then comes from its recipe.json. Raises ConfigError, DataError, Interrupted.
+    """
+    listener = listener or silent
+    with ranks.joined(device):
+        listener = listener if ranks.rank() == 0 else silent
+        if resume is not None:
+            return resume_run(resume, listener)
+        plan, dataset = prepare(
+            data,
+            model,
+            recipe=recipe,
+            overrides=overrides,
+            weights=weights,
+            seed=seed,
+            device=device,
+            bad_files=bad_files,
+        )
+        announce(dataset, listener)
+        folder = free_name(runs, name or dataset.name) if ranks.rank() == 0 else None
+        return complete(Path(ranks.agreed(folder)), plan, dataset, listener)
+
+
+def resume_run(folder: str | Path, listener: Listener) -> Run:
+    """Go on with an interrupted run from its newest checkpoint."""
+    folder = Path(folder)
+    if not (folder / "recipe.json").is_file():
+        raise ConfigError(f"{folder}: no recipe.json here; expected a run folder such as runs/photos-1")
+    plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
+    dataset = announce(open_data(plan.data, seed=plan.recipe.seed, bad_files=plan.bad_files), listener)
+    if dataset.fingerprint != plan.fingerprint:
+        raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
+    return complete(folder, plan, dataset, listener, resume=True)
+
+
+def complete(
+    folder: Path,
+    plan: Plan,
+    dataset: Dataset,
+    listener: Listener,
+    *,
+    resume: bool = False,
+    start: Start | None = None,
+) -> Run:
+    """Train by the plan in its folder and finish: test, export, measure, report.
+
+    start: what the training begins with; resume: it goes on instead. Where several processes train together, all but
+    rank 0 end when training does; their Run has no summary. Raises what train_in and finish raise.
+    """
+    main = ranks.rank() == 0
+    with folder_lock(folder) if main else contextlib.nullcontext(), nothing_half_made(folder, main):
+        trained = train_in(folder, plan, dataset, listener, resume=resume, start=start)
+        return finish(folder, dataset, trained, listener) if main else Run(folder, {})
