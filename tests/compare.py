@@ -7,7 +7,6 @@ from pathlib import Path
 from unittest import mock
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 COUNTER = "num_batches_tracked"
@@ -27,7 +26,7 @@ def randomise(model):
             tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5)
         elif tensor.is_floating_point():
             spread = 1.0 if tensor.ndim < 2 else tensor[0].numel() ** -0.5
-            tensor.copy_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64) * spread)
+            tensor.copy_(torch.randn(tensor.shape, generator=generator)).mul_(spread)  # drawn in float32: much faster
     return model
 
 
@@ -60,11 +59,11 @@ def difference(ours, theirs, rename=None, *, size=(64, 64), channels=3, batch=2)
 def without_norms():
     """Batch norms only look at the number of channels: they have no MACs and change no shape, and are slow on meta."""
 
-    def forward(self, x):
-        assert x.shape[1] == self.num_features, (x.shape, self.num_features)
+    def same(x, mean=None, var=None, weight=None, bias=None, *args, **kwargs):
+        assert all(t is None or t.shape == x.shape[1:2] for t in (mean, var, weight, bias)), x.shape
         return x
 
-    with mock.patch.object(nn.BatchNorm2d, "forward", forward):
+    with mock.patch.object(torch.nn.functional, "batch_norm", same):
         yield
 
 

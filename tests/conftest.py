@@ -1,19 +1,44 @@
-"""The whole suite and its long forms: `scripts/test --all` adds what is marked thorough."""
+"""Which tests run: the suite, with `--all` its long forms too, with `--fast` what takes little of the loop of work."""
+
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
+# Folders and files that --fast leaves out: they train, export, start processes or build published networks at length.
+SLOW = (
+    *("backbones", "workflows", "zoo/families", "compress/test_criteria.py", "compress/test_fresh_process.py"),
+    *("compress/test_lrpet.py", "compress/test_slice.py", "deploy/test_export.py", "deploy/test_profile_measure.py"),
+    *("deploy/test_quantise.py", "deploy/test_runtimes.py", "layers/test_deploy.py", "layers/test_two_processes.py"),
+    *("search/test_scaling.py", "search/test_spaces.py", "search/test_supernet.py", "search/test_workers.py"),
+    *("train/test_gradinit.py", "train/test_ranks.py", "train/test_refinements.py", "train/test_resume.py"),
+    *("train/test_zero_gamma.py", "test_readme.py"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="the long forms too: every point instead of chosen ones")
+    parser.addoption("--fast", action="store_true", help="without slow tests and slow files: for the loop of work")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "thorough: every point of what the suite tries at chosen ones; with --all")
+    config.addinivalue_line("markers", "slow: not with --fast")
+    if config.getoption("--all") and config.getoption("--fast"):
+        raise pytest.UsageError("--all and --fast: give one of them")
+
+
+def is_slow(item: pytest.Item) -> bool:
+    place = item.path.relative_to(HERE).as_posix()
+    return item.get_closest_marker("slow") is not None or f"{place}/".startswith(tuple(f"{name}/" for name in SLOW))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long forms leave the run, uncounted, unless they are asked for."""
-    if not config.getoption("--all"):
-        long = [item for item in items if item.get_closest_marker("thorough")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    """What was not asked for leaves the run, uncounted."""
+    everything, fast = config.getoption("--all"), config.getoption("--fast")
+    left_out = [
+        item for item in items if (item.get_closest_marker("thorough") and not everything) or (fast and is_slow(item))
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]

@@ -70,7 +70,17 @@ def test_a_config_survives_json(name):
     assert to_json(again) == to_json(config)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Seconds each, and no more than others of their family with more of the same blocks.
+DEEP = {"attention452_cifar", "resnet1202_cifar", "resnet1001_cifar", "preresnet1001_cifar"}
+DEEP |= {f"nfnet_f{i}" for i in range(4, 8)}
+FIRST = {next(iter(family.variants)) for family in FAMILIES.values()}
+
+
+def when(name):
+    return pytest.mark.thorough if name in DEEP else () if name in FIRST else pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=when(n)) for n in NAMES])
 def test_a_named_model_has_its_published_counts_and_shapes(name):
     """One network on the meta device and two passes: built again for every question it would take minutes."""
     config = variant(name)
@@ -165,6 +175,7 @@ def exports(config, size):
     assert np.abs(session.run(pictures.numpy()) - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_exports_to_onnx_with_equal_logits(family):
     exports(host(family, small_config(family).layers), 32)
@@ -187,6 +198,7 @@ def plugs_in(family, layers):
     assert config_from(to_dict(config)) == config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "norm", "act", "attn", "conv"), ROWS)
 def test_every_layer_plugs_into_every_host(family, norm, act, attn, conv):
     layers = Layers(norm, act, attn, conv)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import difference, facts
+from compare import difference
 from torch import nn
 
 from foveate.config import replace
@@ -11,7 +11,6 @@ from foveate.errors import ConfigError
 from foveate.zoo import build
 from foveate.zoo.families.airbench import VARIANTS, Airbench, Group
 
-FACTS = facts("airbench")
 WIDTHS = {
     "airbench94_cifar": ((64, 256, 256), 2),
     "airbench95_cifar": ((128, 384, 384), 2),

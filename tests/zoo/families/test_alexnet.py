@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, facts, randomise
+from compare import difference, randomise
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -10,7 +10,6 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo.families.alexnet import ALEXNET, PUBLISHED, TWO_TOWERS, VARIANTS, AlexNet, AlexNetConfig, Lrn, Stage
 
-FACTS = facts("alexnet")
 HEAD = (24, 16)  # widths of the hidden linear layers where the real 4096 would only cost time
 TINY = AlexNetConfig(
     stages=(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, facts, randomise
+from compare import difference, randomise
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -19,7 +19,6 @@ from foveate.zoo.families.densenet import (
     stages,
 )
 
-FACTS = facts("densenet")
 SMALL = replace(imagenet((2, 3, 2), k=6), num_classes=7)  # BC with the ImageNet stem
 PLAIN = replace(cifar(13, 4), num_classes=5)  # three layers of one 3x3 in each block
 BC = replace(cifar(16, 4, bc=True), num_classes=5)

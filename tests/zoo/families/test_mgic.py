@@ -3,13 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import facts
 
 from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.zoo.families.mgic import MGICBlock, MGICConfig, MGICNet, Stage, levels
 
-FACTS = facts("mgic")
 TINY = MGICConfig((Stage(16, 1, 1), Stage(32, 2)), group=8, coarsest=8, stem="cifar", stem_width=8, num_classes=5)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, facts
+from compare import difference
 from torch import nn
 
 from foveate.config import get_path, replace, set_path
@@ -10,7 +10,6 @@ from foveate.errors import ConfigError
 from foveate.layers.eca import ECA
 from foveate.zoo.families.mixnet import VARIANTS, Block, MixNetConfig, Stage, from_timm, mixnet, symmetric
 
-FACTS = facts("mixnet")
 S, M, L, XL = (VARIANTS[f"mixnet_{size}"] for size in ("s", "m", "l", "xl"))
 TINY = MixNetConfig(
     (

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from compare import difference, facts
+from compare import difference
 from torch import nn
 
 from foveate.config import get_path, replace, set_path
@@ -22,7 +22,6 @@ from foveate.zoo.families.mnasnet.network import (
     symmetric,
 )
 
-FACTS = facts("mnasnet")
 A1, B1, SMALL = VARIANTS["mnasnet_a1"], VARIANTS["mnasnet_b1"], VARIANTS["mnasnet_small"]
 TINY = MnasNetConfig(
     (Stage(1, 8, 1, 3, 1, "sepconv", "none"), Stage(2, 16, 3, 5, 2, attn="se(ratio=0.25)")),

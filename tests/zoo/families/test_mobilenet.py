@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from compare import difference, facts, randomise
+from compare import difference, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -26,7 +26,6 @@ from foveate.zoo.families.mobilenet.network import (
 from foveate.zoo.fold import fold, folded
 from foveate.zoo.weights import load_weights
 
-FACTS = facts("mobilenet")
 KINDS = (
     Block("conv", 8, 1),
     Block("separable", 12, 5),

@@ -3,13 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import counts, facts, randomise
+from compare import counts, randomise
 
 from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.zoo.families.nasbench201 import EDGES, NASBench201, NASBench201Config, Stage
 
-FACTS = facts("nasbench201")
 OPS = ("none", "skip", "conv1x1", "conv3x3", "avg3x3")
 ROWS = {  # digits of the six edges -> parameters, MACs: six nets of the benchmark's table
     "421211": (129_306, 15_647_360),

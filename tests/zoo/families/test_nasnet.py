@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import difference, facts
+from compare import difference
 from torch import nn
 
 from foveate.config import from_dict, get_path, replace, set_path, to_dict
@@ -39,7 +39,6 @@ from foveate.zoo.families.nasnet.network import (
     stem_cells,
 )
 
-FACTS = facts("nasnet")
 CIFAR, MOBILE, LARGE = (VARIANTS[f"nasnet_{form}"] for form in ("cifar", "mobile", "large"))
 TINY = NASNetConfig(
     (Stage((CellWidths(4),)), Stage((CellWidths(4), CellWidths(6)))),

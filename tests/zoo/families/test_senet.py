@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, facts
+from compare import difference
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -10,7 +10,6 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo.families.senet import VARIANTS, SENet, SENetConfig, Stage, from_timm, make_stage
 
-FACTS = facts("senet")
 TINY = SENetConfig(
     (Stage(16, (8, 8), (16, 8), 1, 1, groups=4), Stage(32, (8, 16), (16, 32), groups=8)), stem=(4, 6, 8), num_classes=5
 )

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import difference, facts, randomise
+from compare import difference, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -14,7 +14,6 @@ from foveate.layers import Layers
 from foveate.layers.sk import SelectiveKernel, dilate, sk
 from foveate.zoo.families.sknet import VARIANTS, SKNet, SKNetConfig, Stage, from_timm
 
-FACTS = facts("sknet")
 TINY = SKNetConfig(
     (Stage(16, (8, 8), (4, 6), 1, groups=2), Stage(32, (8, 16), (4, 4), groups=4)), stem=8, num_classes=5
 )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, facts, randomise
+from compare import difference, randomise
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -10,7 +10,6 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo.families.vgg import DEPTHS, PUBLISHED, VARIANTS, VGG, Stage, VGGConfig, cifar, from_timm
 
-FACTS = facts("vgg")
 TINY = VGGConfig(
     stages=(Stage((6, 4)), Stage((8,)), Stage((5, 7))), grid=2, hidden=(12, 10), num_classes=5, resolution=32
 )
