@@ -26,6 +26,7 @@ from foveate.errors import ConfigError
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.train.check import checked
+from foveate.train.probe import check_step
 from foveate.train.recipe import Recipe
 from foveate.zoo import FAMILIES, config_from, variant
 from foveate.zoo.family import Config
@@ -114,8 +115,7 @@ def prepare(
     if auto := "batch=auto" in rooms["recipe"]:
         rooms["recipe"].remove("batch=auto")
     # before the data is read: a typing error should not cost a scan
-    override(network(model), rooms["model"])
-    checked(override(chosen, rooms["recipe"]))
+    check_step(override(network(model), rooms["model"]), checked(override(chosen, rooms["recipe"])))
     for text in rooms["preprocess"]:
         with_change(Preprocess(), text)
     check_device(device)

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.config import replace
+from foveate.errors import ConfigError
 from foveate.train.allocator import memory_kept
 from foveate.train.optim import freeze, has_statistics
 from foveate.train.recipe import Recipe
 from foveate.train.step import autocast
 from foveate.zoo import build
 from foveate.zoo.family import Config
+from foveate.zoo.meta import shapes_only
 
 PICTURES, TOO_SLOW = 16, 1.5
 LARGE = 128  # pixels: above it half as many pictures say as much
@@ -57,6 +59,20 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
+def check_step(config: Config, recipe: Recipe) -> None:
+    """ConfigError where a network can not take a step on pictures from files: RGB, recipe.batch of them at once."""
+    if config.in_chans != 3:
+        raise ConfigError(f"in_chans = {config.in_chans}: expected 3; pictures are read as RGB, grey ones too")
+    if recipe.batch == 1 and not recipe.frozen_norms and not recipe.freeze:
+        side = recipe.resolution or config.resolution
+        with shapes_only():
+            try:
+                build(config).train()(torch.empty(1, config.in_chans, side, side))
+            except ValueError as error:  # of torch's batch norm, for a map of one position
+                wanted = "expected 2 or more, or another norm"
+                raise ConfigError(f"batch = 1: this network normalises single values ({error}); {wanted}") from None
+
+
 def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repeats: int = 3) -> list[Timing]:
     """Timings of every candidate form, interleaved, on a throw-away network with random pictures.
 
@@ -73,7 +89,7 @@ def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repea
         quiet = [m for m in model.modules() if has_statistics(m)] if recipe.frozen_norms else quiet
         for norm in quiet:
             norm.eval()
-        x = torch.rand(batch, 3, size, size, device=device).contiguous(memory_format=memory)
+        x = torch.rand(batch, config.in_chans, size, size, device=device).contiguous(memory_format=memory)
         runs[precision, layout, threads] = partial(_step_s, model, x, target, precision, threads)
     with memory_kept():  # as in training
         seconds = {form: [run()] for form, run in runs.items()}  # the warm-up

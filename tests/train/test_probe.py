@@ -1,10 +1,12 @@
 """The three-step probe."""
 
+import pytest
 import torch
 
 from foveate.config import replace
+from foveate.errors import ConfigError
 from foveate.train import probe as module
-from foveate.train.probe import Timing, candidates, probe, settle
+from foveate.train.probe import Timing, candidates, check_step, probe, settle
 from foveate.train.recipe import Recipe
 from foveate.zoo import variant
 
@@ -46,3 +48,19 @@ def test_channels_last_is_tried_on_every_network():
     for net in (config, narrow):
         timings = probe(net, Recipe(batch=4, precision="fp32", layout="nhwc", threads=1), 56, CPU, repeats=1)
         assert [(t.layout, t.image_s > 0) for t in timings] == [("nhwc", True)]
+
+
+def test_a_network_of_other_channels_is_probed_with_as_many():
+    grey = replace(variant("resnet20_cifar"), in_chans=1)
+    assert len(probe(grey, Recipe(batch=2, precision="fp32", layout="nchw", threads=1), 16, CPU)) == 1
+
+
+def test_what_can_not_take_a_step_is_refused_in_one_line():
+    net = variant("resnet18")
+    check_step(net, Recipe(batch=1))
+    check_step(net, Recipe(batch=2, resolution=32))
+    with pytest.raises(ConfigError, match="in_chans = 1: expected 3"):
+        check_step(replace(net, in_chans=1), Recipe())
+    with pytest.raises(ConfigError, match=r"batch = 1: .*expected 2 or more"):  # its last map has one position
+        check_step(net, Recipe(batch=1, resolution=32))
+    check_step(net, Recipe(batch=1, resolution=32, frozen_norms=True))

@@ -1,6 +1,8 @@
 """The table of the zoo: counts equal to the published integers, something published of every model."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +11,17 @@ from foveate.errors import ConfigError
 from foveate.zoo import FAMILIES, list_models
 from foveate.zoo.catalogue import catalogue, counts, entry, published
 
-FACTS = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parents[1] / "facts").glob("*.json")}
+ROOT = Path(__file__).parents[2]
+FACTS = {path.stem: json.loads(path.read_text()) for path in (ROOT / "tests" / "facts").glob("*.json")}
 
 
 def test_every_model_stands_in_the_counts_and_no_other():
-    assert counts().keys() == set(list_models())
+    assert counts().keys() == set(list_models()), "run scripts/count_zoo"
+
+
+def test_the_pages_name_every_model():
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "zoo_page", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("family", FAMILIES)
