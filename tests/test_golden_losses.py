@@ -1,7 +1,7 @@
 """Three short trainings give the losses that they gave before: no change of the arithmetic of training goes unseen.
 
-The losses stand in tests/facts/golden_losses.json. Where a change means to move them, `scripts/golden_losses` writes them
-anew; the commit says why.
+The losses stand in tests/facts/golden_losses.json. Where a change means to move them, `scripts/golden_losses` writes
+them anew; the commit says why.
 """
 
 import json
@@ -64,8 +64,8 @@ def losses(name: str) -> list[float]:
     return [*found, cross_entropy(logits, labels_of(unseen))]
 
 
-# Relative. 30 steps with AVX2, AVX-512 and AMX differ by 3e-7 at most, with SSE4.1 by 2e-5; one per cent of the learning
-# rate is 3e-4 or more, a schedule that is one step early 2e-3 or more.
+# Relative. 30 steps with AVX2, AVX-512 and AMX differ by 3e-7 at most, with SSE4.1 by 2e-5; one per cent of the
+# learning rate is 3e-4 or more, a schedule that is one step early 2e-3 or more.
 TOLERANCE = 5e-5
 
 
