@@ -41,7 +41,7 @@ def detector(
 ) -> "FasterRCNN":
     """torchvision's Faster R-CNN (arXiv:1506.01497) on a feature pyramid (arXiv:1612.03144) over any backbone.
 
-    source: a Backbone, or what backbone() takes. num_classes: kinds of objects; the ground, label 0, is added here, so
+    source: a Backbone, or what backbone() takes. num_classes: kinds of objects; label 0, the background, is added, so
     labels are 1 to num_classes. finest: the least stride in the pyramid. width: its channels. hidden: of the two linear
     layers of the box head. anchor: side of the anchors of a level in cells: 8 gives torchvision's 32 to 512 pixels at
     strides 4 to 64. Boxes are pooled at the level that fits: sides from 28 * anchor pixels at stride 16, as the paper's

@@ -32,7 +32,7 @@ class Segmenter(nn.Module):
 def segmenter(source: Source, num_classes: int, *, finest: int = 8) -> Segmenter:
     """torchvision's FCNHead (arXiv:1411.4038) over any backbone: logits of num_classes for every pixel.
 
-    source: a Backbone, or what backbone() takes. num_classes: all labels of a pixel, the ground among them.
+    source: a Backbone, or what backbone() takes. num_classes: all labels of a pixel, the background among them.
     finest: the least stride that the head sees: maps of this and coarser strides are brought to its size and put beside
     each other. 32 is the plain net of most backbones. torchvision instead dilates the last stages to stride 8, which
     few families of the zoo could follow.
