@@ -41,10 +41,10 @@ def detector(
 ) -> "FasterRCNN":
     """torchvision's Faster R-CNN (arXiv:1506.01497) on a feature pyramid (arXiv:1612.03144) over any backbone.
 
-    source: a Backbone, or what backbone() takes. num_classes: kinds of objects, with labels from 1; the background, 0,
-    is added here. finest: the least stride in the pyramid. width: its channels. hidden: of the two linear
-    layers of the box head. anchor: side of the anchors of a level in cells: 8 gives torchvision's 32 to 512 pixels at
-    strides 4 to 64. Boxes are pooled at the level that fits: sides from 28 * anchor pixels at stride 16, as the paper's
+        source: a Backbone, or what backbone() takes. num_classes: kinds of objects, with labels from 1; label 0, the
+    background, is added. finest: the least stride in the pyramid. width: its channels. hidden: of the two linear layers
+    of the box head. anchor: side of the anchors of a level in cells: 8 gives torchvision's 32 to 512 pixels at strides
+    4 to 64. Boxes are pooled at the level that fits: sides from 28 * anchor pixels at stride 16, as the paper's
     224 there. settings: what FasterRCNN takes beside these (min_size=800, max_size=1333, box_score_thresh=0.05, ...).
 
     The defaults are torchvision's fasterrcnn_resnet50_fpn, with the same numbers from the same weights; but for the

@@ -1,7 +1,7 @@
 """Coupled widths: which channels of which tensors a width of a config decides, for any family and any plug-in layers.
 
-Two readings of the network on the meta device, no weight and no picture: one width changed at a time, and looked which
-shapes change (which path of the config decides an axis); and one run on labels (foveate.compress.labels: which
+Two readings of the network on the meta device, no weight and no picture: widths are changed, to see which shapes change
+with them (which path of the config decides an axis); and one run on labels (foveate.compress.labels: which
 positions belong to one channel, through sums, concatenations, splits and shuffles).
 """
 

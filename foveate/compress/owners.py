@@ -25,7 +25,7 @@ def on_meta(config: Config) -> nn.Module:
 
 
 def shapes_of(model: nn.Module) -> Shapes:
-    """Key -> shape."""
+    """Key of the state dict -> shape, for parameters and buffers; the device does not matter."""
     return {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
 
 
@@ -87,7 +87,11 @@ def axis_owners(config: Config, found: Mapping[str, int], steps: Mapping[str, Ma
 
 
 def changes_of(config: Config, new: Mapping[str, int], before: Shapes) -> dict[At, int]:
-    """What changes in the shapes when widths do; nothing where the network refuses."""
+    """(key, axis) -> by how many channels it grows when widths change; axes that stay are left out.
+
+    new: path -> the width that it gets; other paths stay. before: shapes_of the network of `config`. Tensors that only
+    one of the two networks has do not count. Empty where the config refuses these widths.
+    """
     try:
         after = shapes_of(on_meta(assign(config, new)))
     except ConfigError:

@@ -27,9 +27,11 @@ RIDGE = 0.01  # of the mean square of an input
 def refit(smaller: nn.Module, model: nn.Module, plan: Plan, batches: Sequence[Batch]) -> None:
     """Fit the weights of `smaller` in place, layer by layer, so that layers give what they gave in `model`.
 
-    smaller: model without the plan's channels (schedule.removed). batches: pictures as the networks want them, of which
-    the first enough() are looked at. Fitted are plain convolutions without groups and linear layers that lost inputs
-    and are called once; each on the inputs that the layers before, fitted already, give it.
+    smaller: model without the plan's channels (schedule.removed). plan: the units that stayed, as narrow() takes them.
+    batches: (pictures normalised for the networks, (N, C, H, W); classes, not used); of all pictures the first enough()
+    are taken. Fitted are plain convolutions without groups and linear layers that lost inputs and are called once; each
+    on the inputs that the layers before, fitted already, give it. Both networks run in evaluation mode and are left in
+    the mode that they were in. Costs one forward pass of each, and a linear system of (fan-in)^2 a layer.
     """
     first = batches[0][0]
     count = enough(first.shape[3])
@@ -60,7 +62,7 @@ def refit(smaller: nn.Module, model: nn.Module, plan: Plan, batches: Sequence[Ba
 
 
 def enough(side: int) -> int:
-    """How many pictures of side x side are looked at."""
+    """How many pictures of side x side pixels a fit takes: PICTURES, fewer where they are large, at least LEAST."""
     return min(PICTURES, max(LEAST, PIXELS // side**2))
 
 

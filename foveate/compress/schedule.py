@@ -4,6 +4,7 @@ Each round scores all units, sorts them globally and removes the least, and lets
 section 3.3). The cost is a function of a config: multiply-adds, parameters, bytes, or a latency that is measured.
 """
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -216,6 +217,7 @@ def unit_costs(config: Config, scored: Scored, multiple: int = 1) -> dict[str, f
     return prices
 
 
+@functools.lru_cache(maxsize=1024)
 def macs(config: Config) -> int:
     """Multiply-adds of one picture of the config's own resolution."""
     return count(config, resolution=config.resolution).macs
@@ -228,7 +230,7 @@ def exact(config: Config, scored: Scored, remove: Mapping[str, int], multiple: i
 
 
 def sketch(config: Config, scored: Scored, remove: Mapping[str, int], multiple: int) -> Any:
-    """The config of exact()'s plan, looked at less closely: its widths, not whether the network can be sliced so."""
+    """The config of exact()'s plan from its widths alone: whether the network can be sliced so is not checked."""
     scores = {name: scored.values[name].tolist() for name in remove}
     plan = {name: pick(config, name, scores[name], n, multiple=multiple) for name, n in remove.items()}
     coupling = couple(config)

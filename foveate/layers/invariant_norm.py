@@ -13,7 +13,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.conv import Pair
-from foveate.layers.iter_norm import MOST_STEPS, inverse_root, moments, transform
+from foveate.layers.iter_norm import MOST_STEPS, identities, inverse_root, moments, transform
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, processes
 from foveate.layers.traits import Traits
 
@@ -90,7 +90,7 @@ class InvariantNorm(nn.Module):
         self.steps, self.eps, self.momentum, self.sample, self.sync = steps, eps, momentum, sample, sync
         self.scale = LocalScale((window, window), eps) if window else nn.Identity()
         self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_whitening", torch.eye(self.size).repeat(channels // self.size, 1, 1))
+        self.register_buffer("running_whitening", identities(channels // self.size, self.size))
 
     @property
     def traits(self) -> Traits:
@@ -157,7 +157,7 @@ class InvariantConv2d(nn.Conv2d):
         self.steps, self.eps, self.momentum, self.sample, self.sync = steps, eps, momentum, sample, sync
         blocks = c_in // width
         self.register_buffer("running_mean", torch.zeros(blocks * self.size))
-        self.register_buffer("running_whitening", torch.eye(self.size).repeat(blocks, 1, 1))
+        self.register_buffer("running_whitening", identities(blocks, self.size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.scale()(x)

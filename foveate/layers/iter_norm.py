@@ -59,6 +59,13 @@ def transform(
     return F.conv2d(centred, kernel, None if bias is None else bias.to(x.dtype), groups=groups)
 
 
+def identities(count: int, size: int) -> torch.Tensor:
+    """(count, size, size). torch.eye of a network without values loads torch._dynamo, which takes seconds."""
+    matrices = torch.zeros(count, size, size)
+    matrices.diagonal(dim1=1, dim2=2).fill_(1)
+    return matrices
+
+
 class IterNorm(nn.Module):
     """gamma * W (x - mean) + beta, W about the inverse root of the covariance of a group's D channels over (N, H, W).
 
@@ -100,7 +107,7 @@ class IterNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
         self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_whitening", torch.eye(self.size).repeat(channels // self.size, 1, 1))
+        self.register_buffer("running_whitening", identities(channels // self.size, self.size))
 
     @property
     def traits(self) -> Traits:

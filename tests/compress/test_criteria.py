@@ -13,7 +13,7 @@ from foveate.compress.couple import couple
 from foveate.compress.criteria import CRITERIA, make_criterion
 from foveate.compress.criteria.redundancy import bounds, matrices, net_redundancy, pivots, rank_of
 from foveate.compress.gates import Gates, by_picture
-from foveate.compress.slice import mask
+from foveate.compress.slice import silence
 from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
@@ -72,11 +72,11 @@ def units(config):
 
 
 def ablated(model, name, i, share):
-    """The model with (1 - share) of what the norms give of a unit; share 1: silenced by mask()."""
+    """The model with (1 - share) of what the norms give of a unit; share 1: silenced wherever it stands."""
     twin = copy.deepcopy(model)
     group = couple(model.config).groups[name]
     if share == 1:
-        mask(twin, {name: [j for j in range(len(group.units)) if j != i]})
+        silence(couple(model.config), twin.state_dict(), group.units[i].classes)
         return twin
     with torch.no_grad():
         for (key, axis), seen in couple(model.config).trace.axes.items():

@@ -264,7 +264,7 @@ def test_every_family_is_factored(family):
     Projector(model, plan, transfer=False, merged=False).project()
     x = random(2, 3, side, side)
     assert distance(model, pairs, x) <= 1e-12 < distance(before, pairs, x)
-    if family != "mgic":  # its pairs hang on widths that others are halves of
+    if family != "mgic":  # widths of its pairs are halves of others
         assert check(pairs.config) <= 1e-12  # a factored network is pruned like any other
 
 

@@ -109,7 +109,12 @@ METHODS: Mapping[str, Callable[..., Method]] = {
 
 
 def make_method(text: str) -> Method:
-    """The method that a call string names: "taylor(form='additive')"."""
+    """The method that a call string names: "taylor", "taylor(form='additive')", "lrpet(form='spatial')".
+
+    The words in parentheses are options of the criterion (foveate.compress.criteria) or of Ranking. A method takes
+    (run, model, cost to reach in the goal's kind) and gives a smaller model; it raises BudgetError where it can not get
+    there. ConfigError for an unknown name or option, with the nearest known one.
+    """
     return make(METHODS, text, "method")
 
 

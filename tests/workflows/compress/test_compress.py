@@ -10,64 +10,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from compressible import RECIPE, TINY, P, call, step_row
 
 from foveate.cli import main
-from foveate.config import parse_json, replace
+from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import open_data
-from foveate.data.load import evaluation_pictures, training_pictures
-from foveate.data.preprocess import Preprocess
+from foveate.data.load import evaluation_pictures
 from foveate.deploy.runtime import open_session
 from foveate.errors import BudgetError, ConfigError
-from foveate.files import write_folder, write_json
+from foveate.events import silent
+from foveate.files import write_folder
 from foveate.runs.plan import Plan
 from foveate.train.artefact import ModelCard, load_model, model_files, read_card
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
-from foveate.train.loop import train
-from foveate.train.recipe import Augment, Loss, Mix, Optim, Recipe
-from foveate.train.state import State
+from foveate.train.recipe import Loss, Mix, Optim
+from foveate.train.signals import Stop
 from foveate.workflows.compress.costs import channels_at_once
-from foveate.workflows.compress.goal import Goal, make_goal
-from foveate.workflows.compress.run import choose, compress
-from foveate.workflows.compress.step import step_rows
+from foveate.workflows.compress.goal import Goal, make_goal, read_goal
+from foveate.workflows.compress.run import compress, open_run
+from foveate.workflows.compress.step import make_step, step_rows
+from foveate.workflows.compress.targets import choose, next_goal
 from foveate.workflows.compress.tuning import tuning_recipe
-from foveate.zoo import FAMILIES, build
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo import build
 
-P = Preprocess(resolution=8, resize=8, fit="squash")
-STAGES = (resnet.Stage(8, (12,), 1), resnet.Stage(12, (16,), 2))
-TINY = resnet.ResNetConfig(STAGES, stem="cifar", pool="none", stem_widths=(8,), num_classes=10, resolution=8)
-RECIPE = Recipe(
-    epochs=3,
-    batch=64,
-    optim=Optim(lr=0.1),
-    augment=Augment(shift=0.1, flip=False),
-    precision="fp32",
-    layout="nchw",
-    threads=1,
-)
 KEYS = {"method", "test_accuracy", "test_interval", "macs", "params", "latency_ms", "size_bytes", "run", "chosen"}
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """A run folder with a trained tiny network and the recipe that it was trained by."""
-    dataset = open_data("digits")
-    torch.manual_seed(0)
-    state = State(build(TINY), None, RECIPE, FAMILIES["resnet"].head, "cpu")
-    for _ in train(state, training_pictures(dataset.splits["train"], 8).load(), P, RECIPE, 10):
-        pass
-    folder = tmp_path_factory.mktemp("a run")
-    facts = {"model": "tiny", "fingerprint": dataset.fingerprint}
-    write_folder(folder / "best", model_files(ModelCard(TINY, dataset.classes, P, facts), state.model.state_dict()))
-    write_json(folder / "recipe.json", Plan("digits", "tiny", TINY, RECIPE, P))
-    return folder
-
-
-def call(capsys, *arguments):
-    """(exit code, stdout, stderr) of a command in this process."""
-    capsys.readouterr()
-    code = main([str(a) for a in arguments])
-    return code, *capsys.readouterr()
 
 
 OPTIONS = ("--macs", "0.5", "--epochs", "1", "--threads", "1", "--quiet")
@@ -157,23 +123,37 @@ def test_the_report_shows_the_steps(run):
     assert [c["step"] for c in result["candidates"]] == [0, 1]
 
 
-def test_a_killed_run_goes_on_from_the_last_finished_step(source, tmp_path, capsys):
+POINTS = [
+    "step.before:3",
+    *(
+        pytest.param(f"step.{at}:{n}", marks=pytest.mark.thorough)
+        for at in ("before", "after")
+        for n in (1, 2, 3)
+        if (at, n) != ("before", 3)
+    ),
+]
+
+
+@pytest.mark.parametrize("point", POINTS)  # step.before:3: the second step is trained, not yet saved
+def test_a_killed_run_goes_on_from_the_last_finished_step(source, tmp_path, capsys, point):
     command = [sys.executable, "-m", "foveate", "compress", str(source), "digits", *OPTIONS]
     command += ["--method", "taylor(form='additive', pictures=64)", "--steps", "2", "--runs", str(tmp_path)]
-    environment = {**os.environ, "FOVEATE_CRASHPOINT": "step.before:3"}  # the second step is trained, not yet saved
+    environment = {**os.environ, "FOVEATE_CRASHPOINT": point}
     assert subprocess.run(command, env=environment, timeout=300, capture_output=True).returncode == -9
     folder = tmp_path / "digits-1"
     before = {row["run"]: (Path(row["run"]) / "model.safetensors").stat().st_mtime_ns for row in step_rows(folder)}
-    assert len(before) == 2
+    assert len(before) == int(point[-1]) - ("before" in point)
     code, out, err = call(capsys, "compress", "--resume", folder, "--json", "--quiet")
     assert code == 0, err
     assert len(out.splitlines()) == 3
     assert all((Path(path) / "model.safetensors").stat().st_mtime_ns == time for path, time in before.items())
     weights = (folder / "steps" / "02-taylor" / "model.safetensors").read_bytes()
-    shutil.rmtree(folder / "steps" / "02-taylor")  # once more: the same step gives the same weights
-    assert call(capsys, "compress", "--resume", folder, "--json", "--quiet")[0] == 0
-    assert (folder / "steps" / "02-taylor" / "model.safetensors").read_bytes() == weights
     assert (folder / "best" / "model.safetensors").read_bytes() == weights
+    shutil.rmtree(folder / "steps" / "02-taylor")  # once more: the same step gives the same weights
+    goal, plan = read_goal(folder), from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), "recipe.json"))
+    run = open_run(folder, goal, plan, open_data("digits", seed=goal.split_seed), silent, Stop())
+    make_step(run, 2, goal.method, next_goal(run, step_rows(folder)))
+    assert (folder / "steps" / "02-taylor" / "model.safetensors").read_bytes() == weights
 
 
 def test_a_size_that_is_asked_for_is_that_of_the_final_file(source, tmp_path, capsys):
@@ -227,7 +207,7 @@ def replace_classes(card):
     return ModelCard(card.architecture, tuple("abcdefghij"), card.preprocess, card.provenance)
 
 
-def test_check_proves_that_removed_is_mmake_goal(capsys):
+def test_check_proves_that_removed_is_masked(capsys):
     code, out, _ = call(capsys, "compress", "--check", "resnet20_cifar", "--json")
     found = json.loads(out)
     assert code == 0
@@ -237,11 +217,7 @@ def test_check_proves_that_removed_is_mmake_goal(capsys):
     assert call(capsys, "compress", "--check", "resnet20")[0] == 2
 
 
-def row(step, val, macs):
-    return {"step": step, "val_accuracy": val, "macs": macs, "latency_ms": macs / 1e6, "run": f"steps/{step}"}
-
-
-ROWS = [row(0, 0.95, 10e6), row(1, 0.95, 7e6), row(2, 0.94, 5e6), row(3, 0.90, 4.9e6)]
+ROWS = [step_row(0, 0.95, 10e6), step_row(1, 0.95, 7e6), step_row(2, 0.94, 5e6), step_row(3, 0.90, 4.9e6)]
 
 
 @pytest.mark.parametrize(

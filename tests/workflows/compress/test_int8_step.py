@@ -1,17 +1,17 @@
-"""int8 as a rung of foveate compress: measured as a file, kept only where it is faster and loses little."""
+"""int8 as a step of foveate compress: measured as a file, kept only where it is faster and loses little."""
 
 import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_compress import call, row, source  # noqa: F401  (a fixture)
+from compressible import call, step_row
 
 from foveate.config import parse_json
 from foveate.data.index import open_data
 from foveate.deploy.exported import load_exported
 from foveate.deploy.targets import open_exported
-from foveate.workflows.compress import int8 as rung_int8
+from foveate.workflows.compress import int8
 from foveate.workflows.compress.goal import Goal
 from foveate.workflows.compress.step import step_rows
 from foveate.workflows.compress.targets import next_goal
@@ -20,10 +20,10 @@ from foveate.workflows.compress.targets import next_goal
 @pytest.fixture
 def always_faster(monkeypatch):
     """So that the clock decides nothing."""
-    monkeypatch.setattr(rung_int8, "MARGIN", -100.0)
+    monkeypatch.setattr(int8, "MARGIN", -100.0)
 
 
-def compressed(capsys, source, runs, *words):  # noqa: F811
+def compressed(capsys, source, runs, *words):
     words = ("compress", source, "digits", *words, "--threads", "1", "--json", "--runs", runs)
     code, out, err = call(capsys, *words)
     assert code == 0, err
@@ -31,7 +31,7 @@ def compressed(capsys, source, runs, *words):  # noqa: F811
 
 
 @pytest.mark.parametrize(("runtime", "name"), [("onnxruntime", "model_int8.onnx"), ("openvino", "model_int8.xml")])
-def test_the_numbers_of_an_int8_rung_are_those_of_its_file(source, tmp_path, capsys, always_faster, runtime, name):  # noqa: F811
+def test_the_numbers_of_an_int8_step_are_those_of_its_file(source, tmp_path, capsys, always_faster, runtime, name):
     rows, run = compressed(capsys, source, tmp_path, "--method", "int8", "--max-drop", "50", "--runtime", runtime)
     assert [row["method"] for row in rows] == ["original", "int8"] and rows[1]["macs"] == rows[0]["macs"]
     session = open_exported(run / "steps" / "01-int8" / name)
@@ -49,15 +49,15 @@ def test_the_numbers_of_an_int8_rung_are_those_of_its_file(source, tmp_path, cap
     assert (run / "best" / "model.onnx").is_file()
 
 
-def test_int8_that_is_not_faster_is_not_kept(source, tmp_path, capsys, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(rung_int8, "MARGIN", 1.0)
+def test_int8_that_is_not_faster_is_not_kept(source, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(int8, "MARGIN", 1.0)
     rows, run = compressed(capsys, source, tmp_path, "--method", "int8", "--max-drop", "50")
     assert [row["chosen"] for row in rows] == [True, False]
     assert step_rows(run)[1]["why"].startswith("not faster")
     assert not (run / "best" / "model_int8.onnx").exists()
 
 
-def test_auto_stops_at_int8_where_that_is_small_enough(source, tmp_path, capsys, always_faster):  # noqa: F811
+def test_auto_stops_at_int8_where_that_is_small_enough(source, tmp_path, capsys, always_faster):
     """And removes channels where it is not, which the next target asks for."""
     rows, _ = compressed(capsys, source, tmp_path / "a", "--method", "int8", "--max-drop", "50")
     limit = rows[1]["size_bytes"] + 100
@@ -71,7 +71,7 @@ def test_auto_stops_at_int8_where_that_is_small_enough(source, tmp_path, capsys,
     assert rows[2]["macs"] < rows[0]["macs"]
 
 
-def test_int8_can_not_save_multiply_adds(source, tmp_path, capsys):  # noqa: F811
+def test_int8_can_not_save_multiply_adds(source, tmp_path, capsys):
     code, _, err = call(
         capsys, "compress", source, "digits", "--macs", "0.5", "--method", "int8", "--quiet", "--runs", tmp_path
     )
@@ -79,8 +79,8 @@ def test_int8_can_not_save_multiply_adds(source, tmp_path, capsys):  # noqa: F81
 
 
 def test_what_int8_saves_need_not_be_removed(monkeypatch):
-    """A form at 0.6 of the latency: the next rung needs 3 / 0.6 ms, not 3; one step of it, for that is near."""
-    rows = [row(0, 0.9, 6.3e6), row(1, 0.9, 6.3e6) | {"method": "int8", "latency_ms": 3.78, "kept": True}]
+    """A form at 0.6 of the latency: the next step needs 3 / 0.6 ms, not 3; one step of it, for that is near."""
+    rows = [step_row(0, 0.9, 6.3e6), step_row(1, 0.9, 6.3e6) | {"method": "int8", "latency_ms": 3.78, "kept": True}]
     rows[0] |= {"method": "original", "latency_ms": 6.3}
     goal = Goal("m", "latency_ms", 3.0, steps=2)
     monkeypatch.setattr("foveate.workflows.compress.targets.config_of", lambda row: None)
@@ -92,9 +92,9 @@ def test_what_int8_saves_need_not_be_removed(monkeypatch):
     assert next_goal(run, [rows[0], rows[1] | {"latency_ms": 2.9}]) is None
 
 
-def test_a_rung_is_asked_for_more_than_what_two_measurements_differ_by(monkeypatch):
+def test_a_step_is_asked_for_more_than_what_two_measurements_differ_by(monkeypatch):
     """5.59 and 5.46 ms of the same net, whose int8 form takes 3.21 for 3.17: a goal of 5.51 would remove nothing."""
-    rows = [row(0, 0.9, 5.2e6), row(1, 0.9, 5.2e6) | {"method": "int8", "latency_ms": 3.21, "kept": True}]
+    rows = [step_row(0, 0.9, 5.2e6), step_row(1, 0.9, 5.2e6) | {"method": "int8", "latency_ms": 3.21, "kept": True}]
     rows[0] |= {"method": "original", "latency_ms": 5.59}
     monkeypatch.setattr("foveate.workflows.compress.targets.config_of", lambda row: None)
     run = SimpleNamespace(goal=Goal("m", "latency_ms", 3.17, steps=2), cost=lambda config: 5.46)
