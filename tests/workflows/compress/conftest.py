@@ -4,7 +4,6 @@ import pytest
 import torch
 from compressible import RECIPE, TINY, P
 
-from foveate.config import to_dict
 from foveate.data.index import open_data
 from foveate.data.load import training_pictures
 from foveate.files import write_folder, write_json
@@ -26,5 +25,5 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a run")
     facts = {"model": "tiny", "fingerprint": dataset.fingerprint}
     write_folder(folder / "best", model_files(ModelCard(TINY, dataset.classes, P, facts), state.model.state_dict()))
-    write_json(folder / "recipe.json", Plan("digits", "tiny", to_dict(TINY), RECIPE, P))
+    write_json(folder / "recipe.json", Plan("digits", "tiny", TINY, RECIPE, P))
     return folder
