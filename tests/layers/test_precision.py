@@ -1,7 +1,6 @@
 """Every layer in bfloat16 and in channels-last: how far it is from float32, and what stays float32 whatever happens."""
 
 import ast
-import contextlib
 import copy
 import functools
 import math
@@ -162,22 +161,16 @@ def test_bfloat16_is_near_float32(slot, name, place, training):
         assert farthest(t, after.state_dict()[key]) <= STATISTICS, key
 
 
-@pytest.mark.parametrize(
-    ("unit", "place"), [("invariant_conv", {"kernel": 1}), ("ws_conv", {"kernel": 5, "groups": 64})]
-)
-def test_a_layer_that_is_wrong_in_bfloat16_is_beyond_its_tolerance(unit, place, monkeypatch):
-    """Whitened in bfloat16; a gradient that is a tenth too large."""
-    layer, x = make("conv", unit, str(place)), pictures(3)
-    limit = tolerances(unit, layer, x, True)[2]
-    _, _, grads, _ = learn(layer, x)
-    assert worst(learn(layer, x, cast=True)[2], grads) <= limit < 0.04
-    if unit == "invariant_conv":
-        monkeypatch.setattr(invariant_norm, "no_autocast", lambda x: contextlib.nullcontext())
-        monkeypatch.setattr(invariant_norm, "at_least_float32", lambda t: t)
-        cast = learn(layer, x, cast=True)[2]
-    else:
-        cast = {key: 1.1 * g for key, g in learn(layer, x, cast=True)[2].items()}
-    assert worst(cast, grads) > limit
+def test_a_layer_that_is_wrong_in_bfloat16_is_beyond_its_tolerance():
+    """Where most is allowed: statistics of other batches instead of this one's; a gradient a tenth too large."""
+    for unit, place in (("invariant_conv", {"kernel": 3}), ("ws_conv", {"kernel": 5, "groups": CHANNELS})):
+        layer, x = make("conv", unit, str(place)), pictures(3)
+        limit = tolerances(unit, layer, x, True)[2]
+        grads, cast = learn(layer, x)[2], learn(layer, x, cast=True)[2]
+        assert worst(cast, grads) <= limit < 0.05
+        assert worst({key: 1.1 * g for key, g in cast.items()}, grads) > limit
+        if unit == "invariant_conv":
+            assert worst(learn(layer, x, cast=True, training=False)[2], grads) > limit
 
 
 @pytest.mark.parametrize(("slot", "name", "place"), PLACES, ids=str)
