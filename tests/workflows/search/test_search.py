@@ -160,7 +160,7 @@ def test_a_budget_that_no_net_fits_names_the_nearest(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wish", "reason"),
+    ("design", "reason"),
     [
         ({"space": "mnasnett"}, "did you mean mnasnet"),
         ({"space": "none.py"}, "no such file"),
