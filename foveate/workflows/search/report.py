@@ -12,7 +12,7 @@ from foveate.files import write_bytes, write_json, write_text
 from foveate.report.page import render
 from foveate.report.plots import data_uri
 from foveate.search.space import Space
-from foveate.search.workers import Found
+from foveate.search.study import Found
 from foveate.workflows.search.design import Search
 from foveate.workflows.search.diagram import Part, diagram, parts, text
 from foveate.zoo.family import Config

@@ -21,8 +21,8 @@ from foveate.runs.run import Run, announce, environment
 from foveate.runs.training import complete, resume_run
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
-from foveate.search.study import open_study, quiet
-from foveate.search.workers import Found, fail_stale, found, shared_storage, work
+from foveate.search.study import Found, found, open_study, quiet, work
+from foveate.search.workers import fail_stale, shared_storage
 from foveate.selection.candidates import HEADROOM, Candidate, Measured, measured
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 from foveate.workflows.search.baselines import verdict, zoo_rows
