@@ -234,12 +234,13 @@ def trials(
         told = {one.number for one in found(space, study)}
 
         def told_and_enough() -> bool:
-            """enough(), after the results of other processes since the last look."""
+            """enough(), and what other processes found since the last look is told."""
+            over = enough()  # first: what makes it enough is told as well
             for one in found(space, study):
                 if one.number not in told:
                     told.add(one.number)
                     on_result(one)
-            return enough()
+            return over
 
         def scene() -> Material:
             return material(design, space, dataset, lambda: found(space, study), folder)
