@@ -5,25 +5,52 @@ result = run(space, evaluate, sampler, budget=200, storage="sqlite:///search.db"
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from foveate.errors import ConfigError
 from foveate.search.samplers.searcher import tokens_of
 from foveate.search.space import Space, Tokens
+from foveate.search.workers import (
+    ASKED,
+    ERROR,
+    OWNER,
+    PAUSE_S,
+    SEEN,
+    adopt,
+    fail_stale,
+    is_given_up,
+    mark,
+    me,
+    patient,
+    running,
+    seen,
+    shared_storage,
+    take_over,
+)
 
 Scores = tuple[float, ...]
 Evaluate = Callable[[Tokens], float | Scores]
 STALLED = 200  # trials in a row that repeat known nets; then the search ends, for its sampler has nothing new to say
-REPEAT, ERROR = "repeat of", "error"  # keys in a trial's user attributes
+REPEAT = "repeat of"  # a key in a trial's user attributes
+
+Note = Callable[[str, Any], None]  # key, value: kept with the trial
+EvaluateAndNote = Callable[[Tokens, Note], float | Scores]
 
 
-class Trial(NamedTuple):
-    """One evaluated net: canonical tokens and its scores, None where the evaluation failed (error says why)."""
+class Found(NamedTuple):
+    """One evaluated net of a study with what was noted of it; values None: it failed, error says why."""
 
     net: Tokens
     values: Scores | None
-    error: str = ""
+    facts: Mapping[str, Any]
+    number: int
+
+    @property
+    def error(self) -> str:
+        """Why there are no values."""
+        return str(self.facts.get(ERROR, ""))
 
 
 def run(
@@ -35,7 +62,7 @@ def run(
     directions: Sequence[str] = ("maximize",),
     storage: str | None = None,
     name: str = "search",
-) -> list[Trial]:
+) -> list[Found]:
     """Evaluate up to `budget` different nets; returns them in order, also those of an earlier run in the same storage.
 
     evaluate    net (canonical tokens) -> score, or a tuple of one per direction. An exception, a number that is not
@@ -47,22 +74,57 @@ def run(
     """
     if budget < 1:
         raise ConfigError(f"budget = {budget}; expected at least 1")
+    options: dict[str, Any] = {"budget": budget, "name": name, "directions": directions, "alone": True}
+    with contextlib.nullcontext() if storage is None else shared_storage(storage) as base:
+        return work(space, lambda net, _: evaluate(net), sampler, storage=base, **options)[:budget]
+
+
+def work(
+    space: Space,
+    evaluate: EvaluateAndNote,
+    sampler: Any,
+    *,
+    budget: int,
+    storage: Any,
+    name: str = "search",
+    directions: Sequence[str] = ("maximize",),
+    alone: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    on_result: Callable[[Found], None] = lambda found: None,
+) -> list[Found]:
+    """Evaluate until the study has `budget` different nets or stop() is true; returns all of them, in trial order.
+
+    evaluate    as in run; it may note(key, value) what it found beside the scores.
+    alone       nobody else works on this study: a trial that is still open is this worker's own of an earlier life and
+                is evaluated first, so that the trajectory is that of a search that was never stopped.
+    on_result   hears of every net that this worker evaluated.
+    Several workers may pass the budget by one net each.
+    """
+    nets: dict[int, Tokens] = {}
     with quiet():
-        study = open_study(sampler, directions, storage, name)
-        done = trials_of(space, study)
-        known = {trial.net: trial for trial in done}
-        for left in [t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]:
-            trial = adopt(study, left)
-            tell(space, study, trial, evaluate, known, done)
-        stalled = 0
-        while len(done) < budget and stalled < STALLED:
-            before = len(done)
-            tell(space, study, study.ask(), evaluate, known, done)
-            stalled = 0 if len(done) > before else stalled + 1
-    return done[:budget]
+        study = patient(lambda: open_study(sampler, directions, storage, name))
+        if alone:
+            for number in [t.number for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]:
+                _do(space, study, adopt(study, number), evaluate, on_result, nets, alone)
+        stalled, done = 0, len(patient(lambda: found(space, study, nets)))
+        while not stop():
+            if not alone:
+                patient(lambda: fail_stale(study, asked=False))
+                done = len(patient(lambda: found(space, study, nets)))
+            if done >= budget or stalled >= STALLED:
+                break
+            trial, others = (None, []) if alone else (take_over(study), patient(lambda: running(study)))
+            if trial is None and others and done + len(others) >= budget:
+                time.sleep(PAUSE_S)  # others have the last ones in hand; should they die, they are taken over
+                continue
+            new = _do(space, study, trial or patient(study.ask), evaluate, on_result, nets, alone)
+            stalled, done = (0, done + 1) if new else (stalled + 1, done)
+            if not new and others:
+                time.sleep(PAUSE_S)
+        return patient(lambda: found(space, study, nets))
 
 
-def open_study(sampler: Any, directions: Sequence[str], storage: str | None, name: str) -> Any:
+def open_study(sampler: Any, directions: Sequence[str], storage: Any, name: str) -> Any:
     """The Optuna study, new or continued. ConfigError where its directions are others."""
     import optuna
 
@@ -76,33 +138,6 @@ def open_study(sampler: Any, directions: Sequence[str], storage: str | None, nam
     return study
 
 
-def adopt(study: Any, number: int) -> Any:
-    """A trial that its process left running, as ask() would return it."""
-    from optuna.trial import Trial as OptunaTrial
-
-    return OptunaTrial(study, study.trials[number]._trial_id)
-
-
-def tell(
-    space: Space, study: Any, trial: Any, evaluate: Evaluate, known: dict[Tokens, Trial], done: list[Trial]
-) -> None:
-    """Ask the trial for its choices, evaluate the net unless an equal one is known, and tell the study."""
-    from optuna.trial import TrialState
-
-    net = space.canonical(ask_for(space, trial))
-    result = known.get(net)
-    if result is None:
-        result = known[net] = evaluated(net, evaluate, len(study.directions))
-        done.append(result)
-    else:
-        trial.set_user_attr(REPEAT, space.text(net))
-    if result.values is None:
-        trial.set_user_attr(ERROR, result.error)
-        study.tell(trial, state=TrialState.FAIL)
-    else:
-        study.tell(trial, list(result.values))
-
-
 def ask_for(space: Space, trial: Any) -> Tokens:
     """The trial's net: every choice that applies is asked for, in order."""
     tokens: list[int] = []
@@ -114,30 +149,115 @@ def ask_for(space: Space, trial: Any) -> Tokens:
     return tuple(tokens)
 
 
-def evaluated(net: Tokens, evaluate: Evaluate, objectives: int) -> Trial:
-    """The net's scores, or why there are none."""
+def evaluated(net: Tokens, evaluate: Evaluate, objectives: int) -> tuple[Scores | None, str]:
+    """The net's scores, or None and why there are none."""
     try:
         scores = evaluate(net)
     except Exception as error:  # one child's failure, whatever it is, must not end the search
-        return Trial(net, None, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return None, " ".join(f"{type(error).__name__}: {error}".split())[:300]
     values = scores if isinstance(scores, tuple) else (scores,)
     if len(values) != objectives:
         raise ConfigError(f"evaluate returned {len(values)} scores; the study has {objectives}")
     values = tuple(float(v) for v in values)
     if not all(math.isfinite(v) for v in values):
-        return Trial(net, None, f"not finite: {values}")
-    return Trial(net, values)
+        return None, f"not finite: {values}"
+    return values, ""
 
 
-def trials_of(space: Space, study: Any) -> list[Trial]:
-    """The different nets of a study, in the order of their trials."""
-    found: dict[Tokens, Trial] = {}
+def found(space: Space, study: Any, nets: dict[int, Tokens] | None = None) -> list[Found]:
+    """The different nets of a study, in the order of their trials; a trial that was given up says nothing.
+
+    nets: what is known of trials, by number; added to.
+    """
+    nets = {} if nets is None else nets
+    out: dict[Tokens, Found] = {}
     for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and trial.params:
-            net = space.canonical(tokens_of(space, trial.params))
+        if trial.state.is_finished() and trial.params and not is_given_up(trial) and REPEAT not in trial.user_attrs:
+            net = _net_of(space, trial, nets)
             values = tuple(trial.values) if trial.values is not None else None
-            found.setdefault(net, Trial(net, values, trial.user_attrs.get(ERROR, "")))
-    return list(found.values())
+            out.setdefault(net, Found(net, values, dict(trial.user_attrs), trial.number))
+    return list(out.values())
+
+
+def _net_of(space: Space, trial: Any, nets: dict[int, Tokens]) -> Tokens:
+    """The canonical net of a trial that has all its choices; canonical() can be slow, so each is asked for once."""
+    if trial.number not in nets:
+        nets[trial.number] = space.canonical(tokens_of(space, trial.params))
+    return nets[trial.number]
+
+
+def _do(
+    space: Space,
+    study: Any,
+    trial: Any,
+    evaluate: EvaluateAndNote,
+    on_result: Callable[[Found], None],
+    nets: dict[int, Tokens],
+    alone: bool,
+) -> bool:
+    """One trial; whether it was a new net. A result that comes after the trial was given up is kept as a new one."""
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState, create_trial
+
+    mark(trial, SEEN, time.time())
+    mark(trial, OWNER, me())
+    try:
+        net = space.canonical(patient(lambda: ask_for(space, trial)))
+    except UpdateFinishedTrialError:  # so slow that it was given up before it had a net
+        return False
+    mark(trial, ASKED, True)
+    # of two workers with equal nets the lower number has it: so all lower ones must have theirs
+    while not alone and any(
+        t.number < trial.number and ASKED not in t.user_attrs for t in patient(lambda: running(study))
+    ):
+        fail_stale(study, asked=False)
+        time.sleep(PAUSE_S / 4)
+    for other in patient(lambda: study.get_trials(deepcopy=False)):
+        earlier = other.state.is_finished() or (other.state.name == "RUNNING" and other.number < trial.number)
+        if not earlier or other.number == trial.number or not other.params or is_given_up(other):
+            continue
+        if _net_of(space, other, nets) == net:
+            mark(trial, REPEAT, space.text(net))
+            if other.values is None:
+                mark(trial, ERROR, other.user_attrs.get(ERROR, "in the hands of another worker"))
+            _finish(study, trial, other.values)
+            return False
+    facts: dict[str, Any] = {}
+
+    def note(key: str, value: Any) -> None:
+        facts[key] = value
+        mark(trial, key, value)
+
+    with contextlib.nullcontext() if alone else seen(trial):
+        values, error = evaluated(net, lambda n: evaluate(n, note), len(study.directions))
+    if values is None:
+        note(ERROR, error)
+    if not _finish(study, trial, values):
+        late = create_trial(
+            state=TrialState.FAIL if values is None else TrialState.COMPLETE,
+            values=None if values is None else list(values),
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs=facts,
+        )
+        patient(lambda: study.add_trial(late))
+    on_result(Found(net, values, facts, trial.number))
+    return True
+
+
+def _finish(study: Any, trial: Any, values: Sequence[float] | None) -> bool:
+    """Tell the study; False where somebody has given the trial up meanwhile."""
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    try:
+        if values is None:
+            patient(lambda: study.tell(trial, state=TrialState.FAIL))
+        else:
+            patient(lambda: study.tell(trial, list(values)))
+    except (UpdateFinishedTrialError, ValueError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ from foveate.errors import FoveateError
 from foveate.files import process_start
 from foveate.search import sampler, workers
 from foveate.search.space import Choice, Space
-from foveate.search.study import ERROR, ask_for, open_study, quiet
-from foveate.search.workers import fail_stale, found, patient, shared_storage, take_over, work
+from foveate.search.study import ask_for, found, open_study, quiet, work
+from foveate.search.workers import ERROR, fail_stale, patient, shared_storage, take_over
 
 
 def space():

@@ -15,7 +15,7 @@ from foveate.config import parse_json
 from foveate.cost.count import cost
 from foveate.events import Listener, StageEvent
 from foveate.files import write_json
-from foveate.search.workers import Found
+from foveate.search.study import Found
 from foveate.selection.candidates import exceeds, make_candidate, measure_candidate
 from foveate.selection.shortlist import cost_per_mac, list_priors, spread
 from foveate.workflows.search.design import config_of

@@ -32,8 +32,8 @@ from foveate.runs.setup import make_state
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
 from foveate.search.space import Space, Tokens
+from foveate.search.study import Found, Note
 from foveate.search.supernet import Supernet, edges, extract, shared_names
-from foveate.search.workers import Found, Note
 from foveate.train.begin import begin
 from foveate.train.draw import drawer
 from foveate.train.evaluate import accuracy, labels_of, predict_logits

@@ -17,7 +17,7 @@ from foveate.events import silent
 from foveate.runs.setup import read
 from foveate.search.rewards import REWARDS
 from foveate.search.space import Space, Tokens
-from foveate.search.workers import Found, Note
+from foveate.search.study import Found, Note
 from foveate.selection.candidates import Candidate, measure_candidate, shares_of
 from foveate.workflows.search.design import Search, config_of
 from foveate.workflows.search.evaluators import Material, evaluator

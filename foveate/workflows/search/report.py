@@ -13,7 +13,7 @@ from foveate.report.page import render
 from foveate.report.plots import data_uri
 from foveate.report.units import count, duration, milliseconds, percent
 from foveate.search.space import Space
-from foveate.search.workers import Found
+from foveate.search.study import Found
 from foveate.workflows.search.design import Search
 from foveate.workflows.search.diagram import Part, diagram, parts, text
 from foveate.zoo.family import Config

@@ -23,8 +23,8 @@ from foveate.runs.time_budget import END_S
 from foveate.runs.training import Start
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
-from foveate.search.study import open_study, quiet
-from foveate.search.workers import Found, fail_stale, found, shared_storage, work
+from foveate.search.study import Found, found, open_study, quiet, work
+from foveate.search.workers import fail_stale, shared_storage
 from foveate.selection.candidates import HEADROOM, Candidate, Measured, measure_candidate
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 from foveate.workflows.search.baselines import verdict, zoo_rows
@@ -236,12 +236,13 @@ def trials(
         told = {one.number for one in found(space, study)}
 
         def told_and_enough() -> bool:
-            """enough(), after the results of other processes since the last look."""
+            """enough(), and what other processes found since the last look is told."""
+            over = enough()  # first: what makes it enough is told as well
             for one in found(space, study):
                 if one.number not in told:
                     told.add(one.number)
                     on_result(one)
-            return enough()
+            return over
 
         def scene() -> Material:
             return material(design, space, dataset, lambda: found(space, study), folder)

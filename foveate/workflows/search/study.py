@@ -9,8 +9,8 @@ from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
-from foveate.search.study import open_study, quiet
-from foveate.search.workers import Found, found, patient, shared_storage, work
+from foveate.search.study import Found, found, open_study, quiet, work
+from foveate.search.workers import patient, shared_storage
 from foveate.workflows.search.design import LEAST, Search, fitted_space
 from foveate.workflows.search.evaluators import ahead_s
 from foveate.workflows.search.objective import Objective, material

@@ -15,8 +15,8 @@ from foveate.runs.plan import Budget
 from foveate.search import SPACES, load_space
 from foveate.search.scores import score
 from foveate.search.space import UNUSED, Choice, Space
+from foveate.search.study import Found
 from foveate.search.supernet import Supernet, largest, smallest
-from foveate.search.workers import Found
 from foveate.workflows.search.evaluators import (
     ABOUT,
     WEIGHTS,

@@ -11,7 +11,7 @@ from small_space import SHORT, SPACE, search_only
 import foveate as fv
 from foveate.events import StageEvent
 from foveate.runs.plan import Budget
-from foveate.search.workers import Found
+from foveate.search.study import Found
 from foveate.workflows.search.baselines import verdict
 from foveate.workflows.search.run import load_search, resume_search, search
 
