@@ -30,7 +30,7 @@ from foveate.workflows.compress.run import asked, choose, compress
 from foveate.workflows.compress.step import step_rows
 from foveate.workflows.compress.tuning import tuning
 from foveate.zoo import FAMILIES, build
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet
 
 P = Preprocess(resolution=8, resize=8, fit="squash")
 STAGES = (resnet.Stage(8, (12,), 1), resnet.Stage(12, (16,), 2))
