@@ -13,11 +13,7 @@ from foveate.cost.count import cost
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo import FAMILIES, config_from
-from foveate.zoo.families import shufflenet
-from foveate.zoo.families.googlenet import network as googlenet
-from foveate.zoo.families.mobilenet import network as mobilenet
-from foveate.zoo.families.regnet import network as regnet
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import googlenet, mobilenet, regnet, resnet, shufflenet
 
 RESNET = host("resnet", Layers())
 

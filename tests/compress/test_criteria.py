@@ -18,7 +18,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo import FAMILIES, build
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet
 
 TWO = (resnet.Stage(8, (12, 8), 1), resnet.Stage(12, (16, 16), 2))
 SMALL = resnet.ResNetConfig(TWO, stem="cifar", pool="none", stem_widths=(8,), num_classes=10, resolution=8)

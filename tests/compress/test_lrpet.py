@@ -19,7 +19,7 @@ from foveate.errors import BudgetError, ConfigError
 from foveate.layers.low_rank import LowRank, Rank, full_rank, like
 from foveate.train.artefact import ModelCard, load_model, model_files
 from foveate.zoo import FAMILIES, build, config_from, variant
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet
 
 FORMS = ("channel", "spatial")
 TWO = (resnet.Stage(8, (12, 8), 1), resnet.Stage(12, (16, 16), 2))

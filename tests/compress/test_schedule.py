@@ -37,7 +37,7 @@ from foveate.cost.count import cost
 from foveate.errors import BudgetError, ConfigError
 from foveate.layers import Layers
 from foveate.zoo import build
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet
 
 TWO = (resnet.Stage(8, (16, 8), 1), resnet.Stage(16, (24, 16), 2))
 SMALL = resnet.ResNetConfig(TWO, stem="cifar", pool="none", stem_widths=(8,), num_classes=5, resolution=16)

@@ -17,13 +17,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError, FoveateError
 from foveate.layers import Layers
 from foveate.zoo import FAMILIES, build
-from foveate.zoo.families import mixnet, shufflenet, sknet
-from foveate.zoo.families.attention import network as attention
-from foveate.zoo.families.ghostnet import network as ghostnet
-from foveate.zoo.families.googlenet import network as googlenet
-from foveate.zoo.families.nasnet import network as nasnet
-from foveate.zoo.families.nfnet import network as nfnet
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import attention, ghostnet, googlenet, mixnet, nasnet, nfnet, resnet, shufflenet, sknet
 from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 SLOW = {"attention", "nasnet", "ghostnet", "googlenet"}  # many widths: two forms

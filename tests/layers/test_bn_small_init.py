@@ -13,7 +13,7 @@ from foveate.errors import ConfigError
 from foveate.layers import NORMS, Layers
 from foveate.layers.bn_small_init import SIGMA_RELU, SmallInitNorm, bn_small_init, input_norm, learning_rate_factors
 from foveate.zoo import build
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet
 
 
 @pytest.fixture

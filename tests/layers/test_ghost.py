@@ -7,8 +7,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers import CONVS, Layers
 from foveate.layers.ghost import Ghost, ghost
-from foveate.zoo.families import vgg
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet, vgg
 
 # ratio s, kernel d of the cheap operation -> millions of weights and of multiply-adds (cut, not rounded), VGG-16 for
 # CIFAR-10 with a hidden layer of 512: tables 3 and 4

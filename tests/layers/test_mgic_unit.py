@@ -12,7 +12,7 @@ from foveate.config import replace
 from foveate.errors import ConfigError
 from foveate.layers import CONVS, Layers
 from foveate.layers.mgic import MGIC, Smoother, Transfer, group_of, levels, mgic
-from foveate.zoo.families.resnet import network as resnet
+from foveate.zoo.families import resnet
 
 
 def random(*shape, seed=0):

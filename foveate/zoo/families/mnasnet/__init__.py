@@ -1,1 +1,5 @@
-from foveate.zoo.families.mnasnet.network import FAMILY as FAMILY
+"""MnasNets. network.py: records, layers, network, variants; published.py: what is published of them."""
+
+from foveate.zoo.families.mnasnet.network import FAMILY, VARIANTS, MnasNet, MnasNetConfig, Stage, scale
+
+__all__ = ["FAMILY", "VARIANTS", "MnasNet", "MnasNetConfig", "Stage", "scale"]

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from foveate.layers.norm import for_pooled
-from foveate.zoo.families.efficientnet import network as efficientnet
+from foveate.zoo.families.efficientnet.network import init_weights
 from foveate.zoo.families.mobilenet.blocks import Attention, Block, MobileNetConfig, Stage, make_block
 from foveate.zoo.families.mobilenet.published import PUBLISHED
 from foveate.zoo.families.mobilenet.variants import VARIANTS, scale
-from foveate.zoo.family import Family, Rename
-from foveate.zoo.frame import MobileFrame
+from foveate.zoo.family import Family, Rename, rename
+from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
 
 __all__ = ["FAMILY", "VARIANTS", "Attention", "Block", "MobileNet", "MobileNetConfig", "Stage", "scale"]
 
@@ -51,7 +51,7 @@ class MobileNet(MobileFrame):
         self.classifier = nn.Linear(c_out, config.num_classes)
         self.num_features = c_out if config.head_at == "map" else c_in
         # as timm and the official MnasNet code start; TF-slim draws every convolution with spread 0.09
-        efficientnet.init_weights(self)
+        init_weights(self)
 
     def head(self, x: torch.Tensor) -> torch.Tensor:  # (N, c, h, w) -> (N, head, h, w)
         return self.act2(self.bn2(self.conv_head(x)))
@@ -81,7 +81,7 @@ class MobileNet(MobileFrame):
 
 def from_timm(key: str) -> str:
     """timm's key -> ours."""
-    return efficientnet.from_timm(key).replace("norm_head.", "bn2.")
+    return rename(key, (*SE_OF_TIMM, (r"norm_head\.", "bn2.")))
 
 
 # torchvision counts the units of a block (its v3 with the gate among them); its first block does not expand

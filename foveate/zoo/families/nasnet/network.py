@@ -4,7 +4,7 @@ Keys say where a cell stands and what it computes (stages.1.0.blocks.3.left.dw1)
 nasnetalarge and nasnet_4a1056, nasnet_6a4032.
 
 The two inputs of a cell may differ in size, for the one before the last cell can stand before a reduction. Then the
-larger one is halved by a factorized reduction (nasnet_blocks.FactorizedReduction): strided 1x1 convolutions of its even
+larger one is halved by a factorized reduction (blocks.FactorizedReduction): strided 1x1 convolutions of its even
 and of its odd pixels, half of the filters each. Which cells need it follows from their places, not from a picture.
 """
 
@@ -26,6 +26,8 @@ from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding
 from foveate.zoo.families.nasnet.blocks import Block, Cell, CellWidths, Genotype, Place
 from foveate.zoo.family import HALF, Family, Network, Published, rename
+
+__all__ = ["FAMILY", "VARIANTS", "Block", "CellWidths", "Genotype", "NASNet", "NASNetConfig", "Stage"]
 
 MAX_OPS = 4096  # operations in all cells together; 6@4032 has 220
 

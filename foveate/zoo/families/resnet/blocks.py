@@ -1,6 +1,6 @@
 """The records of the ResNet family and its blocks: basic and bottleneck, in post- and pre-activation order.
 
-The blocks of the white orders stand in resnet_white.py.
+The blocks of the white orders stand in white.py.
 """
 
 from collections.abc import Mapping
