@@ -1,5 +1,6 @@
-"""Classifiers as backbones: under torchvision's Faster R-CNN and FCN heads, and rates by depth for fine-tuning.
+"""Classifiers as backbones: backbone() makes the feature maps of any network, rate_groups() rates by depth.
 
+What stands on a backbone is in detection.py (Faster R-CNN) and segmentation.py (FCN); both take any Backbone.
 "Better classifier, better detector" is arXiv:1812.01187 section 6; here any network of the zoo can be put to that test.
 """
 
