@@ -15,7 +15,8 @@ from foveate.errors import ConfigError
 from foveate.report.units import duration, milliseconds, percent, size
 
 if TYPE_CHECKING:
-    from foveate.workflows.doctor import Diagnosis, Environment
+    from foveate.workflows.doctor.diagnosis import Diagnosis
+    from foveate.workflows.doctor.environment import Environment
 
 EXAMPLE = "Example: foveate doctor photos --model resnet18"
 
@@ -38,7 +39,8 @@ def command(
         missing = "--model NAME" if what.model is None else "DATA"
         raise ConfigError(f"{missing} is missing; expected foveate doctor, or foveate doctor DATA --model NAME")
     most_s = parse_time("--time", time)
-    from foveate.workflows.doctor import diagnose, environment
+    from foveate.workflows.doctor.diagnosis import diagnose
+    from foveate.workflows.doctor.environment import environment
 
     found = environment()
     diagnosis = None

@@ -13,8 +13,9 @@ from foveate.data.load import training_pictures
 from foveate.errors import ConfigError
 from foveate.runs.plan import prepare
 from foveate.train.recipe import Augment, Recipe
-from foveate.workflows import doctor
-from foveate.workflows.doctor import Form, Times, alternatives, conclude, diagnosed, environment, settled
+from foveate.workflows.doctor import diagnosis as doctor
+from foveate.workflows.doctor.diagnosis import Form, Times, alternatives, conclude, diagnosed, settled
+from foveate.workflows.doctor.environment import environment
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def test_every_extra_is_one_of_the_package_and_looks_for_modules_of_its_packages
     import tomllib
     from pathlib import Path
 
-    from foveate.workflows.doctor import EXTRAS
+    from foveate.workflows.doctor.environment import EXTRAS
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     known = {name: wanted for name, wanted in project["optional-dependencies"].items() if name != "dev"}

