@@ -8,7 +8,7 @@ from torch import nn
 from foveate.config import get_path, replace, set_path
 from foveate.errors import ConfigError
 from foveate.layers.eca import ECA
-from foveate.zoo.families.mixnet import VARIANTS, Block, MixNetConfig, Stage, from_timm, mixnet, symmetric
+from foveate.zoo.families.mixnet import VARIANTS, Block, MixNet, MixNetConfig, Stage, from_timm, symmetric
 
 S, M, L, XL = (VARIANTS[f"mixnet_{size}"] for size in ("s", "m", "l", "xl"))
 TINY = MixNetConfig(
@@ -25,7 +25,7 @@ TINY = MixNetConfig(
 
 def on_meta(config):
     with torch.device("meta"):
-        return mixnet(config)
+        return MixNet(config)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def on_meta(config):
 def test_timm_weights_load_by_name_and_give_the_same_outputs(config, theirs, size):
     import timm
 
-    assert difference(mixnet(config), timm.create_model(theirs), from_timm, size=size) <= 1e-10
+    assert difference(MixNet(config), timm.create_model(theirs), from_timm, size=size) <= 1e-10
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -100,7 +100,7 @@ def test_splits_and_dilation_build_and_learn(split, dilated, padding):
     block = Block(8, 22, (3, 5, 7, 9), 2, 2, 2, split, dilated)
     stages = (Stage((block, replace(block, stride=1), replace(block, stride=1, mid=0, kernels=(3, 5)))),)
     torch.manual_seed(0)
-    model = mixnet(replace(TINY, stages=stages, padding=padding)).train()
+    model = MixNet(replace(TINY, stages=stages, padding=padding)).train()
     y = model(torch.randn(4, 3, 21, 26))
     y.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -110,14 +110,14 @@ def test_splits_and_dilation_build_and_learn(split, dilated, padding):
 
 
 def test_inner_widths_are_free_in_every_block():
-    model = mixnet(set_path(TINY, "stages.1.blocks.0.mid", 19)).eval()
+    model = MixNet(set_path(TINY, "stages.1.blocks.0.mid", 19)).eval()
     assert [c.out_channels for c in model.blocks[1][0].conv_dw.convs] == [7, 6, 6]
     assert [c.in_channels for c in model.blocks[1][0].conv_pwl.convs] == [10, 9]
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    model = mixnet(S).eval()
+    model = MixNet(S).eval()
     with torch.no_grad():
         maps = model.feature_maps(torch.zeros(1, 3, 64, 64))
         features = model.forward_features(torch.zeros(1, 3, 64, 64))
@@ -134,7 +134,7 @@ def test_stochastic_depth_grows_with_the_block_and_only_where_there_is_a_skip():
 
 def test_gradients_reach_every_parameter():
     torch.manual_seed(0)
-    model = mixnet(TINY).train()
+    model = MixNet(TINY).train()
     model(torch.randn(4, 3, 32, 32)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 

@@ -13,11 +13,11 @@ from foveate.layers.eca import ECA
 from foveate.layers.se import SqueezeExcite
 from foveate.zoo.families.mnasnet.network import (
     VARIANTS,
+    MnasNet,
     MnasNetConfig,
     Stage,
     from_timm,
     from_torchvision,
-    mnasnet,
     scale,
     symmetric,
 )
@@ -34,7 +34,7 @@ TINY = MnasNetConfig(
 
 def on_meta(config):
     with torch.device("meta"):
-        return mnasnet(config)
+        return MnasNet(config)
 
 
 @pytest.mark.parametrize(
@@ -50,20 +50,20 @@ def test_the_official_form_equals_timm_with_same_padding(name, theirs, size):
 
     theirs = timm.create_model(theirs, pad_type="same", bn_eps=1e-3)
     size = size if isinstance(size, tuple) else (size, size)
-    assert difference(mnasnet(VARIANTS[name]), theirs, from_timm, size=size) <= 1e-10
+    assert difference(MnasNet(VARIANTS[name]), theirs, from_timm, size=size) <= 1e-10
 
 
 @pytest.mark.parametrize(("name", "size"), [("semnasnet_075", (64, 64)), ("mnasnet_050", (61, 47))])
 def test_timm_weights_load_by_name_and_give_the_same_outputs(name, size):
     import timm
 
-    assert difference(mnasnet(VARIANTS[name]), timm.create_model(name), from_timm, size=size) <= 1e-10
+    assert difference(MnasNet(VARIANTS[name]), timm.create_model(name), from_timm, size=size) <= 1e-10
 
 
 def test_the_symmetric_form_of_the_small_net_is_timms():
     import timm
 
-    ours, theirs = mnasnet(symmetric(SMALL)), timm.create_model("mnasnet_small")
+    ours, theirs = MnasNet(symmetric(SMALL)), timm.create_model("mnasnet_small")
     assert difference(ours, theirs, from_timm, size=(45, 51)) <= 1e-10
 
 
@@ -71,7 +71,7 @@ def test_the_symmetric_form_of_the_small_net_is_timms():
 def test_torchvision_weights_load_by_name_and_give_the_same_outputs(name, size):
     import torchvision
 
-    ours, theirs = mnasnet(VARIANTS[name]), getattr(torchvision.models, name)()
+    ours, theirs = MnasNet(VARIANTS[name]), getattr(torchvision.models, name)()
     assert difference(ours, theirs, from_torchvision, size=size) <= 1e-10
 
 
@@ -80,7 +80,7 @@ def test_pytorchcv_has_the_same_a1():
 
     theirs = get_model("mnasnet_a1")
     theirs.features.final_pool = nn.AdaptiveAvgPool2d(1)  # theirs is fixed to the 7x7 map of 224 pixels
-    assert difference(mnasnet(symmetric(A1)), theirs, size=(64, 64)) <= 1e-10
+    assert difference(MnasNet(symmetric(A1)), theirs, size=(64, 64)) <= 1e-10
 
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if n.startswith(("mnasnet_0", "mnasnet_1", "semnasnet_"))])
@@ -156,7 +156,7 @@ CHOICES = list(
 def test_every_choice_of_the_search_space_builds_and_learns(op, kernel, attn, skip, stride):
     stage = Stage(2, 8, 3 if op == "mbconv" else 1, kernel, stride, op, skip, attn)
     torch.manual_seed(0)
-    model = mnasnet(MnasNetConfig((stage,), stem=8, head=16, num_classes=3)).train()
+    model = MnasNet(MnasNetConfig((stage,), stem=8, head=16, num_classes=3)).train()
     y = model(torch.randn(4, 3, 16, 18))
     y.square().sum().backward()
     assert y.shape == (4, 3)
@@ -178,7 +178,7 @@ def test_every_choice_of_the_search_space_builds_and_learns(op, kernel, attn, sk
 )
 def test_a_skip_adds_the_input_where_it_fits(skip, stride, c_in, added, padding):
     config = MnasNetConfig((Stage(1, 8, 1, 3, stride, "sepconv", skip),), stem=c_in, head=8, padding=padding)
-    block = mnasnet(config).blocks[0][0].eval()
+    block = MnasNet(config).blocks[0][0].eval()
     nn.init.zeros_(block.bn2.weight)  # what is left is the skip
     x = torch.randn(1, c_in, 7, 10, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -191,14 +191,14 @@ def test_a_skip_adds_the_input_where_it_fits(skip, stride, c_in, added, padding)
 
 def test_the_skip_pool_is_a_mean_of_what_lies_inside_the_picture():
     config = MnasNetConfig((Stage(1, 8, 1, 3, 2, "sepconv", "pool"),), stem=8, head=8)
-    block = mnasnet(config).blocks[0][0].eval()
+    block = MnasNet(config).blocks[0][0].eval()
     nn.init.zeros_(block.bn2.weight)
     with torch.no_grad():
         assert torch.allclose(block(torch.ones(1, 8, 9, 12)), torch.ones(1, 8, 5, 6))
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    model = mnasnet(A1).eval()
+    model = MnasNet(A1).eval()
     with torch.no_grad():
         maps = model.feature_maps(torch.zeros(1, 3, 64, 64))
         features = model.forward_features(torch.zeros(1, 3, 64, 64))
@@ -208,13 +208,13 @@ def test_feature_maps_are_one_a_stride_finest_first():
 
 
 def test_a_first_stage_with_a_stride_leaves_the_stem_its_own_feature_map():
-    maps = mnasnet(set_path(TINY, "stages.0.stride", 2)).eval().feature_maps(torch.zeros(1, 3, 32, 32))
+    maps = MnasNet(set_path(TINY, "stages.0.stride", 2)).eval().feature_maps(torch.zeros(1, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(8, 16, 16), (8, 8, 8), (16, 4, 4)]
 
 
 def test_initial_weights_have_the_official_spread():
     torch.manual_seed(0)
-    model = mnasnet(B1)
+    model = MnasNet(B1)
     assert model.blocks[5][1].conv_dw.weight.std().item() == pytest.approx((2 / 25) ** 0.5, rel=0.02)
     assert model.conv_head.weight.std().item() == pytest.approx((2 / 1280) ** 0.5, rel=0.02)
     assert model.classifier.weight.abs().max().item() == pytest.approx(1000**-0.5, rel=1e-3)
@@ -233,7 +233,7 @@ def test_scaling_refuses_stages_with_listed_inner_widths():
 
 
 def test_inner_widths_can_be_uneven():
-    model = mnasnet(set_path(TINY, "stages.1.mid", (24, 40)))
+    model = MnasNet(set_path(TINY, "stages.1.mid", (24, 40)))
     assert [b.conv_dw.out_channels for b in model.blocks[1]] == [24, 40]
     assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 5)
 
