@@ -45,10 +45,11 @@ def host(family: str, layers: Layers):
 
 @functools.cache
 def has_depthwise(family: str) -> bool:
-    """Whether a convolution of the tiny host sees each channel alone."""
+    """Whether a convolution of the tiny host sees each channel alone, and more than one pixel."""
     with torch.device("meta"):
         modules = build(replace(TINY[family], layers=Layers())).modules()
-    return any(isinstance(m, torch.nn.Conv2d) and m.groups == m.in_channels > 1 for m in modules)
+    kinds = [m for m in modules if isinstance(m, torch.nn.Conv2d) and min(m.kernel_size) > 1]
+    return any(m.groups == m.in_channels == m.out_channels > 1 for m in kinds)
 
 
 def refusal(family: str, layers: Layers) -> str | None:
