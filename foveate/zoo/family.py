@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Width
+from foveate.config import Count, Pixels, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.conv import safeguard
@@ -25,23 +25,21 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)  # mean and std of TensorFlow's networks
 
 
-class Config(Protocol):
-    """What every family's record has, beside its own fields."""
+@record
+class Config:
+    """What every family's record has beside its own fields, which come first: these are given by name."""
 
-    @property
-    def family(self) -> str: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def in_chans(self) -> int: ...
-    @property
-    def resolution(self) -> int: ...  # pixels, square: the published test resolution
-    @property
-    def layers(self) -> Layers: ...
-    @property
-    def ranks(self) -> Ranks: ...  # convolutions in two factors
+    _: KW_ONLY
+    layers: Layers = Layers()
+    num_classes: Width = 1000
+    in_chans: Count = 3
+    resolution: Pixels = 224  # square: the published test resolution
+    ranks: Ranks = ()  # convolutions in two factors
 
-    def __hash__(self) -> int: ...
+    if TYPE_CHECKING:
+
+        @property
+        def family(self) -> str: ...  # each has its own tag
 
 
 class Network(nn.Module):

@@ -4,17 +4,17 @@ Their first convolution is meant to start as the whitening of picture patches (t
 and to stay so. Keys follow the public code's names, with the parts of its Sequential named.
 """
 
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Positive, Width, record
+from foveate.config import Pixels, Positive, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Network, Published
+from foveate.zoo.family import Config, Family, Network, Published
 
 NORM = "batch_norm(eps=1e-12, momentum=0.4, scale=False)"
 
@@ -33,7 +33,7 @@ class Group:
 
 
 @record
-class AirbenchConfig:
+class AirbenchConfig(Config):
     """Defaults: airbench94."""
 
     groups: Annotated[tuple[Group, ...], Field(min_length=1, max_length=8)] = (
@@ -46,11 +46,10 @@ class AirbenchConfig:
     patch: Annotated[int, Field(ge=1, le=8)] = 2
     fixed_patches: bool = True  # the patch convolution's kernel is not trained, only its bias
     scale: Positive = 1 / 9  # of the logits
+    _: KW_ONLY
     layers: Layers = Layers(norm=NORM, act="gelu")
     num_classes: Width = 10
-    in_chans: Count = 3
     resolution: Pixels = 32
-    ranks: Ranks = ()
 
 
 class ConvGroup(nn.Module):

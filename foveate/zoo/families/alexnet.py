@@ -5,6 +5,7 @@ Keys are torchvision's (features.0 to features.10, classifier.1, 4, 6); norms an
 """
 
 from collections import OrderedDict
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
@@ -12,11 +13,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Positive, Probability, Stride, Width, record, replace
+from foveate.config import Count, Kernel, Positive, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Network, Published
+from foveate.zoo.family import Config, Family, Network, Published
 
 Zeros = Annotated[int, Field(ge=0, le=15)]
 Grid = Annotated[int, Field(ge=1, le=32)]
@@ -55,7 +55,7 @@ class Lrn:
 
 
 @record
-class AlexNetConfig:
+class AlexNetConfig(Config):
     """An AlexNet. Defaults: torchvision's. No norm and a bias everywhere; layers.norm = "batch_norm" adds norms."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
@@ -66,11 +66,8 @@ class AlexNetConfig:
     dropouts: tuple[Probability, Probability, Probability] = (0.5, 0.5, 0.0)  # in front of each linear layer
     # PyTorch's, as in torchvision; or small normal weights and some biases of 0.1
     init: Literal["torch", "caffe"] = "torch"
+    _: KW_ONLY
     layers: Layers = Layers(norm="none", conv="conv2d_bias")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         for i, (before, stage) in enumerate(zip(self.stages, self.stages[1:], strict=False), start=1):

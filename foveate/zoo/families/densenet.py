@@ -14,11 +14,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Width, record, replace
+from foveate.config import Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Network, Published, check_blocks
+from foveate.zoo.family import Config, Family, Network, Published, check_blocks
 from foveate.zoo.frame import init_convs
 
 MAX_LAYERS = 1024  # dense layers in all blocks together; DenseNet-BC-250 has 123
@@ -40,7 +39,7 @@ class Stage:
 
 
 @record
-class DenseNetConfig:
+class DenseNetConfig(Config):
     """A DenseNet. Widths are absolute: functions below turn growth rate and compression into them."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -51,11 +50,6 @@ class DenseNetConfig:
     stem_width: Width = 64
     dropout: Probability = 0.0  # behind every convolution but the first; the paper: 0.2 where data is not augmented
     memory_efficient: bool = False  # training computes concatenations and norms again instead of keeping them
-    layers: Layers = Layers()
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.growth) for s in self.stages), "layers", MAX_LAYERS)

@@ -13,13 +13,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Stride, Width, record, replace
+from foveate.config import Count, Kernel, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
 from foveate.layers.mgic import levels, v_cycle
 from foveate.zoo.families.resnet.network import make_pool
-from foveate.zoo.family import Family, Network, Published, check_blocks
+from foveate.zoo.family import Config, Family, Network, Published, check_blocks
 
 
 @record
@@ -39,7 +38,7 @@ class Stage:
 
 
 @record
-class MGICConfig:
+class MGICConfig(Config):
     """A network of MGIC blocks."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
@@ -52,11 +51,6 @@ class MGICConfig:
     stem: Literal["imagenet", "mobile", "cifar"] = "imagenet"  # 7x7 stride 2 and a pool; 3x3 stride 2; 3x3
     stem_width: Width = 64
     head: Annotated[int, Field(ge=0, le=65536)] = 0  # a 1x1 convolution in front of the mean; 0: none
-    layers: Layers = Layers()
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(s.depth for s in self.stages))

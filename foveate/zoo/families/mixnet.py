@@ -4,21 +4,21 @@ Keys are timm's, but for se.fc1, se.fc2 and the parts of a convolution: conv_dw.
 """
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record, replace
+from foveate.config import Kernel, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
-from foveate.layers.low_rank import Ranks
 from foveate.layers.mix_conv import MixConv, Split, split_channels
 from foveate.layers.same import Padding
 from foveate.zoo.families.efficientnet.network import init_weights
-from foveate.zoo.family import MAX_BLOCKS, Family, Published, check_blocks, rename
+from foveate.zoo.family import MAX_BLOCKS, Config, Family, Published, check_blocks, rename
 from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
 from foveate.zoo.widths import round_width
 
@@ -58,7 +58,7 @@ class Stage:
 
 
 @record
-class MixNetConfig:
+class MixNetConfig(Config):
     """A MixNet. Widths are absolute. Defaults are those of the official code."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
@@ -68,11 +68,8 @@ class MixNetConfig:
     padding: Padding = "same"  # "symmetric": timm's without tf_
     dropout: Probability = 0.2  # before the classifier
     drop_path: Probability = 0.0  # not in the paper; block i of n, where it has a skip, drops drop_path * i / n
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.01)")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.blocks) for s in self.stages))

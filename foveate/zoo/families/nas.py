@@ -10,6 +10,7 @@ the variant is a small example of the kind, not a published net.
 """
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
@@ -20,8 +21,7 @@ from torch import nn
 from foveate.config import Kernel, Pixels, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Network, Published
+from foveate.zoo.family import Config, Family, Network, Published
 from foveate.zoo.frame import init_convs
 
 MAX_WIDTH = 65_536  # channels that a layer or the classifier may read
@@ -46,16 +46,14 @@ class Node:
 
 
 @record
-class NASConfig:
+class NASConfig(Config):
     """Layers in order. Defaults are those of CIFAR-10."""
 
     nodes: Annotated[tuple[Node, ...], Field(min_length=1, max_length=255)]
     family: Literal["nas"] = "nas"
-    layers: Layers = Layers()
+    _: KW_ONLY
     num_classes: Width = 10
-    in_chans: Annotated[int, Field(ge=1, le=4096)] = 3
     resolution: Pixels = 32
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         for i, node in enumerate(self.nodes):

@@ -4,6 +4,7 @@ Stem 3x3, stages of equal cells, a residual block of stride 2 between stages, no
 the sum of its edges; an edge computes one of five operations. No library has the authors' weights: the keys are ours.
 """
 
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
@@ -13,9 +14,8 @@ from torch import nn
 from foveate.config import Count, Pixels, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
 from foveate.zoo.families.nasnet.blocks import ActConvNorm, Pool
-from foveate.zoo.family import Family, Network, Published, check_blocks
+from foveate.zoo.family import Config, Family, Network, Published, check_blocks
 
 Op = Literal["none", "skip", "conv1x1", "conv3x3", "avg3x3"]
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # from node, to node; 0 is the cell's input, 3 its output
@@ -33,7 +33,7 @@ class Stage:
 
 
 @record
-class NASBench201Config:
+class NASBench201Config(Config):
     """A net of the benchmark; defaults are its skeleton. An edge "none" holds no parameters and adds nothing."""
 
     cell: tuple[Op, Op, Op, Op, Op, Op]  # of the edges 0>1, 0>2, 1>2, 0>3, 1>3, 2>3
@@ -44,11 +44,9 @@ class NASBench201Config:
     )
     family: Literal["nasbench201"] = "nasbench201"
     stem: Width = 16
-    layers: Layers = Layers()
+    _: KW_ONLY
     num_classes: Width = 10
-    in_chans: Count = 3
     resolution: Pixels = 32
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(s.cells for s in self.stages), "cells", MAX_CELLS)

@@ -5,17 +5,17 @@ Caffe form legacy_seresnet50, legacy_seresnext50_32x4d and so on, on torchvision
 """
 
 import re
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Stride, Width, record, replace
+from foveate.config import Count, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import MAX_BLOCKS, Family, Published, check_blocks
+from foveate.zoo.family import MAX_BLOCKS, Config, Family, Published, check_blocks
 from foveate.zoo.frame import ResNetFrame, init_convs
 
 Mids = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
@@ -43,7 +43,7 @@ class Stage:
 
 
 @record
-class SENetConfig:
+class SENetConfig(Config):
     """A SENet. Widths are absolute."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -52,11 +52,8 @@ class SENetConfig:
     # after the stem, 3x3 of stride 2: with padding 1 (MXNet, timm's senet154, pytorchcv); the authors' Caffe, without
     pool: Literal["max", "max_ceil"] = "max"
     dropout: Probability = 0.2  # before the classifier
+    _: KW_ONLY
     layers: Layers = Layers(attn="se")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid1) for s in self.stages))

@@ -13,11 +13,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Stride, Width, record, replace
+from foveate.config import Count, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import MAX_BLOCKS, Family, Network, Published, check_blocks
+from foveate.zoo.family import MAX_BLOCKS, Config, Family, Network, Published, check_blocks
 
 
 @record
@@ -31,7 +30,7 @@ class Stage:
 
 
 @record
-class ShuffleNetConfig:
+class ShuffleNetConfig(Config):
     """A ShuffleNet. Widths are absolute."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -43,11 +42,6 @@ class ShuffleNetConfig:
     # the input first. megvii (the authors): as mmpretrain, but shuffled by the inverse permutation.
     layout: Literal["pytorchcv", "mmpretrain", "megvii"] = "pytorchcv"
     bias: bool = True  # of the classifier; the authors' code has none
-    layers: Layers = Layers()
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages), "units")

@@ -11,12 +11,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Stride, Width, record, replace
+from foveate.config import Count, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
 from foveate.layers.sk import SelectiveKernel
-from foveate.zoo.family import MAX_BLOCKS, Family, Published, check_blocks
+from foveate.zoo.family import MAX_BLOCKS, Config, Family, Published, check_blocks
 from foveate.zoo.frame import ResNetFrame, init_convs
 
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=MAX_BLOCKS)]
@@ -43,7 +42,7 @@ class Stage:
 
 
 @record
-class SKNetConfig:
+class SKNetConfig(Config):
     """A net of selective kernels. Defaults: the paper's, but for the padding of the pool (Caffe's has none)."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -52,12 +51,7 @@ class SKNetConfig:
     paths: Annotated[int, Field(ge=1, le=4)] = 2  # of each selective kernel; path m has dilation m
     split: bool = False  # each path reads its own share of the channels (timm's skresnet), not all of them
     stem: Width = 64
-    layers: Layers = Layers()
     gate: Layers = Layers()  # of the selections: their norms see one value a channel and picture
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages))

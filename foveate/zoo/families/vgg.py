@@ -5,16 +5,16 @@ which torchvision lacks, take none (features.se1).
 """
 
 from collections import OrderedDict
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Width, record, replace
+from foveate.config import Probability, Width, record, replace
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import Family, Network, Published, check_blocks
+from foveate.zoo.family import Config, Family, Network, Published, check_blocks
 
 MAX_CONVS = 1024  # in all stages together; VGG-19 has 16
 
@@ -30,7 +30,7 @@ class Stage:
 
 
 @record
-class VGGConfig:
+class VGGConfig(Config):
     """A VGG. Defaults: the paper's, without norms and with a bias everywhere. layers.norm = "batch_norm" adds norms and
     keeps the biases, as torchvision does; conv = "conv2d" drops them.
     """
@@ -43,11 +43,8 @@ class VGGConfig:
     grid: Grid = 7  # the last map is averaged to grid x grid positions in front of the linear layers
     hidden: Annotated[tuple[Width, ...], Field(max_length=2)] = (4096, 4096)  # hidden linear layers
     dropout: Probability = 0.5  # behind each hidden linear layer
+    _: KW_ONLY
     layers: Layers = Layers(norm="none", conv="conv2d_bias")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.widths) for s in self.stages), "convolutions", MAX_CONVS)

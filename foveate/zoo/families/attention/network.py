@@ -12,16 +12,15 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Stride, Width, record, replace
+from foveate.config import Count, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
 from foveate.layers.mask import Hourglass, squash
 from foveate.zoo.families.attention.published import PUBLISHED
 from foveate.zoo.families.resnet.blocks import BLOCKS, ResNetConfig, input_norm
 from foveate.zoo.families.resnet.blocks import Stage as Rows
 from foveate.zoo.families.resnet.network import make_pool
-from foveate.zoo.family import Family, Network, check_blocks
+from foveate.zoo.family import Config, Family, Network, check_blocks
 from foveate.zoo.frame import init_convs
 
 MAX_UNITS = 2048  # in all stages together; Attention-452 has 151
@@ -46,7 +45,7 @@ class Stage:
 
 
 @record
-class AttentionConfig:
+class AttentionConfig(Config):
     """A Residual Attention Network; the defaults are those of Attention-56 (table 2)."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -63,11 +62,6 @@ class AttentionConfig:
     stem_width: Width = 64
     # 3x3 stride 2 in the stem and the masks: without padding as in Caffe; with padding 1
     pool: Literal["max", "max_ceil"] = "max_ceil"
-    layers: Layers = Layers()
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(self.units_of(s) for s in self.stages), "units", MAX_UNITS)

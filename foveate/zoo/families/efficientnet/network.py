@@ -5,20 +5,20 @@ Keys are timm's (tf_efficientnet_*), but for se.fc1 and se.fc2.
 
 import math
 import re
+from dataclasses import KW_ONLY
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record, replace
+from foveate.config import Count, Kernel, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
-from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
 from foveate.zoo.families.efficientnet.published import PUBLISHED
-from foveate.zoo.family import Family, check_blocks, rename
+from foveate.zoo.family import Config, Family, check_blocks, rename
 from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
 from foveate.zoo.widths import round_width
 
@@ -46,7 +46,7 @@ class Stage:
 
 
 @record
-class EfficientNetConfig:
+class EfficientNetConfig(Config):
     """An EfficientNet. Widths are absolute; scale() makes larger ones. Defaults are those of the official code."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
@@ -56,11 +56,8 @@ class EfficientNetConfig:
     padding: Padding = "same"  # "symmetric": torchvision's, and timm's without tf_
     dropout: Probability = 0.2  # before the classifier
     drop_path: Probability = 0.2  # stochastic depth of a block past the last one; block i of n has drop_path * i / n
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.01)", "silu", "se(ratio=0.25, act='silu')")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(s.depth for s in self.stages))

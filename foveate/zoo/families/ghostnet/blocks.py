@@ -1,6 +1,7 @@
 """The records of the GhostNet family and its parts: the Ghost module, its attention, units of several branches."""
 
 import math
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
@@ -8,11 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record
+from foveate.config import Kernel, Probability, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import MAX_BLOCKS, check_blocks
+from foveate.zoo.family import MAX_BLOCKS, Config, check_blocks
 
 
 @record
@@ -40,7 +40,7 @@ class Stage:
 
 
 @record
-class GhostNetConfig:
+class GhostNetConfig(Config):
     """A GhostNet of any version. Widths are absolute; scale() makes wider ones.
 
     form: what stands where a Ghost module or a stride has a convolution. "plain": convolution and norm (versions 1 and
@@ -58,11 +58,8 @@ class GhostNetConfig:
     form: Literal["plain", "branches", "fused"] = "plain"
     branches: Annotated[int, Field(ge=1, le=16)] = 3
     dropout: Probability = 0.2  # before the classifier
+    _: KW_ONLY
     layers: Layers = Layers(attn="se(ratio=0.25, divisor=4, gate='hard_sigmoid')")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.blocks) for s in self.stages))

@@ -1,6 +1,7 @@
 """The records of the GoogLeNet family and its blocks: the inception module and the auxiliary classifier."""
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY
 from itertools import pairwise
 from string import ascii_lowercase
 from typing import Annotated, Literal
@@ -10,10 +11,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Probability, Width, record
+from foveate.config import Kernel, Probability, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
+from foveate.zoo.family import Config
 
 MaybeWidth = Annotated[int, Field(ge=0, le=65_536)]  # 0: this convolution is left out
 
@@ -51,7 +52,7 @@ class Stage:
 
 
 @record
-class GoogLeNetConfig:
+class GoogLeNetConfig(Config):
     """Stem, stages of inception modules, classifier. Stages count from 3: the stem's convolutions are 1 and 2."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=8)]
@@ -63,11 +64,8 @@ class GoogLeNetConfig:
     aux_after: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = ("4a", "4d")  # modules that they read
     aux_widths: tuple[Width, Width] = (128, 1024)  # of their convolution and their hidden layer
     aux_dropout: Probability = 0.7
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001)")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         names = [f"{i}{a}" for i, s in enumerate(self.stages, 3) for a in ascii_lowercase[: len(s.modules)]]

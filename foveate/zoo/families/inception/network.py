@@ -6,16 +6,16 @@ Keys are generic (stages.2.1.branches.0.units.0.conv); those of torchvision, tim
 import bisect
 import re
 from collections.abc import Mapping
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Width, record, replace
+from foveate.config import Pixels, Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
 from foveate.zoo.families.inception.blocks import (
     MAX_UNITS,
     AuxHead,
@@ -29,13 +29,13 @@ from foveate.zoo.families.inception.blocks import (
     suffices,
     width_of,
 )
-from foveate.zoo.family import HALF, Family, Network, Published, check_blocks
+from foveate.zoo.family import HALF, Config, Family, Network, Published, check_blocks
 
 __all__ = ["FAMILY", "VARIANTS", "Branch", "Inception", "InceptionConfig", "Mixed", "Stage", "Unit"]
 
 
 @record
-class InceptionConfig:
+class InceptionConfig(Config):
     """Stages of Inception blocks, then mean, dropout, classifier.
 
     The papers' nets take 299 pixels and need at least 75, for most of their reductions have no padding. momentum of the
@@ -49,11 +49,9 @@ class InceptionConfig:
     dropout: Probability = 0.2  # before the embedding and the classifier
     aux: bool = False  # a second classifier before the last stage, for training: see Inception.forward_aux
     aux_widths: tuple[Width, Width] = (128, 768)  # of its convolutions
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.1)")
-    num_classes: Width = 1000
-    in_chans: Count = 3
     resolution: Pixels = 299
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         branches = [branch for stage in self.stages for block in stage.blocks for branch in block.branches]

@@ -6,22 +6,22 @@ se.fc1 and se.fc2.
 
 import math
 import re
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record, replace
+from foveate.config import Count, Kernel, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
-from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
 from foveate.zoo.families.efficientnet.network import Expand, from_timm, init_weights, write_widths
 from foveate.zoo.families.mnasnet.published import PUBLISHED
 from foveate.zoo.families.nasnet.blocks import Pool
-from foveate.zoo.family import Family, check_blocks
+from foveate.zoo.family import Config, Family, check_blocks
 from foveate.zoo.frame import MobileFrame
 from foveate.zoo.widths import round_width
 
@@ -55,7 +55,7 @@ class Stage:
 
 
 @record
-class MnasNetConfig:
+class MnasNetConfig(Config):
     """A MnasNet. Widths are absolute; scale() makes others. Defaults are those of the official code."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
@@ -65,11 +65,8 @@ class MnasNetConfig:
     padding: Padding = "same"  # "symmetric": torchvision's and timm's
     dropout: Probability = 0.2  # before the classifier
     drop_path: Probability = 0.0  # not in the paper; layer i of n, where it has a skip, drops drop_path * i / n
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.01)")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(s.depth for s in self.stages), "layers")

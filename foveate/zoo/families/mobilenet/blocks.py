@@ -1,20 +1,19 @@
 """The records of the MobileNet family and its blocks: plain, separable, inverted, fused, universal and attention."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, NonNegative, Pixels, Probability, Stride, Width, record, replace
+from foveate.config import Count, NonNegative, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
-from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for
-from foveate.zoo.family import MAX_BLOCKS, check_blocks
+from foveate.zoo.family import MAX_BLOCKS, Config, check_blocks
 
 OptionalKernel = Annotated[int, Field(ge=0, le=31)]  # 0: the convolution is left out
 
@@ -87,7 +86,7 @@ class Stage:
 
 
 @record
-class MobileNetConfig:
+class MobileNetConfig(Config):
     """Any sequence of mobile blocks between a 3x3 stem and a classifier. Defaults are those of MobileNetV2."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=64)]
@@ -101,11 +100,8 @@ class MobileNetConfig:
     padding: Padding = "symmetric"  # "same": TensorFlow's
     dropout: Probability = 0.2  # before the classifier
     drop_path: Probability = 0.0  # stochastic depth of a block past the last one; block i of n has drop_path * i / n
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm", "relu6")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.blocks) for s in self.stages))

@@ -11,6 +11,7 @@ and of its odd pixels, half of the filters each. Which cells need it follows fro
 import itertools
 import re
 from collections.abc import Iterable
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal, cast
 
 import torch
@@ -18,14 +19,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Width, record, replace
+from foveate.config import Probability, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import set_progress
-from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding
 from foveate.zoo.families.nasnet.blocks import Block, Cell, CellWidths, Genotype, Place
-from foveate.zoo.family import HALF, Family, Network, Published, rename
+from foveate.zoo.family import HALF, Config, Family, Network, Published, rename
 
 __all__ = ["FAMILY", "VARIANTS", "Block", "CellWidths", "Genotype", "NASNet", "NASNetConfig", "Stage"]
 
@@ -62,7 +62,7 @@ class Stage:
 
 
 @record
-class NASNetConfig:
+class NASNetConfig(Config):
     """A NASNet of any genotype. Widths are absolute; stack() makes the N @ F of the paper."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -80,11 +80,8 @@ class NASNetConfig:
     # progress grows from 0 to 1 over the training (NASNet.set_progress)
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = 0.0
     aux: bool = False  # a second classifier before the last reduction, for training: forward_aux
+    _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.0003)")
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         ops = 2 * sum(len(genotype.blocks) for genotype, *_ in self.plan())

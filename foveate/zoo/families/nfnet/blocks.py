@@ -1,5 +1,6 @@
 """The records of the normaliser-free nets, their constants, their stem and their block."""
 
+from dataclasses import KW_ONLY
 from typing import Annotated, Literal
 
 import torch
@@ -11,10 +12,9 @@ from foveate.config import Count, Pixels, Positive, Probability, Stride, Width, 
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
-from foveate.layers.low_rank import Ranks
 from foveate.layers.same import Padding, padding_for, same_pads
 from foveate.zoo.families.resnet.blocks import input_norm
-from foveate.zoo.family import check_blocks
+from foveate.zoo.family import Config, check_blocks
 
 STEMS = {"deep": (3, (2, 1, 1, 2)), "7x7": (7, (2,))}  # kernel and strides of its convolutions
 
@@ -35,7 +35,7 @@ class Stage:
 
 
 @record
-class NFNetConfig:
+class NFNetConfig(Config):
     """A normaliser-free net. Defaults: NFNet-F as in DeepMind's code, whose gelu is JAX's, the tanh approximation.
 
     timm's dm_nfnet has the exact gelu and an eps of 1e-5 added to the variance: act "scaled(act='gelu')" and conv
@@ -70,11 +70,9 @@ class NFNetConfig:
     dropout: Probability = 0.2  # before the classifier
     # stochastic depth of a block past the last one, survivors not rescaled; block i of n has drop_path * i / n
     drop_path: Probability = 0.25
+    _: KW_ONLY
     layers: Layers = Layers("none", "scaled(act='gelu_tanh')", "se(ratio=0.5, gain=2.0)", "ws_conv")
-    num_classes: Width = 1000
-    in_chans: Count = 3
     resolution: Pixels = 256
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages))

@@ -11,13 +11,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Pixels, Probability, Stride, Width, record, replace
+from foveate.config import Count, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.layers.low_rank import Ranks
 from foveate.layers.norm import for_pooled
 from foveate.zoo.families.regnet.published import PUBLISHED
-from foveate.zoo.family import MAX_BLOCKS, Family, check_blocks, rename
+from foveate.zoo.family import MAX_BLOCKS, Config, Family, check_blocks, rename
 from foveate.zoo.frame import ResNetFrame, init_convs
 from foveate.zoo.widths import repeat_last, scale_width
 
@@ -54,18 +53,13 @@ class Stage:
 
 
 @record
-class RegNetConfig:
+class RegNetConfig(Config):
     """A RegNet. Widths are absolute; design() makes the published kind from five numbers, g_ghost() a G-Ghost net."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
     family: Literal["regnet"] = "regnet"
     stem: Width = 32
     dropout: Probability = 0.0  # before the classifier; G-Ghost: 0.2
-    layers: Layers = Layers()
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages))

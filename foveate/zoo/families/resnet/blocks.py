@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from foveate.config import Count, Kernel, Pixels, Probability, Stride, Width, record
+from foveate.config import Count, Kernel, Probability, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropBlock, DropPath
-from foveate.layers.low_rank import Ranks
-from foveate.zoo.family import check_blocks
+from foveate.zoo.family import Config, check_blocks
 
 
 @record
@@ -39,7 +38,7 @@ class Stage:
 
 
 @record
-class ResNetConfig:
+class ResNetConfig(Config):
     """A residual net. Defaults: the ImageNet ResNet of the paper with the stride on the 3x3, as in torchvision."""
 
     stages: Annotated[tuple[Stage, ...], Field(min_length=1, max_length=16)]
@@ -63,11 +62,6 @@ class ResNetConfig:
     drop_path: Probability = 0.0  # stochastic depth of the last block; block l of L has l / L of it (arXiv:1603.09382)
     drop_block_size: Kernel = 7  # pixels a side of what Stage.drop_block drops
     zero_gamma: bool = False  # every residual branch starts at zero (arXiv:1706.02677)
-    layers: Layers = Layers()
-    num_classes: Width = 1000
-    in_chans: Count = 3
-    resolution: Pixels = 224
-    ranks: Ranks = ()
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages))
