@@ -12,7 +12,7 @@ SLOW = (
     *("deploy/test_quantise.py", "deploy/test_runtimes.py", "layers/test_deploy.py", "layers/test_two_processes.py"),
     *("search/test_scaling.py", "search/test_spaces.py", "search/test_supernet.py", "search/test_workers.py"),
     *("train/test_gradinit.py", "train/test_ranks.py", "train/test_refinements.py", "train/test_resume.py"),
-    *("train/test_zero_gamma.py", "test_readme.py"),
+    *("train/test_zero_gamma.py", "test_golden_losses.py", "test_readme.py", "test_typed.py", "test_wheel.py"),
 )
 
 
