@@ -146,6 +146,9 @@ def read_lines(path: str | Path) -> list[str]:
     return path.read_bytes().decode("utf-8", "replace").split("\n")[:-1]
 
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system without the kernel's locks says
+
+
 @contextlib.contextmanager
 def folder_lock(
     folder: str | Path, *, wait_s: float = 0.0, cancelled: Callable[[], bool] = lambda: False
@@ -154,23 +157,23 @@ def folder_lock(
     nothing to wait for.
 
     wait_s: seconds to wait for another holder, unless cancelled() becomes true. Raises InUseError, which names the
-    holder, and WriteError, also where the file system has no locks.
+    holder, and WriteError.
     """
     import filelock
 
     path, note = Path(folder) / LOCK, Path(folder) / OWNER
-    lock = filelock.FileLock(path, fallback_to_soft=False)
-    try:
-        lock.acquire(timeout=wait_s, poll_interval=LOOK_S, cancel_check=cancelled)
-    except filelock.Timeout:
-        raise _in_use(folder, _owner(note)) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            reason = (error.strerror or str(error)).lower()
-            raise WriteError(
-                f"{folder}: no locks on this file system ({reason}); take a folder on a local disk"
-            ) from None
-        raise write_failure(path, 0, error) from None
+    # where the file system has no locks, a file that is there or not: a dead holder on this host is taken over as well
+    kinds = (filelock.FileLock(path, fallback_to_soft=False), filelock.SoftFileLock(path.with_suffix(".held")))
+    for lock in kinds:
+        try:
+            lock.acquire(timeout=wait_s, poll_interval=LOOK_S, cancel_check=cancelled)
+            break
+        except filelock.Timeout:
+            raise _in_use(folder, _owner(note)) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS or lock is kinds[-1]:
+                raise write_failure(path, 0, error) from None
+            path.unlink(missing_ok=True)
     try:
         owner = _owner(note)
         if owner is not None and owner["host"] != socket.gethostname():  # locks need not reach from host to host
@@ -185,7 +188,9 @@ def folder_lock(
         finally:
             note.unlink(missing_ok=True)
     finally:
-        if os.name == "posix":  # while it is held: whoever waits for this file finds that it is gone, and makes another
+        if (
+            os.name == "posix" and lock is kinds[0]
+        ):  # while it is held: whoever waits for this file finds that it is gone, and makes another
             path.unlink(missing_ok=True)
         lock.release()
 
