@@ -1,6 +1,7 @@
 """A smaller network of every family as another process meets it: a folder that loads, exports and goes on learning."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -19,6 +20,10 @@ from foveate.train.artefact import ModelCard, model_files
 from foveate.zoo import FAMILIES, build
 
 CLASSES = tuple("abcde")
+# How far two float32 passes of one network may be apart, for the order of their sums changes with the place of tensors
+# in memory: convolutions * fan-in is at most 34 * 144 (mobilenet; 97 * 36 for attention), each sum rounded to 2^-24 in
+# each of the two, errors without a common sign; six times their root mean square, for it is the largest of 20 logits.
+APART = 6 * 2**-24 * math.sqrt(2 * 34 * 144)  # 3.5e-5
 CHILD = """
 import json, pathlib, sys
 import numpy as np, onnxruntime, torch
@@ -79,5 +84,5 @@ def test_every_family_loads_exports_and_learns_in_a_fresh_process(plug, what, tm
     rows = {name: rest for name, *rest in map(json.loads, child.stdout.splitlines())}
     assert rows.keys() == set(FAMILIES), f"{len(rows)} families, then: {child.stderr[-800:]}"
     assert all(len(rest) == (3 if what == "exported" else 2) for rest in rows.values())
-    wrong = {n: r for n, r in rows.items() if not (r[0] and r[1] <= 1e-5 and r[-1] <= 1e-4)}
+    wrong = {n: r for n, r in rows.items() if not (r[0] and r[1] <= APART and r[-1] <= 1e-4)}
     assert not wrong, "family: [learnt, masked - loaded, exported - loaded]"
