@@ -16,7 +16,7 @@ from foveate.data.load import evaluation_pictures, training_pictures
 from foveate.data.preprocess import Preprocess
 from foveate.layers import Layers
 from foveate.recipes import RECIPES
-from foveate.runs.setup import cpu_threads, fresh
+from foveate.runs.setup import cpu_threads, make_state
 from foveate.train.begin import begin
 from foveate.train.best import ready_best
 from foveate.train.evaluate import cross_entropy, labels_of, predict_logits
@@ -57,7 +57,7 @@ def losses(name: str) -> list[float]:
     pictures = training_pictures(subset(dataset.splits["train"], np.arange(PICTURES)), P.resolution).load()
     unseen = evaluation_pictures(dataset.splits["val"], P).load()
     with cpu_threads(recipe.threads):
-        state = fresh(config, recipe, "cpu")
+        state = make_state(config, recipe, "cpu")
         begin(state, pictures, P, recipe, classes)
         found = [float(step.loss) for step in train(state, pictures, P, recipe, classes)]
         logits = predict_logits(ready_best(state, pictures, P, recipe, classes), unseen, P, nhwc=False)
