@@ -54,7 +54,7 @@ from foveate.zoo import FAMILIES, variant
 
 SEEN, TAKEN = 2**31 + 2, 2**31 + 3  # streams of training batches outside the training
 OURS = ("taylor", "taylor2", "norm", "redundancy")
-ROUNDS, BETWEEN = 3, 30  # of the ladder
+ROUNDS, BETWEEN = 3, 30  # of pruning in rounds; training steps between two
 
 
 def config_of(name: str) -> Any:
@@ -139,7 +139,7 @@ def ours(name: str, fitted: bool = False) -> Callable[[Bench, float, int], tuple
     return method
 
 
-def ladder(name: str, fitted: bool, trained: bool) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
+def in_rounds(name: str, fitted: bool, trained: bool) -> Callable[[Bench, float, int], tuple[nn.Module, int]]:
     """Rounds of a criterion, with or without a little training between."""
 
     def method(bench: Bench, share: float, seed: int) -> tuple[nn.Module, int]:
@@ -195,9 +195,9 @@ def counted(config: Any) -> float:
 
 METHODS = {f"foveate {name}": ours(name) for name in OURS}
 METHODS |= {f"foveate {name}, refit": ours(name, True) for name in OURS}
-METHODS |= {"foveate taylor, trained, 3 rounds": ladder("taylor", False, True)}
-METHODS |= {"foveate taylor, refit, 3 rounds": ladder("taylor", True, False)}
-METHODS |= {"foveate taylor, refit, trained, 3 rounds": ladder("taylor", True, True)}
+METHODS |= {"foveate taylor, trained, 3 rounds": in_rounds("taylor", False, True)}
+METHODS |= {"foveate taylor, refit, 3 rounds": in_rounds("taylor", True, False)}
+METHODS |= {"foveate taylor, refit, trained, 3 rounds": in_rounds("taylor", True, True)}
 METHODS |= {f"torch-pruning {name}": theirs(name) for name in ("taylor", "magnitude")}
 
 

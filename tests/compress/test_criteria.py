@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from tiny import host
 
 from foveate.compress.couple import couple
-from foveate.compress.criteria import CRITERIA, make_criterion
+from foveate.compress.criteria import make_criterion
 from foveate.compress.criteria.redundancy import bounds, matrices, net_redundancy, pivots, rank_of
 from foveate.compress.gates import Gates, by_picture
 from foveate.compress.slice import silence
@@ -347,4 +347,3 @@ def test_bad_calls_are_refused(trained, batches):
     plain = build(host("vgg", Layers("none")))
     with pytest.raises(ConfigError, match="no norm with a scale"):
         make_criterion("bn_scale").score(plain, [])
-    assert set(CRITERIA) == {"taylor", "taylor2", "redundancy", "norm", "bn_scale", "random"}

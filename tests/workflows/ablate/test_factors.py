@@ -59,7 +59,7 @@ def test_every_call_of_a_factor_names_an_entry_of_its_table(name):
             assert parse_call(value)[0] in CALLS[key]
 
 
-# what a recipe has by itself is no change of it: a ladder's base starts without
+# what a recipe has by itself is no change of it: what a factor is tried on starts without
 ON = {"no_bias_decay": "optim.decay_all=true", "cosine": "schedule.kind=step", "flip": "augment.flip=false"}
 
 
@@ -83,10 +83,10 @@ def test_published_defaults_of_the_bag_of_tricks():
     assert changes_of("mixup") == ("mix.mixup=0.2",)
     assert changes_of("smoothing") == ("loss.smoothing=0.1", "loss.spread=others")
     assert changes_of("linear_scaling") == ("optim.lr_batch=256",)
-    ladder = override(Recipe(), ["batch=1024", "optim.lr=0.1", *changes_of("linear_scaling")])
+    recipe = override(Recipe(), ["batch=1024", "optim.lr=0.1", *changes_of("linear_scaling")])
     from foveate.train.optim import peak_rate
 
-    assert peak_rate(ladder.optim, 1024) == pytest.approx(0.4)  # section 3.1.1
+    assert peak_rate(recipe.optim, 1024) == pytest.approx(0.4)  # section 3.1.1
 
 
 @pytest.mark.parametrize(
