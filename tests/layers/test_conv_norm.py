@@ -42,7 +42,7 @@ def layer(c_in=4, c_out=5, kernel=3, **options):
 )
 @pytest.mark.parametrize("training", [True, False])
 def test_golden_values(kernel, stride, shape, first, squares, training):
-    unit = filled(ConvNorm(4, 5, kernel, stride=stride, padding=kernel // 2, affine=False), 0.3).train(training)
+    unit = filled(conv_norm(4, 5, kernel, stride=stride, padding=kernel // 2, affine=False), 0.3).train(training)
     y = unit(picture(2, 4, 6, 6))
     assert y.shape == shape
     assert y.flatten()[:3].tolist() == pytest.approx(first, rel=1e-6)
