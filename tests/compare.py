@@ -9,6 +9,8 @@ from unittest import mock
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from foveate.zoo import build
+
 COUNTER = "num_batches_tracked"
 
 
@@ -16,6 +18,67 @@ COUNTER = "num_batches_tracked"
 def facts(family):
     """What is published of a family: tests/facts/FAMILY.json."""
     return json.loads((Path(__file__).parent / "facts" / f"{family}.json").read_text("utf-8"))
+
+
+def on_meta(config):
+    """The network of a config on the meta device, in evaluation mode."""
+    with torch.device("meta"):
+        return build(config).eval()
+
+
+def timm_on_meta(name):
+    import timm
+
+    with torch.device("meta"):
+        return timm.create_model(name)
+
+
+def torchvision_on_meta(name):
+    from torchvision.models import get_model
+
+    with torch.device("meta"):
+        return get_model(name)
+
+
+def shapes(model, rename=str):
+    """(key, shape) of all weights in their order. rename: their key -> our key."""
+    return [(rename(key), tensor.shape) for key, tensor in model.state_dict().items()]
+
+
+def picture(height, width=None, *, count=2, channels=3):
+    """Noise in float64, always the same: (count, channels, height, width or height)."""
+    size = (count, channels, height, height if width is None else width)
+    return torch.randn(size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def check_gradients(config, side=32, *, batch=4):
+    """A finite gradient reaches every parameter."""
+    torch.manual_seed(0)
+    model = build(config).train()
+    model(torch.randn(batch, 3, side, side)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def check_feature_maps(config, expected, *, last=False):
+    """(channels, stride) of the feature maps of a net of stride 32; its features and its logits have their shapes.
+
+    last: the features are the last map.
+    """
+    model, x = on_meta(config), torch.empty(1, 3, 64, 64, device="meta")
+    maps, features = model.feature_maps(x), model.forward_features(x)
+    assert [(m.shape[1], 64 // m.shape[2]) for m in maps] == expected
+    assert features.shape == (1, model.num_features, 2, 2)
+    assert not last or maps[-1].shape == features.shape
+    assert model.forward_head(features).shape == (1, config.num_classes)
+
+
+def check_last_map(config):
+    """The last feature map holds the features, and these give the logits."""
+    torch.manual_seed(0)
+    model, x = build(config).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.feature_maps(x)[-1], model.forward_features(x))
+        assert torch.equal(model(x), model.forward_head(model.forward_features(x)))
 
 
 def randomise(model):
@@ -48,7 +111,7 @@ def difference(ours, theirs, rename=None, *, size=(64, 64), channels=3, batch=2)
     state = in_order(ours, theirs) if rename is None else {rename(k): v for k, v in theirs.state_dict().items()}
     missing, unexpected = ours.double().eval().load_state_dict(state, strict=False)
     assert not unexpected and all(k.endswith(COUNTER) for k in missing), (missing, unexpected)
-    x = torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = picture(*size, count=batch, channels=channels)
     with torch.no_grad():
         a, b = ours(x), theirs(x)
     assert b.abs().max() > 1e-3

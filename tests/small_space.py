@@ -35,6 +35,13 @@ def make(values):
 SHORT = {"epochs": 1, "pictures": 256, "threads": 1}
 
 
+def write_space(folder, text=SPACE):
+    """The space in a file of this folder; its path."""
+    path = folder / "tiny.py"
+    path.write_text(text)
+    return str(path)
+
+
 def search_only(space, runs, *, workers, trials: int, ray=None, listener=silent):
     """The trials of a search by several workers that share its time, without a winner's training."""
     dataset = open_data("digits", seed=0, bad_files="stop")

@@ -3,18 +3,15 @@
 import itertools
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from compare import facts, without_norms
+from compare import facts, on_meta, without_norms
+from onnx_file import check_logits
 from pairwise import every_pair, pairs, pairwise
 from tiny import RAGGED, SMALL, TABLES, host, refusal, side, small_config, train_once
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.config import from_json, get_path, replace, set_path, to_dict, to_json
-from foveate.data.preprocess import Preprocess, normalise
-from foveate.deploy.export import export_onnx
-from foveate.deploy.runtime import open_session
 from foveate.errors import ConfigError
 from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
 from foveate.recipes import RECIPES
@@ -32,11 +29,6 @@ REFUSED = {
 }
 IMPOSSIBLE = {((0, family), (1 + list(SLOTS).index(slot), name)) for family, slot, name in REFUSED}
 ROWS = pairwise(*COLUMNS, impossible=IMPOSSIBLE)
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return build(config).eval()
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -174,12 +166,7 @@ def exports(config, size):
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
-    p = Preprocess(resolution=size, resize=size, fit="squash")
-    pictures = torch.randint(0, 256, (3, size, size, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    with torch.inference_mode():
-        expected = model(normalise(pictures.permute(0, 3, 1, 2), p)).numpy()
-    session = open_session(export_onnx(model, p, ("a", "b", "c")), 1)
-    assert np.abs(session.run(pictures.numpy()) - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+    check_logits(model, size)
 
 
 @pytest.mark.slow

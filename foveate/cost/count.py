@@ -10,12 +10,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from foveate.cost.shadow import DEFAULT_RESOLUTION as DEFAULT_RESOLUTION
-from foveate.cost.shadow import picture, sizes
+from foveate.cost.shadow import picture, sizes, without_data
 from foveate.cost.shadow import shadow as shadow
 from foveate.cost.watch import Watch
 from foveate.errors import FoveateError
@@ -121,9 +120,7 @@ def cost(
     shape = sizes(network, resolution, batch, in_chans)
     watch = Watch(network)
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("meta"))  # for networks that make tensors in forward
+        stack.enter_context(without_data())
         x = picture(network, shape)
         watch.attach(stack)
         try:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveate.cost.places import Places
-from foveate.cost.shadow import picture, shadow, sizes
+from foveate.cost.shadow import picture, shadow, sizes, without_data
 from foveate.errors import FoveateError
 
 NORMS = frozenset({"native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm"})
@@ -67,9 +67,7 @@ def operators(config_or_model: Any, resolution: int | None = None, in_chans: int
     shape = sizes(network, resolution, 1, in_chans)
     seen, places = _Seen(), Places(network)
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("meta"))
+        stack.enter_context(without_data())
         x = picture(network, shape)
         places.attach(stack)
         stack.enter_context(seen)

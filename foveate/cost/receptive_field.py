@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveate.cost.live import flat
 from foveate.cost.places import Places
-from foveate.cost.shadow import picture, shadow, sizes
+from foveate.cost.shadow import picture, shadow, sizes, without_data
 from foveate.errors import FoveateError
 
 
@@ -53,9 +53,7 @@ def receptive_field(config_or_model: Any, resolution: int | None = None, in_chan
     shape = sizes(network, resolution, 1, in_chans)
     places, trace = Places(network), _Trace()
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.device("meta"))
+        stack.enter_context(without_data())
         places.attach(stack)
         x = picture(network, shape)
         trace.begin(x)

@@ -1,7 +1,9 @@
 """A network without data: a config built, or a model copied, on the meta device, and a picture that fits it."""
 
+import contextlib
 import copy
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -48,6 +50,13 @@ def sizes(network: nn.Module, resolution: int | None, batch: int, in_chans: int 
     if min(pixels, batch, channels) < 1:
         raise ConfigError(f"cost: resolution {pixels}, batch {batch}, in_chans {channels}: each at least 1")
     return batch, channels, pixels, pixels
+
+
+@contextlib.contextmanager
+def without_data() -> Iterator[None]:
+    """What a network runs in here: no gradients, and tensors that it makes in forward are on the meta device."""
+    with torch.inference_mode(False), torch.no_grad(), torch.device("meta"):
+        yield
 
 
 def picture(network: nn.Module, shape: tuple[int, ...]) -> torch.Tensor:

@@ -4,6 +4,7 @@ kernel and padding are one number for both axes or (vertical, horizontal).
 """
 
 import functools
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -18,6 +19,36 @@ def conv2d(
 ) -> nn.Module:
     """The plain convolution: (N, c_in, H, W) -> (N, c_out, H', W')."""
     return nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
+
+
+class ConvShape(NamedTuple):
+    """What a maker is asked for."""
+
+    c_in: int
+    c_out: int
+    kernel: Pair
+    stride: int = 1
+    padding: Pair = 0
+    groups: int = 1
+    bias: bool = False
+
+    def plain(self) -> nn.Conv2d:
+        """The plain convolution."""
+        c_in, c_out, kernel, stride, padding, groups, bias = self
+        return nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
+
+
+class ShapedConv2d(nn.Conv2d):
+    """A convolution of a shape: the base of those that make their kernels of the weight."""
+
+    def __init__(self, shape: ConvShape):
+        c_in, c_out, kernel, stride, padding, groups, bias = shape
+        super().__init__(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
+
+
+def both(pair: Pair) -> tuple[int, int]:
+    """(vertical, horizontal)."""
+    return (pair, pair) if isinstance(pair, int) else pair
 
 
 def conv2d_bias(

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair, ShapedConv2d
 from foveate.layers.norm import at_least_float32, no_autocast
 from foveate.layers.traits import Traits
 
 TINY = 1e-12  # the least power that is divided by: a filter of zeros gives zeros
 
 
-class ConvNorm(nn.Conv2d):
+class ConvNorm(ShapedConv2d):
     """Each map of the convolution, divided in the Fourier domain by the root of its filters' joint power spectrum.
 
     y_k = IDFT( DFT(sum_j a_kj * x_j) / sqrt(max(P_k, eps * mean P_k)) ), P_k(w) = sum_j |DFT(a_kj)(w)|^2, j over the
@@ -38,24 +38,12 @@ class ConvNorm(nn.Conv2d):
 
     traits = Traits("conv", uncalled=True)
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: Pair,
-        *,
-        stride: int = 1,
-        padding: Pair = 0,
-        groups: int = 1,
-        bias: bool = False,
-        affine: bool = True,
-        eps: float = 1e-6,
-    ):
+    def __init__(self, shape: ConvShape, affine: bool, eps: float):
         if not 0 <= eps < 1:
             raise ConfigError(f"conv_norm(eps={eps}): from 0 to below 1")
-        super().__init__(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias and not affine)
+        super().__init__(shape._replace(bias=shape.bias and not affine))
         self.pointwise = self.kernel_size == (1, 1)
-        self.affine = Depthwise(c_out, self.kernel_size) if affine else nn.Identity()
+        self.affine = Depthwise(shape.c_out, self.kernel_size) if affine else nn.Identity()
         self.eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H', W')
@@ -142,8 +130,5 @@ def conv_norm(
     eps: float = 1e-6,
 ) -> nn.Module:
     """ConvNorm; a kernel of a single weight, of which nothing but its sign would be left, stays a plain convolution."""
-    if kernel in (1, (1, 1)) and groups == c_in:
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-    return ConvNorm(
-        c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias, affine=affine, eps=eps
-    )
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias)
+    return shape.plain() if kernel in (1, (1, 1)) and groups == c_in else ConvNorm(shape, affine, eps)

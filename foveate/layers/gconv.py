@@ -7,19 +7,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair, ShapedConv2d
 from foveate.layers.norm import at_least_float32, no_autocast
 from foveate.layers.traits import Traits
 
 
-class Candidates(nn.Conv2d):
+class Candidates(ShapedConv2d):
     """The weights of several convolutions, (candidates * c_out, c_in / groups, k_y, k_x), and how they are applied."""
 
-    def __init__(
-        self, c_in: int, c_out: int, kernel: Pair, candidates: int, *, stride: int, padding: Pair, groups: int
-    ):
+    def __init__(self, shape: ConvShape, candidates: int):
         self.candidates = candidates
-        super().__init__(c_in, candidates * c_out, kernel, stride, padding, groups=groups, bias=False)
+        super().__init__(shape._replace(c_out=candidates * shape.c_out, bias=False))
 
     def reset_parameters(self) -> None:
         """Normal; the mean of the candidates has the variance 2 / fan-in, by which ReLU keeps the signal's."""
@@ -66,23 +64,11 @@ class GConv(nn.Module):
 
     traits = Traits("conv", uncalled=True)
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: Pair,
-        *,
-        stride: int,
-        padding: Pair,
-        groups: int,
-        bias: bool,
-        candidates: int,
-        top: int,
-    ):
+    def __init__(self, shape: ConvShape, candidates: int, top: int):
         super().__init__()
-        self.scores = Scores(c_in, candidates)
-        self.kernels = Candidates(c_in, c_out, kernel, candidates, stride=stride, padding=padding, groups=groups)
-        self.bias = nn.Parameter(torch.zeros(c_out, 1, 1)) if bias else None
+        self.scores = Scores(shape.c_in, candidates)
+        self.kernels = Candidates(shape, candidates)
+        self.bias = nn.Parameter(torch.zeros(shape.c_out, 1, 1)) if shape.bias else None
         self.top = top
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H', W')
@@ -134,16 +120,5 @@ def gconv(
         raise ConfigError(
             f"gconv(candidates={candidates}, top={top}): candidates from 1 to 64; top 0 (all) or from 2 to candidates"
         )
-    if candidates == 1:
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-    return GConv(
-        c_in,
-        c_out,
-        kernel,
-        stride=stride,
-        padding=padding,
-        groups=groups,
-        bias=bias,
-        candidates=candidates,
-        top=top,
-    )
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias)
+    return shape.plain() if candidates == 1 else GConv(shape, candidates, top)

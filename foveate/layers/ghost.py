@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair
+from foveate.layers.conv import ConvShape, Pair
 from foveate.layers.traits import Traits
 
 
@@ -25,23 +25,12 @@ class Ghost(nn.Module):
 
     traits = Traits("conv", counting=True)
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: Pair,
-        *,
-        stride: int,
-        padding: Pair,
-        bias: bool,
-        ratio: int,
-        cheap_kernel: int,
-    ):
+    def __init__(self, shape: ConvShape, ratio: int, cheap_kernel: int):
         super().__init__()
-        self.c_out = c_out
-        m = math.ceil(c_out / ratio)
-        self.primary = nn.Conv2d(c_in, m, kernel, stride, padding, bias=bias)
-        self.cheap = nn.Conv2d(m, m * (ratio - 1), cheap_kernel, padding=cheap_kernel // 2, groups=m, bias=bias)
+        self.c_out = shape.c_out
+        m = math.ceil(shape.c_out / ratio)
+        self.primary = shape._replace(c_out=m).plain()
+        self.cheap = nn.Conv2d(m, m * (ratio - 1), cheap_kernel, padding=cheap_kernel // 2, groups=m, bias=shape.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H', W')
         y = self.primary(x)
@@ -67,6 +56,5 @@ def ghost(
     """
     if type(ratio) is not int or ratio < 1 or type(cheap_kernel) is not int or cheap_kernel < 1 or not cheap_kernel % 2:
         raise ConfigError(f"ghost(ratio={ratio}, cheap_kernel={cheap_kernel}): whole numbers from 1, the kernel odd")
-    if groups > 1 or ratio == 1 or c_out < ratio:
-        return nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
-    return Ghost(c_in, c_out, kernel, stride=stride, padding=padding, bias=bias, ratio=ratio, cheap_kernel=cheap_kernel)
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias)
+    return shape.plain() if groups > 1 or ratio == 1 or c_out < ratio else Ghost(shape, ratio, cheap_kernel)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair
 from foveate.layers.traits import Traits
 
 
@@ -29,10 +29,10 @@ class GroupShuffle(nn.Module):
 
     traits = Traits("conv", counting=True)
 
-    def __init__(self, c_in: int, c_out: int, kernel: Pair, *, stride: int, padding: Pair, groups: int, bias: bool):
+    def __init__(self, shape: ConvShape):
         super().__init__()
-        self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
-        self.groups = groups
+        self.conv = shape.plain()
+        self.groups = shape.groups
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return shuffle(self.conv(x), self.groups)
@@ -59,6 +59,7 @@ def group_shuffle(
     if not 1 <= parts <= 1024:
         raise ConfigError(f"group_shuffle(parts={parts}): from 1 to 1024 groups")
     common = math.gcd(parts, c_in, c_out)
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias)
     if groups > 1 or common == 1 or (pointwise and kernel not in (1, (1, 1))):
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-    return GroupShuffle(c_in, c_out, kernel, stride=stride, padding=padding, groups=common, bias=bias)
+        return shape.plain()
+    return GroupShuffle(shape._replace(groups=common))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair
+from foveate.layers.conv import ConvShape, Pair, ShapedConv2d
 from foveate.layers.iter_norm import MOST_STEPS, identities, inverse_root, moments, transform
 from foveate.layers.norm import at_least_float32, check, follow, lone, no_autocast, processes
 from foveate.layers.traits import Traits
@@ -113,7 +113,7 @@ class InvariantNorm(nn.Module):
         return f"{len(self.running_mean)}, block={self.size}, steps={self.steps}, sample={self.sample}"
 
 
-class InvariantConv2d(nn.Conv2d):
+class InvariantConv2d(ShapedConv2d):
     """A convolution of x~ (LocalScale of the kernel's reach) with the kernel W D and the bias b - sum(W D mean).
 
     x: (N, c_in, H, W) -> (N, c_out, H', W').  D is about the inverse root of the covariance of patches: rows of
@@ -133,14 +133,7 @@ class InvariantConv2d(nn.Conv2d):
 
     def __init__(
         self,
-        c_in: int,
-        c_out: int,
-        kernel: Pair,
-        *,
-        stride: int = 1,
-        padding: Pair = 0,
-        groups: int = 1,
-        bias: bool = True,
+        shape: ConvShape,
         block: int = 64,
         steps: int = 5,
         eps: float = 1e-5,
@@ -150,12 +143,12 @@ class InvariantConv2d(nn.Conv2d):
     ):
         check_whitening("invariant_conv", block, steps, sample)
         check("invariant_conv", eps, momentum)
-        super().__init__(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
-        per = c_in // groups
-        width = per if groups > 1 and per < block else math.gcd(block, per)
+        super().__init__(shape)
+        per = shape.c_in // shape.groups
+        width = per if shape.groups > 1 and per < block else math.gcd(block, per)
         self.size = width * math.prod(self.kernel_size)
         self.steps, self.eps, self.momentum, self.sample, self.sync = steps, eps, momentum, sample, sync
-        blocks = c_in // width
+        blocks = shape.c_in // width
         self.register_buffer("running_mean", torch.zeros(blocks * self.size))
         self.register_buffer("running_whitening", identities(blocks, self.size))
 
@@ -221,19 +214,8 @@ def invariant_conv(
 
     sync: statistics over the pictures of all processes.
     """
-    return InvariantConv2d(
-        c_in,
-        c_out,
-        kernel,
-        stride=stride,
-        padding=padding,
-        groups=groups,
-        bias=True,
-        block=block,
-        steps=steps,
-        sample=sample,
-        sync=sync,
-    )
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias=True)
+    return InvariantConv2d(shape, block=block, steps=steps, sample=sample, sync=sync)
 
 
 def check_whitening(name: str, block: int, steps: int, sample: int) -> None:

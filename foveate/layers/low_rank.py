@@ -9,7 +9,7 @@ from torch import nn
 
 from foveate.config import Count, near, record
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair, both
 from foveate.layers.traits import Traits
 
 FORMS = ("channel", "spatial")
@@ -64,7 +64,7 @@ class LowRank(nn.Module):
             raise ConfigError(f'LowRank(rank={rank}, form="{form}"): form channel or spatial, rank from 1 to {most}')
         self.spatial = form == "spatial"
         if self.spatial:
-            (k_y, k_x), (p_y, p_x) = kernel, (padding, padding) if isinstance(padding, int) else padding
+            (k_y, k_x), (p_y, p_x) = kernel, both(padding)
             self.first = nn.Conv2d(c_in, rank, (k_y, 1), (stride, 1), (p_y, 0), bias=False)
             self.second = nn.Conv2d(rank, c_out, (1, k_x), (1, stride), (0, p_x), bias=bias)
         else:
@@ -127,14 +127,14 @@ def low_rank(
             f'low_rank(rank={rank}, form="{form}"): rank a share above 0 and below 1, or a whole number from 1; '
             f"form one of {', '.join(FORMS)}"
         )
-    size = (kernel, kernel) if isinstance(kernel, int) else kernel
+    size = both(kernel)
     k_y, k_x = size
     form = "channel" if 1 in size else form
     most = full_rank(c_in, c_out, size, form)
     r = max(1, round(rank * most)) if rank < 1 else min(int(rank), most)
     weights = r * (c_in * k_y * k_x + c_out if form == "channel" else c_in * k_y + c_out * k_x)
     if groups > 1 or weights >= c_in * c_out * k_y * k_x:
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
+        return ConvShape(c_in, c_out, kernel, stride, padding, groups, bias).plain()
     return LowRank(c_in, c_out, size, r, form=form, stride=stride, padding=padding, bias=bias)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair, ShapedConv2d, both
 from foveate.layers.traits import Traits
 
 
@@ -41,7 +41,7 @@ def group_of(width: int, group: int) -> int:
     return width if width <= group else math.gcd(width, group)
 
 
-class Transfer(nn.Conv2d):
+class Transfer(ShapedConv2d):
     """A convolution in groups that keeps the second moment at first: weights from N(0, 1 / fan-in). No bias."""
 
     def reset_parameters(self) -> None:
@@ -88,30 +88,22 @@ class MGIC(nn.Module):
 
     traits = Traits("conv", counting=True)
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: tuple[int, int],
-        *,
-        stride: int,
-        padding: tuple[int, int],
-        bias: bool,
-        widths: list[int],
-        group: int,
-    ):
+    def __init__(self, shape: ConvShape, widths: list[int], group: int):
         super().__init__()
         self.entry: nn.Module = nn.Identity()
-        if needs_entry(c_in, c_out, kernel, stride, padding):
-            groups = math.gcd(c_in, c_out)
-            self.entry = Transfer(c_in, c_out, kernel, stride, padding, groups=groups, bias=False)
-        kernel, gain = odd(kernel), 1.5 ** (1 / (len(widths) + 1)) - 1  # each smoother multiplies by 1 + gain
+        if needs_entry(shape):
+            groups = math.gcd(shape.c_in, shape.c_out)
+            self.entry = Transfer(shape._replace(groups=groups, bias=False))
+        kernel, gain = (
+            odd(both(shape.kernel)),
+            1.5 ** (1 / (len(widths) + 1)) - 1,
+        )  # each smoother multiplies by 1 + gain
         self.restrict, self.prolong, self.smooth = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
             groups = width // group_of(width, group)
-            self.restrict.append(Transfer(width, width // 2, 1, groups=groups, bias=False))
-            self.prolong.append(Transfer(width // 2, width, 1, groups=groups, bias=False))
-            self.smooth.append(Smoother(width, kernel, groups, gain, bias and i == 0))
+            self.restrict.append(Transfer(ConvShape(width, width // 2, 1, groups=groups)))
+            self.prolong.append(Transfer(ConvShape(width // 2, width, 1, groups=groups)))
+            self.smooth.append(Smoother(width, kernel, groups, gain, shape.bias and i == 0))
         self.coarse = Smoother(widths[-1] // 2, kernel, 1, gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H', W')
@@ -123,16 +115,18 @@ def odd(kernel: tuple[int, int]) -> tuple[int, int]:
     return kernel[0] - 1 + kernel[0] % 2, kernel[1] - 1 + kernel[1] % 2
 
 
-def needs_entry(c_in: int, c_out: int, kernel: tuple[int, int], stride: int, padding: tuple[int, int]) -> bool:
+def needs_entry(shape: ConvShape) -> bool:
     """Whether width or size change, which the cycle itself can not."""
-    return c_in != c_out or stride > 1 or kernel != (2 * padding[0] + 1, 2 * padding[1] + 1)
+    p_y, p_x = both(shape.padding)
+    return shape.c_in != shape.c_out or shape.stride > 1 or both(shape.kernel) != (2 * p_y + 1, 2 * p_x + 1)
 
 
-def weights(c_in: int, c_out: int, kernel: tuple[int, int], widths: list[int], group: int, *, entry: bool) -> int:
+def weights(shape: ConvShape, widths: list[int], group: int) -> int:
     """Weights of an MGIC, by the closed form."""
+    kernel, c_in, c_out = both(shape.kernel), shape.c_in, shape.c_out
     taps = math.prod(odd(kernel))
     cycle = sum(w * group_of(w, group) * (taps + 1) for w in widths) + taps * (widths[-1] // 2) ** 2
-    return cycle + (math.prod(kernel) * c_in * c_out // math.gcd(c_in, c_out) if entry else 0)
+    return cycle + (math.prod(kernel) * c_in * c_out // math.gcd(c_in, c_out) if needs_entry(shape) else 0)
 
 
 def mgic(
@@ -158,10 +152,8 @@ def mgic(
         raise ConfigError(
             f"mgic(group={group}, coarsest={coarsest}): group even, from 2 to 4096; coarsest from 1 to 4096"
         )
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
-    margins = (padding, padding) if isinstance(padding, int) else padding
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias)
     widths = [w for w in levels(c_out, coarsest) if w % 2 == 0]  # only the last one can be odd: it is the coarsest then
-    entry, most = needs_entry(c_in, c_out, sides, stride, margins), c_in * c_out * math.prod(sides)
-    if groups > 1 or not widths or weights(c_in, c_out, sides, widths, group, entry=entry) >= most:
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-    return MGIC(c_in, c_out, sides, stride=stride, padding=margins, bias=bias, widths=widths, group=group)
+    most = c_in * c_out * math.prod(both(kernel))
+    plain = groups > 1 or not widths or weights(shape, widths, group) >= most
+    return shape.plain() if plain else MGIC(shape, widths, group)

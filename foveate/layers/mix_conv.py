@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair, both, conv2d
 from foveate.layers.same import Padding, padding_for
 from foveate.layers.traits import Traits
 
@@ -115,10 +115,10 @@ def mix_conv(
     """
     if type(parts) is not int or not 1 <= parts <= 8 or split not in get_args(Split):
         raise ConfigError(f'mix_conv(parts={parts}, split="{split}"): parts from 1 to 8; split equal or exponential')
-    k_y, k_x = (kernel, kernel) if isinstance(kernel, int) else kernel
-    p_y, p_x = (padding, padding) if isinstance(padding, int) else padding
+    k_y, k_x = both(kernel)
+    p_y, p_x = both(padding)
     if k_y != k_x or k_y == 1 or k_y % 2 == 0 or not groups == c_in == c_out:
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
+        return ConvShape(c_in, c_out, kernel, stride, padding, groups, bias).plain()
 
     count, biased = min(parts, c_in), bias
     while split == "exponential" and 2 ** (count - 1) > c_in:  # a part would be empty

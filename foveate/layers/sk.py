@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair
 from foveate.layers.traits import Traits
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def sk(
     if not (1 <= paths <= 4 and 0.0 < ratio <= 1.0 and 1 <= least <= 4096):
         raise ConfigError("sk: paths from 1 to 4; ratio in (0, 1]; least from 1 to 4096")
     if kernel not in (3, (3, 3)) or padding not in (1, (1, 1)):
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
+        return ConvShape(c_in, c_out, kernel, stride, padding, groups, bias).plain()
     squeeze, plain = max(int(c_out * ratio), least), Layers()
     return SelectiveKernel(
         c_in, c_out, squeeze=squeeze, layers=plain, gate=plain, stride=stride, groups=groups, paths=paths

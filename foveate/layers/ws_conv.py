@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
-from foveate.layers.conv import Pair, conv2d
+from foveate.layers.conv import ConvShape, Pair, ShapedConv2d, both
 
 
 def standardise(rows: torch.Tensor, scale: torch.Tensor, floor: float) -> torch.Tensor:
@@ -50,7 +50,7 @@ class Standardise(torch.autograd.Function):
         return by_rows[0], by_scale * inverse / known, None
 
 
-class WSConv2d(nn.Conv2d):
+class WSConv2d(ShapedConv2d):
     """A convolution whose kernels have, before their gains, mean 0 and variance 1 / fan-in: noise keeps its variance.
 
     kernel = gamma * gain * (weight - mean) / sqrt(max(fan_in * var, eps)), mean and var over the fan-in of one output
@@ -62,24 +62,11 @@ class WSConv2d(nn.Conv2d):
     MACs: those of the plain convolution, and a few operations a weight that are not counted.
     """
 
-    def __init__(
-        self,
-        c_in: int,
-        c_out: int,
-        kernel: Pair,
-        *,
-        stride: int = 1,
-        padding: Pair = 0,
-        groups: int = 1,
-        bias: bool = True,
-        gamma: float = 1.0,
-        eps: float = 1e-4,
-        add_eps: bool = False,
-    ):
+    def __init__(self, shape: ConvShape, gamma: float = 1.0, eps: float = 1e-4, add_eps: bool = False):
         if not (0 < gamma < math.inf and 0 < eps < math.inf):
             raise ConfigError(f"ws_conv(gamma={gamma}, eps={eps}): both must be positive and finite")
-        super().__init__(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
-        self.gain = nn.Parameter(torch.ones(c_out, 1, 1, 1))
+        super().__init__(shape)
+        self.gain = nn.Parameter(torch.ones(shape.c_out, 1, 1, 1))
         self.gamma, self.eps, self.add_eps = gamma, eps, add_eps
 
     def reset_parameters(self) -> None:
@@ -119,18 +106,6 @@ def ws_conv(
     add_eps: bool = False,
 ) -> nn.Module:
     """WSConv2d; a kernel of a single weight, which less its mean would be zero, stays a plain convolution."""
-    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
-    if c_in // groups * height * width == 1:
-        return conv2d(c_in, c_out, kernel, stride=stride, padding=padding, groups=groups, bias=bias)
-    return WSConv2d(
-        c_in,
-        c_out,
-        kernel,
-        stride=stride,
-        padding=padding,
-        groups=groups,
-        bias=bias,
-        gamma=gamma,
-        eps=eps,
-        add_eps=add_eps,
-    )
+    shape = ConvShape(c_in, c_out, kernel, stride, padding, groups, bias)
+    single = c_in // groups * math.prod(both(kernel)) == 1
+    return shape.plain() if single else WSConv2d(shape, gamma, eps, add_eps)

@@ -10,7 +10,6 @@ cache. Freed memory stays with the process for all paths, so that what is timed 
 """
 
 import argparse
-import ctypes
 import os
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from memory import keep_memory
 from PIL import Image
 
 from foveate.data.augment import COLUMNS, augment
@@ -112,16 +112,6 @@ def measure(paths: dict[str, Way], count: int, repeats: int) -> dict[str, list[f
             for name, seconds in used.items():
                 found[name].append(1000 * seconds / count)
     return found
-
-
-def keep_memory() -> None:
-    """Tells glibc to give no freed memory back; elsewhere nothing."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
-    mallopt(-4, 0)  # M_MMAP_MAX: nothing
 
 
 def main() -> None:

@@ -14,13 +14,13 @@ convolution.
 """
 
 import argparse
-import ctypes
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from memory import keep_memory
 from torch import nn
 
 from foveate.cost.count import cost
@@ -206,16 +206,6 @@ def fusion(repeats: int) -> None:
             fused = fuse(norm, conv) if order == "before" else fuse_behind(conv, norm)
             cells = [said(ratios(forward(m, x), forward(conv, x), repeats)) for m in (apart, fused, twin)]
             print(f"| {order} {kernel}x{kernel} | {channels}, {side}x{side} | {' | '.join(cells)} |", flush=True)
-
-
-def keep_memory() -> None:
-    """Tells glibc to give no freed memory back; elsewhere nothing."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):
-        return
-    mallopt(-1, -1)  # M_TRIM_THRESHOLD: never
-    mallopt(-4, 0)  # M_MMAP_MAX: nothing
 
 
 def main() -> None:

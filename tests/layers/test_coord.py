@@ -2,15 +2,11 @@
 
 import pytest
 import torch
-from fills import fill, filled
+from fills import check_alone, check_golden, check_precision, fill, filled, noise
 from torch.utils.flop_counter import FlopCounterMode
 
 from foveate.errors import ConfigError
 from foveate.layers.coord import CoordAttention
-
-
-def noise(*shape, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
 
 
 @pytest.mark.parametrize(
@@ -23,9 +19,7 @@ def noise(*shape, dtype=torch.float32):
 @torch.no_grad()
 def test_golden_values(shape, first, squares):
     """timm 1.0.31's CoordAttn(8, rd_channels=8, bias=True) with the first bias 0, same fills."""
-    y = filled(CoordAttention(8, 8))(fill(shape))
-    assert y.flatten()[:3].tolist() == pytest.approx(first, rel=1e-6)
-    assert y.square().sum().item() == pytest.approx(squares, rel=1e-9)
+    check_golden(filled(CoordAttention(8, 8))(fill(shape)), first, squares)
 
 
 @pytest.mark.parametrize(("channels", "base", "inner"), [(512, 512, 16), (512, 1024, 32), (64, 64, 8), (4, 4, 8)])
@@ -76,20 +70,12 @@ def test_gradients():
     assert torch.autograd.gradcheck(layer, noise(2, 4, 3, 4, dtype=torch.float64).requires_grad_())
 
 
-@torch.no_grad()
 def test_pictures_do_not_see_each_other_in_evaluation():
-    layer, x = filled(CoordAttention(8, 8)).float(), noise(3, 8, 5, 5)
-    assert torch.allclose(layer(x)[1:2], layer(x[1:2]), atol=1e-6)
+    check_alone(filled(CoordAttention(8, 8)))
 
 
-@torch.no_grad()
 def test_bfloat16_and_channels_last_stay_near_float32():
-    layer, x = filled(CoordAttention(8, 8)).float(), noise(3, 8, 5, 5)
-    y = layer(x)
-    assert torch.allclose(layer(x.contiguous(memory_format=torch.channels_last)), y, atol=1e-6)
-    low = layer.bfloat16()(x.bfloat16())
-    assert low.dtype == torch.bfloat16
-    assert (low.float() - y).abs().max() < 0.02 * y.abs().max()
+    check_precision(filled(CoordAttention(8, 8)))
 
 
 @pytest.mark.parametrize("options", [{"ratio": 0.0}, {"ratio": float("nan")}, {"least": 0}, {"least": 8.0}])

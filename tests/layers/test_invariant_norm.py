@@ -11,6 +11,7 @@ from torch import nn
 
 from foveate.cost.count import cost
 from foveate.errors import ConfigError
+from foveate.layers.conv import ConvShape
 from foveate.layers.invariant_norm import InvariantConv2d, InvariantNorm, LocalScale, invariant_conv, whitening
 
 F64 = torch.float64
@@ -20,6 +21,10 @@ def wave(*shape):
     """The deterministic fill of the golden values."""
     i = torch.arange(math.prod(shape), dtype=F64)
     return ((0.37 * i).sin() + 0.3 * (1.7 * i).cos()).reshape(shape)
+
+
+def unit(c_in, c_out, kernel, stride=1, padding=0, groups=1, bias=True, **options):
+    return InvariantConv2d(ConvShape(c_in, c_out, kernel, stride, padding, groups, bias), **options)
 
 
 def remembering(layer, x):
@@ -118,7 +123,7 @@ CONVS = [
 @pytest.mark.parametrize("training", [True, False])
 def test_the_folded_convolution_is_whitening_each_patch_and_then_the_kernel(options, training):
     torch.manual_seed(0)
-    layer, x = InvariantConv2d(8, 16, sample=1, **options).double(), torch.randn(4, 8, 6, 7, dtype=F64)
+    layer, x = unit(8, 16, sample=1, **options).double(), torch.randn(4, 8, 6, 7, dtype=F64)
     remembering(layer, x).train(training)
     y = layer(x)
     patches = F.unfold(layer.scale()(x), layer.kernel_size, 1, layer.padding, layer.stride)  # (N, d, L)
@@ -140,7 +145,7 @@ def test_the_folded_convolution_is_whitening_each_patch_and_then_the_kernel(opti
 
 def test_a_dilated_unit_scales_by_its_reach():
     """The selective-kernel unit dilates convolutions after they are made."""
-    layer = InvariantConv2d(4, 4, 3, padding=2).double()
+    layer = unit(4, 4, 3, padding=2).double()
     layer.dilation = (2, 2)
     assert layer.scale().window == (5, 5)
     x = torch.randn(4, 4, 9, 9, dtype=F64)
@@ -150,13 +155,13 @@ def test_a_dilated_unit_scales_by_its_reach():
 
 def test_blocks_fit_the_width():
     assert [InvariantNorm(c).size for c in (128, 96, 24, 7)] == [64, 32, 8, 1]
-    taps = [InvariantConv2d(c, c, 3, groups=g).size // 9 for c, g in ((128, 1), (24, 1), (24, 24), (96, 2), (256, 2))]
+    taps = [unit(c, c, 3, groups=g).size // 9 for c, g in ((128, 1), (24, 1), (24, 24), (96, 2), (256, 2))]
     assert taps == [64, 8, 1, 48, 64]
 
 
 def test_evaluation_uses_running_averages_that_the_state_dict_holds():
     x = wave(4, 8, 7, 7)
-    for layer in (InvariantNorm(8, momentum=0.2).double(), InvariantConv2d(8, 4, 3, padding=1, momentum=0.2).double()):
+    for layer in (InvariantNorm(8, momentum=0.2).double(), unit(8, 4, 3, padding=1, momentum=0.2).double()):
         layer(x)
         seen = layer.patches(layer.scale()(x)) if isinstance(layer, InvariantConv2d) else layer.scale(x)[:, :, ::3, ::3]
         mean, matrix = whitening(seen, layer.size, 5, 1e-5, False)
@@ -175,7 +180,7 @@ SHAPES = [(4, 64, 8, 8), (1, 64, 2, 2), (1, 64, 4, 4), (2, 64, 1, 1), (1, 64, 1,
 def test_small_batches_and_maps_train(shape):
     c = shape[1]
     for x in (torch.randn(shape), torch.zeros(shape)):  # a layer that is dead: nothing at all
-        for layer in (InvariantNorm(c), InvariantConv2d(c, 8, 1), InvariantConv2d(c, c, 3, padding=1, groups=c)):
+        for layer in (InvariantNorm(c), unit(c, 8, 1), unit(c, c, 3, padding=1, groups=c)):
             x = x.detach().requires_grad_()
             y = layer(x)
             (y * torch.randn(y.shape)).sum().backward()
@@ -186,7 +191,7 @@ def test_small_batches_and_maps_train(shape):
 
 @pytest.mark.parametrize("sync", [False, True])
 def test_one_position_is_treated_as_in_evaluation_and_not_remembered(sync):
-    for layer in (InvariantNorm(8, sync=sync), InvariantConv2d(8, 4, 1, sync=sync)):
+    for layer in (InvariantNorm(8, sync=sync), unit(8, 4, 1, sync=sync)):
         remembering(layer, torch.randn(8, 8, 6, 6))
         before, x = {k: t.clone() for k, t in layer.state_dict().items()}, torch.randn(1, 8, 3, 3)
         expected = layer(x)
@@ -199,8 +204,8 @@ def test_one_position_is_treated_as_in_evaluation_and_not_remembered(sync):
     [
         InvariantNorm(4, block=2, sample=1),
         InvariantNorm(4, window=0, sample=2, steps=11),
-        InvariantConv2d(4, 2, 3, padding=1, block=2, sample=2),
-        InvariantConv2d(4, 4, (1, 2), groups=2, stride=2, bias=False, sample=1),
+        unit(4, 2, 3, padding=1, block=2, sample=2),
+        unit(4, 4, (1, 2), groups=2, stride=2, bias=False, sample=1),
     ],
 )
 def test_gradients(layer):
@@ -211,7 +216,7 @@ def test_gradients(layer):
 
 def test_numbers_and_macs():
     assert not list(InvariantNorm(128).parameters())
-    layer = InvariantConv2d(128, 64, 3, padding=1)
+    layer = unit(128, 64, 3, padding=1)
     assert sum(p.numel() for p in layer.parameters()) == 128 * 64 * 9 + 64
     assert sum(b.numel() for b in layer.buffers()) == 128 * 9 * (64 * 9 + 1)
     assert cost(InvariantNorm(128), resolution=6, in_chans=128).macs == 36 * 128 * 64
@@ -226,7 +231,7 @@ def test_numbers_and_macs():
 def test_statistics_and_steps_stay_float32_inside_autocast():
     torch.manual_seed(0)
     x = torch.randn(16, 32, 8, 8).bfloat16()
-    for make in (lambda: InvariantNorm(32), lambda: InvariantConv2d(32, 16, 3, padding=1, block=8)):
+    for make in (lambda: InvariantNorm(32), lambda: unit(32, 16, 3, padding=1, block=8)):
         torch.manual_seed(1)
         plain = make()
         torch.manual_seed(1)
@@ -243,9 +248,7 @@ def test_statistics_and_steps_stay_float32_inside_autocast():
 def test_they_export_and_compile_with_equal_outputs():
     torch.manual_seed(0)
     x = torch.randn(3, 8, 5, 6)
-    model = nn.Sequential(
-        InvariantNorm(8, block=4), InvariantConv2d(8, 6, 3, padding=1, block=4), InvariantConv2d(6, 6, 1)
-    )
+    model = nn.Sequential(InvariantNorm(8, block=4), unit(8, 6, 3, padding=1, block=4), unit(6, 6, 1))
     remembering(model, x)
     expected = model(x).detach()
     assert torch.allclose(torch.compile(model, fullgraph=True, backend="eager")(x), expected, atol=1e-6)
@@ -267,7 +270,7 @@ def test_options_that_can_not_be_are_refused(options):
     with pytest.raises(ConfigError, match=rf"invariant_norm\(.*{next(iter(options))}"):
         InvariantNorm(8, **options)
     with pytest.raises(ConfigError, match=rf"invariant_conv\(.*{next(iter(options))}"):
-        InvariantConv2d(8, 8, 3, **options)
+        unit(8, 8, 3, **options)
 
 
 def test_an_even_window_is_refused():

@@ -11,7 +11,7 @@ from torch import nn
 from foveate.cost.count import cost
 from foveate.errors import ConfigError
 from foveate.layers.iter_norm import IterNorm, fuse, fuse_behind, inverse_root, moments
-from foveate.layers.ws_conv import WSConv2d
+from foveate.layers.ws_conv import ws_conv
 
 F64 = torch.float64
 
@@ -289,7 +289,7 @@ def test_a_gain_of_zero_can_be_fused_unless_padding_would_have_to_undo_a_bias():
     assert torch.allclose(fuse(norm, conv)(x), conv(norm(x)), atol=1e-11)
 
 
-@pytest.mark.parametrize("conv", [nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(4, 8, 1), WSConv2d(8, 8, 1)])
+@pytest.mark.parametrize("conv", [nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(4, 8, 1), ws_conv(8, 8, 1, bias=True)])
 def test_convolutions_that_can_not_take_it_in_are_refused(conv):
     with pytest.raises(ConfigError, match="whole groups"):
         fuse(IterNorm(8, 4), conv)
@@ -328,7 +328,7 @@ def test_fusion_into_the_convolution_before_is_exact_and_free(options, affine):
     assert type(fused) is nn.Conv2d and fused.weight.shape == conv.weight.shape
 
 
-@pytest.mark.parametrize("conv", [nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1), WSConv2d(8, 8, 1)])
+@pytest.mark.parametrize("conv", [nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 4, 1), ws_conv(8, 8, 1, bias=True)])
 def test_convolutions_that_can_not_take_in_the_norm_behind_them_are_refused(conv):
     with pytest.raises(ConfigError, match="whole groups"):
         fuse_behind(conv, IterNorm(8, 4))

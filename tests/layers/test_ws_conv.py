@@ -20,7 +20,7 @@ def wave(*shape, scale):
 
 
 def with_weight(weight, **options):
-    conv = WSConv2d(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), **options).double()
+    conv = ws_conv(weight.shape[1], weight.shape[0], tuple(weight.shape[2:]), bias=True, **options).double()
     with torch.no_grad():
         conv.weight.copy_(weight)
     return conv
@@ -46,7 +46,7 @@ def test_outputs_equal_timm(groups, stride, bias):
     torch.manual_seed(0)
     gamma, eps = GAMMA["relu"], 1e-5
     theirs = ScaledStdConv2d(8, 12, 3, stride=stride, padding=1, groups=groups, bias=bias, gamma=gamma, eps=eps)
-    ours = WSConv2d(8, 12, 3, stride=stride, padding=1, groups=groups, bias=bias, gamma=gamma, eps=eps, add_eps=True)
+    ours = ws_conv(8, 12, 3, stride=stride, padding=1, groups=groups, bias=bias, gamma=gamma, eps=eps, add_eps=True)
     with torch.no_grad():
         for p in theirs.double().parameters():
             p.copy_(torch.randn(p.shape))
@@ -85,7 +85,7 @@ def test_a_constant_weight_gives_zero_and_finite_gradients():
 
 def test_the_start_is_that_of_the_official_code():
     torch.manual_seed(0)
-    conv = WSConv2d(64, 32, 3, groups=2)
+    conv = ws_conv(64, 32, 3, groups=2, bias=True)
     assert conv.weight.std().item() == pytest.approx((32 * 9) ** -0.5, rel=0.02)
     assert conv.gain.eq(1).all() and conv.gain.shape == (32, 1, 1, 1)
     assert conv.bias.eq(0).all()

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from compare import counts
+from compare import counts, on_meta
 
 from foveate.config import replace
 from foveate.errors import ConfigError
@@ -42,11 +42,6 @@ ACCEL = [
     ("6466611", "3535533", "1233222", "0000000", 2.50116),
     ("6166464", "3533355", "1321212", "0000000", 3.44436),
 ]
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return build(config).eval()
 
 
 def rows_of(space, rows):

@@ -4,11 +4,11 @@ from typing import Any
 
 import torch
 
-from foveate.train.optimizers.slots import Groups, Tensors, gradients, keep_layout, moving, pieces, refuse, slots
+from foveate.train.optimizers.slots import Grouped, Groups, Tensors, gradients, pieces, refuse, slots
 from foveate.train.recipe import Optim
 
 
-class Lars(torch.optim.Optimizer):
+class Lars(Grouped):
     """b <- momentum * b + r (g + decay * w), w <- w - lr * b; Nesterov: w <- w - lr * (r (...) + momentum * b).
 
     r = trust * ||w|| / (||g|| + decay * ||w|| + eps) of the tensor, 1 where ||w|| or ||g|| is 0. Groups of decay 0
@@ -22,14 +22,6 @@ class Lars(torch.optim.Optimizer):
     ):
         options = {"momentum": momentum, "nesterov": nesterov, "trust": trust, "eps": eps, "clip": clip}
         super().__init__(groups, {"lr": lr, **options})
-        keep_layout(self)
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
-        """Move every parameter that has a gradient."""
-        for group in self.param_groups:
-            if params := moving(group):
-                self._move(group, params)
 
     def _move(self, group: dict[str, Any], params: Tensors) -> None:
         lr, momentum, decay, grads = group["lr"], group["momentum"], group["weight_decay"], gradients(params)

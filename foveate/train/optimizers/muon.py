@@ -9,7 +9,7 @@ import torch
 from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
-from foveate.train.optimizers.slots import Groups, Tensors, gradients, keep_layout, moving, refuse, slots
+from foveate.train.optimizers.slots import Grouped, Groups, Tensors, gradients, refuse, slots
 from foveate.train.recipe import Optim
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # steep at 0: five steps bring singular values from 0.002 on to about [0.7, 1.2]
@@ -19,7 +19,7 @@ PRODUCTS = ("bf16", "float32")
 RESTS = ("adamw", "sgd")
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Grouped):
     """b <- m b + (1 - m) g, u = (1 - m) g + m b (nesterov; else b), w <- (1 - lr * decay) w - lr * scale * O(u).
 
     u is a matrix (c_out, the rest); O(u) about U V^T of its singular value decomposition, see orthogonalise. scale,
@@ -44,15 +44,9 @@ class Muon(torch.optim.Optimizer):
     ):
         options = {"steps": steps, "scale": scale, "filter_norm": filter_norm, "products": products}
         super().__init__(groups, {"lr": lr, "momentum": momentum, "nesterov": nesterov, **options})
-        keep_layout(self)
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
-        """Move every parameter that has a gradient, by the rule of its group."""
-        rules = {"muon": self._muon, "adamw": self._adamw, "sgd": self._sgd}
-        for group in self.param_groups:
-            if params := moving(group):
-                rules[group["rule"]](group, params)
+    def _move(self, group: dict[str, Any], params: Tensors) -> None:
+        {"muon": self._muon, "adamw": self._adamw, "sgd": self._sgd}[group["rule"]](group, params)
 
     def _muon(self, group: dict[str, Any], params: Tensors) -> None:
         lr, momentum, grads = group["lr"], group["momentum"], gradients(params)

@@ -4,13 +4,13 @@ from typing import Any
 
 import torch
 
-from foveate.train.optimizers.slots import Groups, Tensors, gradients, keep_layout, moving, pieces, refuse, slots
+from foveate.train.optimizers.slots import Grouped, Groups, Tensors, gradients, pieces, refuse, slots
 from foveate.train.recipe import Optim
 
 DECAYS = ("added", "decoupled", "corrected")
 
 
-class RMSpropTF(torch.optim.Optimizer):
+class RMSpropTF(Grouped):
     """s <- alpha s + (1 - alpha) g^2, b <- momentum b + lr g / sqrt(s + eps), w <- w - b.
 
     What differs from torch.optim.RMSprop: eps stands inside the root, s starts at one (not zero: the first steps are
@@ -34,14 +34,6 @@ class RMSpropTF(torch.optim.Optimizer):
     ):
         options = {"momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered, "lr_inside": lr_inside}
         super().__init__([{**g, "peak": lr * g["factor"]} for g in groups], {"lr": lr, "decay": decay, **options})
-        keep_layout(self)
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
-        """Move every parameter that has a gradient."""
-        for group in self.param_groups:
-            if params := moving(group):
-                self._move(group, params)
 
     def _move(self, group: dict[str, Any], params: Tensors) -> None:
         lr, momentum, share = group["lr"], group["momentum"], 1 - group["alpha"]

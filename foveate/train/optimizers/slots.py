@@ -143,3 +143,21 @@ def refuse(what: str, rule: str, good: bool) -> None:
     """ConfigError for options that an optimiser can not have."""
     if not good:
         raise ConfigError(f"{what}: {rule}")
+
+
+class Grouped(torch.optim.Optimizer):
+    """Moves the parameters of a group by _move."""
+
+    def __init__(self, groups: Groups, defaults: dict[str, Any]):
+        super().__init__(groups, defaults)
+        keep_layout(self)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
+        """Move every parameter that has a gradient."""
+        for group in self.param_groups:
+            if params := moving(group):
+                self._move(group, params)
+
+    def _move(self, group: dict[str, Any], params: Tensors) -> None:
+        raise NotImplementedError

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from small_space import write_space
 
 import foveate as fv
 from foveate.config import replace
@@ -52,9 +53,7 @@ SHORT = {"epochs": 1, "pictures": 256, "threads": 1, "sampler": "random"}
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    path = tmp_path_factory.mktemp("space") / "tiny.py"
-    path.write_text(SPACE)
-    return str(path)
+    return write_space(tmp_path_factory.mktemp("space"), SPACE)
 
 
 @pytest.fixture(scope="module")

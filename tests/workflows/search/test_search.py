@@ -6,7 +6,7 @@ import time
 
 import forked
 import pytest
-from small_space import SHORT, SPACE, search_only
+from small_space import SHORT, search_only, write_space
 
 import foveate as fv
 from foveate.events import StageEvent
@@ -18,9 +18,7 @@ from foveate.workflows.search.run import load_search, resume_search, search
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    path = tmp_path_factory.mktemp("space") / "tiny.py"
-    path.write_text(SPACE)
-    return str(path)
+    return write_space(tmp_path_factory.mktemp("space"))
 
 
 @pytest.fixture(scope="module")

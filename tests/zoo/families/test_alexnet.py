@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, randomise
+from compare import check_gradients, difference, on_meta, picture, randomise, shapes, torchvision_on_meta
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -24,22 +24,8 @@ TINY = AlexNetConfig(
 )
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return AlexNet(config).eval()
-
-
-def picture(side, count=2, channels=3):
-    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
 def test_keys_their_order_and_shapes_are_those_of_torchvision():
-    import torchvision
-
-    with torch.device("meta"):
-        theirs = torchvision.models.alexnet().state_dict()
-    ours = on_meta(ALEXNET).state_dict()
-    assert [(k, v.shape) for k, v in ours.items()] == [(k, v.shape) for k, v in theirs.items()]
+    assert shapes(on_meta(ALEXNET)) == shapes(torchvision_on_meta("alexnet"))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (67, 130)])
@@ -162,10 +148,7 @@ def test_a_stage_can_have_layers_of_its_own():
 
 
 def test_gradients_reach_every_parameter():
-    torch.manual_seed(0)
-    model = AlexNet(TINY).train()
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(TINY)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,18 @@
 
 import pytest
 import torch
-from compare import counts, difference, facts, randomise
+from compare import (
+    check_feature_maps,
+    check_gradients,
+    counts,
+    difference,
+    facts,
+    on_meta,
+    picture,
+    randomise,
+    shapes,
+    timm_on_meta,
+)
 
 from foveate.config import replace, set_path
 from foveate.errors import ConfigError
@@ -34,15 +45,6 @@ TINY = GhostNetConfig(
 )
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return GhostNet(config).eval()
-
-
-def picture(*size, count=2):
-    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
 @pytest.mark.parametrize("name", sorted(NETS.keys() - VARIANTS.keys()))
 def test_fused_nets_have_the_published_parameters_and_macs(name):
     fact = FACTS[name]
@@ -67,13 +69,7 @@ def test_outputs_equal_timm(name, size):
 
 @pytest.mark.parametrize("name", ["ghostnet_050", "ghostnetv2_130", "ghostnetv3_100"])
 def test_every_key_of_timm_has_its_place(name):
-    import timm
-
-    with torch.device("meta"):
-        theirs = timm.create_model(name).state_dict()
-    ours = on_meta(VARIANTS[name]).state_dict()
-    assert {from_timm(k): v.shape for k, v in theirs.items()} == {k: v.shape for k, v in ours.items()}
-    assert len(theirs) == len(ours)
+    assert sorted(shapes(timm_on_meta(name), from_timm)) == sorted(shapes(on_meta(VARIANTS[name])))
 
 
 @pytest.mark.parametrize(
@@ -203,12 +199,7 @@ def test_scaling_keeps_the_hidden_layer():
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    model = GhostNet(VARIANTS["ghostnet_100"]).eval()
-    with torch.no_grad():
-        maps = model.feature_maps(torch.zeros(1, 3, 64, 64))
-        features = model.forward_features(torch.zeros(1, 3, 64, 64))
-    assert [(m.shape[1], 64 // m.shape[2]) for m in maps] == [(16, 2), (24, 4), (40, 8), (112, 16), (160, 32)]
-    assert features.shape == (1, model.num_features, 2, 2)
+    check_feature_maps(VARIANTS["ghostnet_100"], [(16, 2), (24, 4), (40, 8), (112, 16), (160, 32)])
 
 
 def test_gates_stand_where_the_paper_has_them():
@@ -247,7 +238,4 @@ def test_a_million_blocks_are_refused_before_anything_is_built():
 
 @pytest.mark.parametrize("form", ["plain", "branches", "fused"])
 def test_gradients_reach_every_parameter(form):
-    torch.manual_seed(0)
-    model = GhostNet(replace(TINY, form=form)).train()
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(replace(TINY, form=form))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import counts, difference, facts, randomise
+from compare import check_gradients, counts, difference, facts, on_meta, picture, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -45,15 +45,6 @@ TINY = GoogLeNetConfig(
     num_classes=5,
     resolution=32,
 )
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return GoogLeNet(config).eval()
-
-
-def picture(*size, count=2):
-    return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def torchvision_model(**options):
@@ -244,10 +235,7 @@ def test_the_last_layers_of_the_auxiliary_classifiers_belong_to_the_head():
 
 
 def test_gradients_reach_every_parameter_of_the_smallest_variant():
-    torch.manual_seed(0)
-    model = GoogLeNet(replace(TV, num_classes=5)).train()
-    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(replace(TV, num_classes=5), 64, batch=2)
 
 
 @pytest.mark.parametrize("layers", [Layers("none", conv="conv2d_bias"), Layers("batch_norm", "prelu", "se")])

@@ -4,7 +4,7 @@ import functools
 
 import pytest
 import torch
-from compare import counts, difference, facts, randomise
+from compare import check_gradients, counts, difference, facts, on_meta, picture, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -42,11 +42,6 @@ TINY = InceptionConfig(
 )
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return Inception(config).eval()
-
-
 @functools.cache
 def shapes(name):
     """The keys of a variant with an auxiliary head, and their shapes."""
@@ -70,10 +65,6 @@ def timm_net(name):
     import timm
 
     return timm.create_model(name)
-
-
-def picture(side, count=2):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def test_the_auxiliary_head_has_the_published_parameters_and_no_macs_in_evaluation():
@@ -223,10 +214,7 @@ def test_without_an_auxiliary_head_there_are_only_the_logits():
 
 
 def test_gradients_reach_every_parameter_of_the_smallest_net():
-    torch.manual_seed(0)
-    model = Inception(replace(V3, num_classes=5)).train()
-    model(torch.randn(2, 3, 75, 75)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(replace(V3, num_classes=5), 75, batch=2)
 
 
 def test_both_losses_reach_every_parameter():

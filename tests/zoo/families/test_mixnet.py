@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference
+from compare import check_feature_maps, check_gradients, difference, on_meta, shapes, timm_on_meta
 from torch import nn
 
 from foveate.config import get_path, replace, set_path
@@ -23,11 +23,6 @@ TINY = MixNetConfig(
 )
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return MixNet(config)
-
-
 @pytest.mark.parametrize(
     ("config", "theirs", "size"),
     [
@@ -45,13 +40,9 @@ def test_timm_weights_load_by_name_and_give_the_same_outputs(config, theirs, siz
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_keys_and_their_order_are_those_of_timm(name):
-    import timm
-
-    with torch.device("meta"):
-        theirs = timm.create_model(name).state_dict()
-    ours = on_meta(VARIANTS[name]).state_dict()
-    assert [(from_timm(k), v.shape) for k, v in theirs.items()] == [(k, v.shape) for k, v in ours.items()]
-    assert [from_timm(k) for k in ours] == list(ours)
+    ours = shapes(on_meta(VARIANTS[name]))
+    assert shapes(timm_on_meta(name), from_timm) == ours
+    assert [from_timm(key) for key, _ in ours] == [key for key, _ in ours]
 
 
 def test_the_wider_nets_are_m_with_a_multiplier():
@@ -117,12 +108,7 @@ def test_inner_widths_are_free_in_every_block():
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    model = MixNet(S).eval()
-    with torch.no_grad():
-        maps = model.feature_maps(torch.zeros(1, 3, 64, 64))
-        features = model.forward_features(torch.zeros(1, 3, 64, 64))
-    assert [(m.shape[1], 64 // m.shape[2]) for m in maps] == [(16, 2), (24, 4), (40, 8), (120, 16), (200, 32)]
-    assert features.shape == (1, model.num_features, 2, 2)
+    check_feature_maps(S, [(16, 2), (24, 4), (40, 8), (120, 16), (200, 32)])
 
 
 def test_stochastic_depth_grows_with_the_block_and_only_where_there_is_a_skip():
@@ -133,10 +119,7 @@ def test_stochastic_depth_grows_with_the_block_and_only_where_there_is_a_skip():
 
 
 def test_gradients_reach_every_parameter():
-    torch.manual_seed(0)
-    model = MixNet(TINY).train()
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(TINY)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from compare import difference
+from compare import check_feature_maps, difference, on_meta, shapes, timm_on_meta, torchvision_on_meta
 from torch import nn
 
 from foveate.config import get_path, replace, set_path
@@ -30,11 +30,6 @@ TINY = MnasNetConfig(
     num_classes=5,
     resolution=32,
 )
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return MnasNet(config)
 
 
 @pytest.mark.parametrize(
@@ -85,24 +80,12 @@ def test_pytorchcv_has_the_same_a1():
 
 @pytest.mark.parametrize("name", [n for n in VARIANTS if n.startswith(("mnasnet_0", "mnasnet_1", "semnasnet_"))])
 def test_keys_and_their_order_are_those_of_timm(name):
-    import timm
-
-    with torch.device("meta"):
-        theirs = timm.create_model(name).state_dict()
-    assert [(from_timm(k), v.shape) for k, v in theirs.items()] == [
-        (k, v.shape) for k, v in on_meta(VARIANTS[name]).state_dict().items()
-    ]
+    assert shapes(timm_on_meta(name), from_timm) == shapes(on_meta(VARIANTS[name]))
 
 
 @pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"])
 def test_keys_of_torchvision_map_to_ours(name):
-    import torchvision
-
-    with torch.device("meta"):
-        theirs = getattr(torchvision.models, name)().state_dict()
-    assert [(from_torchvision(k), v.shape) for k, v in theirs.items()] == [
-        (k, v.shape) for k, v in on_meta(VARIANTS[name]).state_dict().items()
-    ]
+    assert shapes(torchvision_on_meta(name), from_torchvision) == shapes(on_meta(VARIANTS[name]))
 
 
 def test_renames_leave_our_keys_alone():
@@ -198,13 +181,7 @@ def test_the_skip_pool_is_a_mean_of_what_lies_inside_the_picture():
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    model = MnasNet(A1).eval()
-    with torch.no_grad():
-        maps = model.feature_maps(torch.zeros(1, 3, 64, 64))
-        features = model.forward_features(torch.zeros(1, 3, 64, 64))
-    assert [(m.shape[1], 64 // m.shape[2]) for m in maps] == [(16, 2), (24, 4), (40, 8), (112, 16), (320, 32)]
-    assert features.shape == (1, model.num_features, 2, 2)
-    assert model.forward_head(features).shape == (1, 1000)
+    check_feature_maps(A1, [(16, 2), (24, 4), (40, 8), (112, 16), (320, 32)])
 
 
 def test_a_first_stage_with_a_stride_leaves_the_stem_its_own_feature_map():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from compare import difference, randomise
+from compare import check_gradients, difference, on_meta, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -50,11 +50,6 @@ HEADS = {
     "v4": {"head_at": "pool"},
     "map with bias": {"head_norm": False},
 }
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return MobileNet(config).eval()
 
 
 def timm_state(name):
@@ -209,10 +204,7 @@ def test_every_kind_of_block_and_head_trains_and_agrees_with_its_parts(head):
 
 
 def test_the_smallest_variant_takes_a_training_step():
-    torch.manual_seed(0)
-    model = MobileNet(replace(VARIANTS["mobilenetv1_025"], num_classes=3)).train()
-    model(torch.randn(4, 3, 64, 64)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(replace(VARIANTS["mobilenetv1_025"], num_classes=3), 64)
 
 
 @pytest.mark.parametrize(

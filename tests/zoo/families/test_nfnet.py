@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import counts, difference, facts, randomise
+from compare import counts, difference, facts, on_meta, picture, randomise
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -42,16 +42,6 @@ SMALL_NF = replace(NF50, stages=stages((2, 1, 2, 1), (32, 64, 96, 128), squeeze=
 TINY = NFNetConfig(
     (Stage(16, (8,), 1), Stage(32, (8, 8), 2)), stem_widths=(4, 4, 8, 8), head=32, num_classes=5, resolution=32
 )
-
-
-def on_meta(config):
-    with torch.device("meta"):
-        return NFNet(config)
-
-
-def picture(height, width, channels=3):
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(2, channels, height, width, generator=generator, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", UNNAMED)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import counts, facts
+from compare import counts, facts, on_meta, picture
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -48,11 +48,6 @@ KINDS = {
 }
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return ResNet(config).eval()
-
-
 def randomise(model):
     """Random weights and batch statistics for a model of the meta device: float64, on the CPU, in evaluation mode."""
     generator = torch.Generator().manual_seed(0)
@@ -82,10 +77,6 @@ def macs(model, side):
     with torch.no_grad():
         model(torch.empty(1, 3, side, side, device="meta"))
     return sum(counts)
-
-
-def picture(side, count=2, channels=3):
-    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 def largest_difference(ours, theirs, state, side):

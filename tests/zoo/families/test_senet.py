@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference
+from compare import check_gradients, check_last_map, difference
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -89,11 +89,7 @@ def test_feature_maps_are_one_a_stride_finest_first():
 
 
 def test_the_last_feature_map_holds_the_features():
-    torch.manual_seed(0)
-    model, x = SENet(TINY).eval(), torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(model.feature_maps(x)[-1], model.forward_features(x))
-        assert torch.equal(model(x), model.forward_head(model.forward_features(x)))
+    check_last_map(TINY)
 
 
 def test_only_first_blocks_that_change_the_shape_have_a_shortcut_and_its_kernel_is_the_stages():
@@ -110,10 +106,7 @@ def test_dropout_acts_on_the_pooled_features_in_training_only():
 
 
 def test_gradients_reach_every_parameter():
-    torch.manual_seed(0)
-    model = SENet(TINY).train()
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(TINY)
 
 
 def test_a_stage_can_have_layers_of_its_own():

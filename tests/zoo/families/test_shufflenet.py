@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, facts
+from compare import check_feature_maps, check_gradients, difference, facts
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -154,11 +154,7 @@ def test_the_stem_of_15x_keeps_its_24_channels_and_that_of_g8_at_half_width_has_
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    with torch.device("meta"):
-        model, x = ShuffleNet(VARIANTS["shufflenet_g3_1x"]).eval(), torch.empty(1, 3, 64, 64)
-    maps = model.feature_maps(x)
-    assert [(m.shape[1], 64 // m.shape[2]) for m in maps] == [(24, 2), (24, 4), (240, 8), (480, 16), (960, 32)]
-    assert maps[-1].shape == model.forward_features(x).shape == (1, model.num_features, 2, 2)
+    check_feature_maps(VARIANTS["shufflenet_g3_1x"], [(24, 2), (24, 4), (240, 8), (480, 16), (960, 32)], last=True)
 
 
 def test_a_first_stage_of_stride_1_takes_the_place_of_the_pooled_stem():
@@ -185,11 +181,8 @@ def test_initial_weights_have_the_authors_spread():
 
 @pytest.mark.parametrize("changes", [{}, {"bias": False}, {"layers": Layers(attn="se")}, {"groups": 1}])
 def test_gradients_reach_every_parameter(changes):
-    torch.manual_seed(0)
     config = replace(TINY, **changes)
-    model = ShuffleNet(config).train()
-    model(torch.randn(4, 3, 64, 64)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(config, 64)
     assert from_json(ShuffleNetConfig, to_json(config)) == config
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from compare import difference, randomise
+from compare import check_feature_maps, check_gradients, check_last_map, difference, randomise
 from torch import nn
 
 from foveate.config import from_json, replace, set_path, to_json
@@ -189,28 +189,17 @@ def test_in_the_conv_slot_only_padded_3x3_convolutions_select():
 
 
 def test_feature_maps_are_one_a_stride_finest_first():
-    with torch.device("meta"):
-        model, x = SKNet(VARIANTS["sknet26"]).eval(), torch.empty(1, 3, 64, 64)
-    maps = model.feature_maps(x)
-    assert [(m.shape[1], 64 // m.shape[2]) for m in maps] == [(64, 2), (256, 4), (512, 8), (1024, 16), (2048, 32)]
-    assert maps[-1].shape == model.forward_features(x).shape == (1, model.num_features, 2, 2)
+    check_feature_maps(VARIANTS["sknet26"], [(64, 2), (256, 4), (512, 8), (1024, 16), (2048, 32)], last=True)
 
 
 def test_the_last_feature_map_holds_the_features():
-    torch.manual_seed(0)
-    model, x = SKNet(TINY).eval(), torch.randn(2, 3, 32, 32)
-    with torch.no_grad():
-        assert torch.equal(model.feature_maps(x)[-1], model.forward_features(x))
-        assert torch.equal(model(x), model.forward_head(model.forward_features(x)))
+    check_last_map(TINY)
 
 
 @pytest.mark.parametrize("changes", [{}, {"block": "basic", "paths": 3}, {"split": True, "paths": 2}])
 def test_gradients_reach_every_parameter(changes):
-    torch.manual_seed(0)
     config = replace(TINY, **changes)
-    model = SKNet(config).train()
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(config)
     assert from_json(SKNetConfig, to_json(config)) == config
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from compare import difference, randomise
+from compare import check_gradients, difference, on_meta, picture, randomise, shapes, torchvision_on_meta
 from torch import nn
 
 from foveate.config import replace, set_path
@@ -16,32 +16,15 @@ TINY = VGGConfig(
 NARROW = (4, 6, 8, 10, 9)  # widths of the five stages where the real ones would only cost time
 
 
-def on_meta(config):
-    with torch.device("meta"):
-        return VGG(config).eval()
-
-
 def narrow(config):
     """The same net with few channels and few hidden units."""
     stages = tuple(replace(s, widths=(w,) * len(s.widths)) for s, w in zip(config.stages, NARROW, strict=True))
     return replace(config, stages=stages, hidden=(16, 12), num_classes=7)
 
 
-def rows(state):
-    return [(key, tensor.shape) for key, tensor in state.items()]
-
-
-def picture(side, count=2):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
 @pytest.mark.parametrize("name", [n for n in VARIANTS if not n.endswith("_cifar")])
 def test_keys_their_order_and_shapes_are_those_of_torchvision(name):
-    import torchvision
-
-    with torch.device("meta"):
-        theirs = getattr(torchvision.models, name)().state_dict()
-    assert rows(on_meta(VARIANTS[name]).state_dict()) == rows(theirs)
+    assert shapes(on_meta(VARIANTS[name])) == shapes(torchvision_on_meta(name))
 
 
 @pytest.mark.parametrize("name", ["vgg11_bn", "vgg19"])
@@ -51,7 +34,7 @@ def test_keys_of_timm_map_to_ours_and_its_convolutions_flatten_to_our_linear_lay
     with torch.device("meta"):
         theirs = timm.create_model(name).state_dict()
     flat = {from_timm(k): v.flatten(1) if k.startswith("pre_logits") and v.ndim == 4 else v for k, v in theirs.items()}
-    assert rows(flat) == rows(on_meta(VARIANTS[name]).state_dict())
+    assert [(k, v.shape) for k, v in flat.items()] == shapes(on_meta(VARIANTS[name]))
 
 
 @pytest.mark.parametrize("name", ["vgg13", "vgg16_bn", "vgg19_bn_cifar"])
@@ -188,10 +171,7 @@ def test_the_start_is_torchvisions():
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, layers=Layers(), hidden=())], ids=["plain", "norms"])
 def test_gradients_reach_every_parameter(config):
-    torch.manual_seed(0)
-    model = VGG(config).train()
-    model(torch.randn(4, 3, 32, 32)).square().sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    check_gradients(config)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,5 @@
 """MobileNets 1 to 4. blocks.py: records, blocks; network.py: network; variants.py, v4.py: variants; published.py."""
 
-from foveate.zoo.families.mobilenet.network import (
-    FAMILY,
-    VARIANTS,
-    Attention,
-    Block,
-    MobileNet,
-    MobileNetConfig,
-    Stage,
-    scale,
-)
+from foveate.zoo.families.mobilenet.network import FAMILY, Block, MobileNetConfig, Stage
 
-__all__ = ["FAMILY", "VARIANTS", "Attention", "Block", "MobileNet", "MobileNetConfig", "Stage", "scale"]
+__all__ = ["FAMILY", "Block", "MobileNetConfig", "Stage"]
