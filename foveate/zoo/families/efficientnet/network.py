@@ -16,10 +16,11 @@ from foveate.config import Count, Kernel, Probability, Stride, Width, record, re
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
-from foveate.layers.same import Padding, padding_for
+from foveate.layers.same import Padding
 from foveate.zoo.families.efficientnet.published import PUBLISHED
 from foveate.zoo.family import Config, Family, check_blocks, rename
 from foveate.zoo.frame import SE_OF_TIMM, MobileFrame
+from foveate.zoo.mbconv import InvertedBranch, SeparableBranch
 from foveate.zoo.widths import round_width
 
 Expand = Annotated[int, Field(ge=1, le=64)]
@@ -63,49 +64,29 @@ class EfficientNetConfig(Config):
         check_blocks(self, sum(s.depth for s in self.stages))
 
 
-class DepthwiseSeparable(nn.Module):
+class DepthwiseSeparable(SeparableBranch):
     """MBConv without expansion: depthwise k x k, gate, 1x1 projection without activation; + x where shapes agree."""
 
     def __init__(self, c_in: int, stage: Stage, stride: int, drop: float, config: EfficientNetConfig):
-        super().__init__()
-        layers = stage.layers or config.layers
-        self.pad, padding = padding_for(config.padding, stage.kernel, stride)
-        self.conv_dw = layers.make_conv(c_in, c_in, stage.kernel, stride=stride, padding=padding, groups=c_in)
-        self.bn1 = layers.make_norm(c_in)
-        self.act1 = layers.make_act(c_in)
-        self.se = layers.make_attn(c_in, c_in)
-        self.conv_pw = layers.make_conv(c_in, stage.width, 1)
-        self.bn2 = layers.make_norm(stage.width)
-        self.drop_path = DropPath(drop) if stride == 1 and c_in == stage.width else None
+        layers, width = stage.layers or config.layers, stage.width
+        super().__init__(layers, config.padding, c_in=c_in, width=width, kernel=stage.kernel, stride=stride)
+        self.drop_path = DropPath(drop) if stride == 1 and c_in == width else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
-        y = self.act1(self.bn1(self.conv_dw(self.pad(x))))
-        y = self.bn2(self.conv_pw(self.se(y)))
+        y = self.branch(x)
         return y if self.drop_path is None else x + self.drop_path(y)
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(InvertedBranch):
     """MBConv: 1x1 expansion, depthwise k x k, gate, 1x1 projection without activation; + x where shapes agree."""
 
     def __init__(self, c_in: int, mid: int, stage: Stage, stride: int, drop: float, config: EfficientNetConfig):
-        super().__init__()
-        layers = stage.layers or config.layers
-        self.conv_pw = layers.make_conv(c_in, mid, 1)
-        self.bn1 = layers.make_norm(mid)
-        self.act1 = layers.make_act(mid)
-        self.pad, padding = padding_for(config.padding, stage.kernel, stride)
-        self.conv_dw = layers.make_conv(mid, mid, stage.kernel, stride=stride, padding=padding, groups=mid)
-        self.bn2 = layers.make_norm(mid)
-        self.act2 = layers.make_act(mid)
-        self.se = layers.make_attn(mid, c_in)  # its ratio refers to the block's input
-        self.conv_pwl = layers.make_conv(mid, stage.width, 1)
-        self.bn3 = layers.make_norm(stage.width)
-        self.drop_path = DropPath(drop) if stride == 1 and c_in == stage.width else None
+        layers, width = stage.layers or config.layers, stage.width
+        super().__init__(layers, config.padding, c_in=c_in, mid=mid, width=width, kernel=stage.kernel, stride=stride)
+        self.drop_path = DropPath(drop) if stride == 1 and c_in == width else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
-        y = self.act1(self.bn1(self.conv_pw(x)))
-        y = self.act2(self.bn2(self.conv_dw(self.pad(y))))
-        y = self.bn3(self.conv_pwl(self.se(y)))
+        y = self.branch(x)
         return y if self.drop_path is None else x + self.drop_path(y)
 
 

@@ -23,6 +23,7 @@ from foveate.zoo.families.mnasnet.published import PUBLISHED
 from foveate.zoo.families.nasnet.blocks import Pool
 from foveate.zoo.family import Config, Family, check_blocks
 from foveate.zoo.frame import MobileFrame
+from foveate.zoo.mbconv import InvertedBranch, SeparableBranch
 from foveate.zoo.widths import round_width
 
 
@@ -104,51 +105,31 @@ class Conv(nn.Module):
         return y if self.skip is None else self.skip(x) + self.drop_path(y)
 
 
-class SepConv(nn.Module):
+class SepConv(SeparableBranch):
     """op "sepconv": depthwise k x k, gate, 1x1 without activation. Figure 7."""
 
     def __init__(self, config: MnasNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop: float):
-        super().__init__()
-        layers = layers_of(config, stage)
-        self.pad, padding = padding_for(config.padding, stage.kernel, stride)
-        self.conv_dw = layers.make_conv(c_in, c_in, stage.kernel, stride=stride, padding=padding, groups=c_in)
-        self.bn1 = layers.make_norm(c_in)
-        self.act1 = layers.make_act(c_in)
-        self.se = layers.make_attn(c_in, c_in)
-        self.conv_pw = layers.make_conv(c_in, stage.width, 1)
-        self.bn2 = layers.make_norm(stage.width)
+        layers, width, kernel = layers_of(config, stage), stage.width, stage.kernel
+        super().__init__(layers, config.padding, c_in=c_in, width=width, kernel=kernel, stride=stride)
         self.skip = make_skip(config, stage, c_in, stride)
         self.drop_path = DropPath(drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
-        y = self.act1(self.bn1(self.conv_dw(self.pad(x))))
-        y = self.bn2(self.conv_pw(self.se(y)))
+        y = self.branch(x)
         return y if self.skip is None else self.skip(x) + self.drop_path(y)
 
 
-class MBConv(nn.Module):
+class MBConv(InvertedBranch):
     """op "mbconv": 1x1 expansion, depthwise k x k, gate, 1x1 without activation. Figure 7."""
 
     def __init__(self, config: MnasNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop: float):
-        super().__init__()
-        layers = layers_of(config, stage)
-        self.conv_pw = layers.make_conv(c_in, mid, 1)
-        self.bn1 = layers.make_norm(mid)
-        self.act1 = layers.make_act(mid)
-        self.pad, padding = padding_for(config.padding, stage.kernel, stride)
-        self.conv_dw = layers.make_conv(mid, mid, stage.kernel, stride=stride, padding=padding, groups=mid)
-        self.bn2 = layers.make_norm(mid)
-        self.act2 = layers.make_act(mid)
-        self.se = layers.make_attn(mid, c_in)  # its ratio refers to the layer's input
-        self.conv_pwl = layers.make_conv(mid, stage.width, 1)
-        self.bn3 = layers.make_norm(stage.width)
+        layers, width, kernel = layers_of(config, stage), stage.width, stage.kernel
+        super().__init__(layers, config.padding, c_in=c_in, mid=mid, width=width, kernel=kernel, stride=stride)
         self.skip = make_skip(config, stage, c_in, stride)
         self.drop_path = DropPath(drop)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
-        y = self.act1(self.bn1(self.conv_pw(x)))
-        y = self.act2(self.bn2(self.conv_dw(self.pad(y))))
-        y = self.bn3(self.conv_pwl(self.se(y)))
+        y = self.branch(x)
         return y if self.skip is None else self.skip(x) + self.drop_path(y)
 
 

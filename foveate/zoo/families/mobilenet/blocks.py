@@ -14,6 +14,7 @@ from foveate.layers import Layers
 from foveate.layers.drop import DropPath
 from foveate.layers.same import Padding, padding_for
 from foveate.zoo.family import MAX_BLOCKS, Config, check_blocks
+from foveate.zoo.mbconv import InvertedBranch, SeparableBranch
 
 OptionalKernel = Annotated[int, Field(ge=0, le=31)]  # 0: the convolution is left out
 
@@ -162,52 +163,33 @@ class Conv(nn.Module):
         return self.se(self.act1(self.bn1(self.conv(self.pad(x)))))
 
 
-class Separable(nn.Module):
+class Separable(SeparableBranch):
     """Depthwise k x k, gate, 1x1; then an activation (kind "separable"), or + x where shapes agree ("inverted")."""
 
     def __init__(self, block: Block, site: Site):
-        super().__init__()
-        layers, c_in, k = site.layers, site.c_in, block.kernel
-        self.pad, padding = padding_for(site.padding, k, block.stride)
-        self.conv_dw = layers.make_conv(c_in, c_in, k, stride=block.stride, padding=padding, groups=c_in)
-        self.bn1 = layers.make_norm(c_in)
-        self.act1 = layers.make_act(c_in)
-        self.se = layers.make_attn(c_in, c_in)
-        self.conv_pw = layers.make_conv(c_in, block.width, 1)
-        self.bn2 = layers.make_norm(block.width)
+        c_in, width, k = site.c_in, block.width, block.kernel
+        super().__init__(site.layers, site.padding, c_in=c_in, width=width, kernel=k, stride=block.stride)
         plain = block.kind == "separable"
-        self.act2 = layers.make_act(block.width) if plain else nn.Identity()
+        self.act2 = site.layers.make_act(block.width) if plain else nn.Identity()
         self.drop_path = None if plain else site.skip(block)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
-        y = self.act1(self.bn1(self.conv_dw(self.pad(x))))
-        y = self.act2(self.bn2(self.conv_pw(self.se(y))))
+        y = self.act2(self.branch(x))
         return y if self.drop_path is None else x + self.drop_path(y)
 
 
-class Inverted(nn.Module):
+class Inverted(InvertedBranch):
     """1x1 expansion, depthwise k x k, gate, 1x1 projection without activation; + x where shapes agree."""
 
     def __init__(self, block: Block, site: Site):
-        super().__init__()
         assert block.mid is not None
-        layers, mid, k = site.layers, block.mid, block.kernel
-        self.conv_pw = layers.make_conv(site.c_in, mid, 1)
-        self.bn1 = layers.make_norm(mid)
-        self.act1 = layers.make_act(mid)
-        self.pad, padding = padding_for(site.padding, k, block.stride)
-        self.conv_dw = layers.make_conv(mid, mid, k, stride=block.stride, padding=padding, groups=mid)
-        self.bn2 = layers.make_norm(mid)
-        self.act2 = layers.make_act(mid)
-        self.se = layers.make_attn(mid, mid)  # its ratio refers to the inner width, not to the input as in EfficientNet
-        self.conv_pwl = layers.make_conv(mid, block.width, 1)
-        self.bn3 = layers.make_norm(block.width)
+        c_in, mid, width, k, stride = site.c_in, block.mid, block.width, block.kernel, block.stride
+        # the gate's ratio refers to the inner width, not to the input as in EfficientNet
+        super().__init__(site.layers, site.padding, c_in=c_in, mid=mid, width=width, kernel=k, stride=stride, base=mid)
         self.drop_path = site.skip(block)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
-        y = self.act1(self.bn1(self.conv_pw(x)))
-        y = self.act2(self.bn2(self.conv_dw(self.pad(y))))
-        y = self.bn3(self.conv_pwl(self.se(y)))
+        y = self.branch(x)
         return y if self.drop_path is None else x + self.drop_path(y)
 
 
