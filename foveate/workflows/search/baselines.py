@@ -1,8 +1,7 @@
 """What the zoo has under the same budget: networks that get the same short training as the nets of a search.
 
 Without them nobody can say whether a search found anything. They are chosen by published accuracy among those that the
-budget seems to allow (foveate/selection/shortlist.py), measured, and trained as a trial is; zoo.json of the folder keeps
-them.
+budget seems to allow (selection/shortlist.py), measured, and trained as a trial is; zoo.json of the folder keeps them.
 """
 
 import math
