@@ -14,6 +14,7 @@ from foveate.errors import ConfigError
 from foveate.runs.plan import prepare
 from foveate.train.recipe import Augment, Recipe
 from foveate.workflows.doctor import diagnosis as doctor
+from foveate.workflows.doctor import environment as environment_of
 from foveate.workflows.doctor.diagnosis import Form, Times, alternatives, conclude, diagnosed, settled
 from foveate.workflows.doctor.environment import environment
 
@@ -51,15 +52,15 @@ def test_the_environment_has_versions_and_room_and_is_not_broken():
 def test_problems_are_said_in_plain_words_with_what_to_do():
     facts = {**environment().facts, "threads": 8, "cores": 2, "load": 9.0}
     facts |= {"memory_free_bytes": 10**9, "disk_free_bytes": 10**8}
-    text = " / ".join(doctor._problems(facts))
+    text = " / ".join(environment_of._problems(facts))
     for part in ("8 threads on 2 cores", "OMP_NUM_THREADS=2", "load 9.0", "1.0 GB of memory", "100 MB of disk"):
         assert part in text
     good = {**facts, "threads": 2, "load": 0.1, "memory_free_bytes": 10**11, "disk_free_bytes": 10**11}
-    assert list(doctor._problems(good)) == []
+    assert list(environment_of._problems(good)) == []
 
 
 def test_a_missing_package_is_broken_and_named(monkeypatch):
-    monkeypatch.setattr(doctor, "PACKAGES", ("torch", "no-such-package"))
+    monkeypatch.setattr(environment_of, "PACKAGES", ("torch", "no-such-package"))
     assert environment().broken == ("no-such-package is missing: pip install no-such-package",)
 
 
@@ -157,7 +158,7 @@ def test_the_command_speaks_json_and_refuses_half_a_question(capsys):
 
 
 def test_a_broken_machine_is_exit_code_one(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "PACKAGES", ("no-such-package",))
+    monkeypatch.setattr(environment_of, "PACKAGES", ("no-such-package",))
     with pytest.raises(typer.Exit) as stop:
         command()
     assert stop.value.exit_code == 1

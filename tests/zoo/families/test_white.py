@@ -269,7 +269,12 @@ def test_layers_train_in_white_hosts(name, layers):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["white-basic", "white_pre-bottleneck", "imagenet", "vgg"])
+LONG = [
+    pytest.param(name, marks=pytest.mark.thorough) for name in ("imagenet", "vgg")
+]  # stems and hosts seen elsewhere
+
+
+@pytest.mark.parametrize("name", ["white-basic", "white_pre-bottleneck", *LONG])
 def test_white_nets_export_and_compile_with_equal_outputs(name):
     model, x = used(build(whitened(NETS[name])).double()).float(), picture(3, dtype=torch.float32)
     with torch.no_grad():
