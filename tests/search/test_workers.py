@@ -1,5 +1,6 @@
 """Several workers on one study: nothing is lost, nothing is done twice, whoever dies."""
 
+import itertools
 import os
 import random
 import shutil
@@ -37,16 +38,19 @@ def net_of(trial):
     return space().canonical((trial.params["a"], trial.params["b"], trial.params["c"]))
 
 
-def start(url, budget, *, kind="evolution(population=12,tournament=3)", pause=0.05, alone=False):
-    return forked.start(serve, url, budget, kind, pause, alone)
+def start(url, budget, *, kind="evolution(population=12,tournament=3)", pause=0.05, alone=False, dies_in=0):
+    return forked.start(serve, url, budget, kind, pause, alone, dies_in)
 
 
-def serve(url, budget, kind, pause, alone):
-    """What a worker runs."""
+def serve(url, budget, kind, pause, alone, dies_in):
+    """What a worker runs. dies_in: number of the evaluation, from 1, in which it kills itself; 0: none."""
+    number = itertools.count(1)
 
     def slow(net, note):
         note("process", os.getpid())
         time.sleep(pause)
+        if next(number) == dies_in:
+            os.kill(os.getpid(), signal.SIGKILL)
         return score(net)
 
     made = space()
@@ -145,13 +149,11 @@ def test_one_worker_that_is_killed_goes_on_as_if_it_had_not_been(tmp_path):
     first, budget = start(whole, 25, pause=0.0, alone=True), 25
     with shared_storage(parts):
         pass
-    for reached in (3, 14, 20):  # before the population of 12 is whole, and after
-        worker = start(parts, budget, pause=0.02, alone=True)
-        while worker.is_alive() and len([t for t in trials(parts) if t.state.is_finished()]) < reached:
-            time.sleep(0.02)
-        worker.kill()
+    for dies_in in (4, 12, 7):  # before the population of 12 is whole, and after
+        worker = start(parts, budget, pause=0.0, alone=True, dies_in=dies_in)
         worker.join()
         assert worker.exitcode == -signal.SIGKILL
+    assert 16 <= len([t for t in trials(parts) if t.state.is_finished()]) < budget
     worker = start(parts, budget, pause=0.0, alone=True)
     worker.join(), first.join()
     assert first.exitcode == worker.exitcode == 0
