@@ -1,8 +1,9 @@
 """Stochastic Lanczos: extreme eigenvalues, trace and spectral density of a symmetric matrix known by its products.
 
-A run of m steps from a unit vector gives m nodes (Ritz values) and weights that integrate polynomials up to degree 2m - 1
-against the spectrum as that vector sees it. Averaged over random vectors, P times the mean is the trace. Every new vector
-is made orthogonal to all before it, twice: without that copies of the largest eigenvalue appear after 20 to 30 steps.
+A run of m steps from a unit vector gives m nodes (Ritz values) and weights that integrate polynomials up to degree
+2m - 1 against the spectrum as that vector sees it. Averaged over random vectors, P times the mean is the trace. Every
+new vector is made orthogonal to all before it, twice: without that copies of the largest eigenvalue appear after 20 to
+30 steps.
 Golub and Meurant, Matrices, Moments and Quadrature (2010), chapter 4; arXiv:1901.10159 section 2.
 """
 
@@ -118,8 +119,8 @@ def _ritz(diagonal: Sequence[float], below: Sequence[float]) -> Ritz:
 def spectrum(product: Product, like: torch.Tensor, *, steps: int = 20, draws: int = 10, seed: int = 0) -> Spectrum:
     """Runs of `steps` from `draws` random vectors of signs, as long and of the kind as `like` (P,).
 
-    20 steps: the top eigenvalue of a small network is right to 1e-15, the bottom to 1e-3. The spread of the trace is that
-    of the draws: ten or more.
+    20 steps: the top eigenvalue of a small network is right to 1e-15, the bottom to 1e-3. The spread of the trace is
+    that of the draws: ten or more.
     """
     if draws < 1:
         raise ConfigError(f"{draws} draws: at least 1")

@@ -71,7 +71,7 @@ def hessian(model: nn.Module, batches: Iterable[Batch], loss: Loss) -> Product:
 
 
 def gauss_newton(model: nn.Module, batches: Iterable[Batch], loss: Loss) -> Product:
-    """v -> J^T H_out J v of the mean loss over all pictures, J the derivative of the outputs, H_out the loss's own Hessian.
+    """v -> J^T H_out J v of the mean loss over all pictures: J the derivative of the outputs, H_out the loss's Hessian.
 
     J v comes from two backward passes: the derivative of J^T u by u, in the direction of v.
     """

@@ -110,7 +110,7 @@ def test_what_can_not_be_done_is_one_line():
     frozen = nn.Linear(2, 2).requires_grad_(False)
     with pytest.raises(ConfigError, match="no parameter is trained"):
         hessian(frozen, [], F.mse_loss)
-    with pytest.raises(ConfigError, match="bfloat16.*float32"):
+    with pytest.raises(ConfigError, match=r"bfloat16.*float32"):
         hessian(nn.Linear(2, 2).bfloat16(), [], F.mse_loss)
     with pytest.raises(ConfigError, match="no batch"):
         hessian(nn.Linear(2, 2), [], F.mse_loss)
