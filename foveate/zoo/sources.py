@@ -14,7 +14,7 @@ from foveate.config import near, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo import FAMILIES, list_models, variant
-from foveate.zoo.catalogue import counts
+from foveate.zoo.catalogue import counts, published
 from foveate.zoo.family import Config
 
 TIMM, TORCHVISION = "hf-hub:timm/", "torchvision:"
@@ -24,6 +24,11 @@ LICENCES = {"pycls": "MIT", "seer": "SEER (not commercial)", "SWAG": "CC-BY-NC-4
 NOT_COMMERCIAL = ("NC", "not commercial")
 # families whose published nets pad as TensorFlow does; timm's names of those nets begin with tf_, the others are its own
 TWO_FORMS = ("efficientnet", "mixnet", "mnasnet", "mobilenet")
+# weights whose publisher tests them at another resolution than the paper's
+OWN_SIZES: dict[str, dict[str, Any]] = {
+    "tf_efficientnet_lite3.in1k": {"resolution": 300, "resize": 331, "kernel": "bilinear"},
+    "tf_efficientnet_lite4.in1k": {"resolution": 380, "resize": 413, "kernel": "bilinear"},
+}
 F_NET = Layers(act="scaled(act='gelu')", conv="ws_conv(eps=1e-05, add_eps=True)")  # of timm's dm_nfnet_*
 
 
@@ -49,7 +54,7 @@ def public_weights() -> dict[str, Public]:
     for family in FAMILIES.values():
         for name, known in family.published.items():
             if address := _address(known.weights):
-                found[name] = Public(name, address, licence_of(address), 4 * counts()[name]["params"])
+                found[name] = Public(name, address, _licence(address), 4 * counts()[name]["params"])
     return found
 
 
@@ -62,16 +67,36 @@ def _address(said: str) -> str:
     return ""
 
 
-def licence_of(address: str) -> str:
-    """The licence of public weights: of what a tag of timm's or a member of torchvision's is known to be under; "" for
-    other addresses.
-    """
-    if address == "lite":
-        return "Apache-2.0"
-    if not address.startswith((TIMM, TORCHVISION)):
-        return ""
+def _licence(address: str) -> str:
     usual = "Apache-2.0" if address.startswith(TIMM) else "BSD-3-Clause"
     return next((licence for part, licence in LICENCES.items() if part in address.rpartition("/")[2]), usual)
+
+
+def known(address: str) -> Public | None:
+    """The public weights of the catalogue that an address, with or without a revision, is of; None for others."""
+    return _by_address().get(address.partition("@")[0])
+
+
+@functools.cache
+def _by_address() -> dict[str, Public]:
+    return {public.address: public for public in public_weights().values()}
+
+
+def licence_of(address: str) -> str:
+    """The licence of weights in the catalogue; empty for others."""
+    if address == "lite":
+        return "Apache-2.0"
+    found = known(address)
+    return found.licence if found else ""
+
+
+def known_preprocess(address: str) -> dict[str, Any]:
+    """The preprocessing that weights of the catalogue want, by the field names of Preprocess; empty for others."""
+    if (found := known(address)) is None:
+        return {}
+    told: Any = published(found.model)
+    said = {"resolution": told.resolution, "resize": told.resize, "fit": "crop", "kernel": told.interpolation}
+    return {**said, "mean": told.mean, "std": told.std, **OWN_SIZES.get(timm_tag(address), {})}
 
 
 def timm_tag(address: str) -> str:
