@@ -10,7 +10,7 @@ from foveate.cli.options.budget import Budget, MaxMacs, MaxMemory, Time, read
 from foveate.cli.options.data import Data
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
-from foveate.cli.options.run import Device, Processor, RunOptions, Threads, Weights
+from foveate.cli.options.run import Device, Licence, Processor, RunOptions, Threads, Weights
 from foveate.report.units import count, duration, milliseconds, percent, plural, share, size
 
 EXAMPLE = "Example: foveate fit photos --max-latency 5ms --time 10m"
@@ -31,13 +31,16 @@ def command(
     compress: Annotated[
         bool, typer.Option("--compress", help="Also make it smaller, at a loss of half a point of accuracy at most.")
     ] = False,
-    weights: Weights = None,
+    weights: Weights = "auto",
+    licence: Annotated[
+        Licence, typer.Option("--licence", help="Of published weights: any takes those not for commercial use, too.")
+    ] = Licence.commercial,
     models: Annotated[
         str | None, option("--models", metavar="PATTERN", help='Only these models, e.g. "resnet*".')
     ] = None,
     place: RunOptions,
     threads: Threads = None,
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -58,6 +61,7 @@ def command(
             max_memory_bytes=memory_bytes,
             time_s=time_s,
             weights=weights,
+            licence=licence.value,
             models=models,
             threads=threads,
             device=device.value,

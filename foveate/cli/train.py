@@ -21,10 +21,10 @@ def command(
     batch: Annotated[
         str | None, option("--batch", metavar="N|auto", help="Short for batch=N; auto: what the memory holds.")
     ] = None,
-    weights: Weights = None,
+    weights: Weights = "auto",
     resume: Resume = None,
     place: RunOptions,
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     quiet: Quiet = False,
     output: Output,
 ) -> None:

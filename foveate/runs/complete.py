@@ -8,8 +8,9 @@ from typing import Literal
 from foveate.config import from_dict, parse_json
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name
+from foveate.runs.devices import check_device, describe_device
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
 from foveate.runs.run import Run, announce
@@ -24,24 +25,28 @@ def train(
     *,
     recipe: str | Recipe | None = None,
     overrides: Sequence[str] = (),
-    weights: str | None = None,
+    weights: str | None = "auto",
     name: str | None = None,
     runs: str | Path = "runs",
     resume: str | Path | None = None,
     seed: int = 0,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
     listener: Listener | None = None,
 ) -> Run:
     """Train one named model on data and finish the run (test, ONNX, latency, report).
 
     recipe: a name of RECIPES or a value; None: the one that fit would take for these pictures.
+    weights: a source for load_weights; "none" or None: from scratch; "auto": for photographs, without a recipe of one's
+    own, what is on this machine of this very network, else from scratch; "hub": the network's public ones.
+    device: "auto" takes CUDA, then MPS, then the CPU.
     overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128"
     the input.
     resume: a run folder; everything else then comes from its recipe.json. Raises ConfigError, DataError, Interrupted.
     """
     listener = listener or silent
-    with ranks.joined(device):
+    place = check_device(device)
+    with ranks.joined(place):
         listener = listener if ranks.rank() == 0 else silent
         if resume is not None:
             return resume_run(resume, listener)
@@ -52,10 +57,12 @@ def train(
             overrides=overrides,
             weights=weights,
             seed=seed,
-            device=device,
+            device=place,
             bad_files=bad_files,
         )
         announce(dataset, listener)
+        origin = f"from {plan.weights}" if plan.weights is not None else "from scratch"
+        listener(StageEvent(f"training {plan.model} {origin}, on {describe_device(plan.device)}"))
         folder = free_name(runs, name or dataset.name) if ranks.rank() == 0 else None
         return complete(Path(ranks.agreed(folder)), plan, dataset, listener)
 

@@ -170,6 +170,7 @@ class Summary:
     runtime: str
     seed: int
     parity: Parity
+    weights: str | None  # what training started from; None: from scratch
 
 
 def make_data_part(dataset: Dataset, job: Job) -> DataPart:
@@ -263,4 +264,5 @@ def summarise(folder: Path, plan: Plan, result: Result, story: Mapping[str, Any]
         runtime=result.latency.runtime,
         seed=plan.recipe.seed,
         parity=result.parity,
+        weights=plan.weights,
     )

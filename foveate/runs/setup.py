@@ -21,6 +21,7 @@ from foveate.train.recipe import Recipe
 from foveate.train.state import State, averages
 from foveate.zoo import FAMILIES, build
 from foveate.zoo.family import Config
+from foveate.zoo.weights import weights_licence
 
 
 @contextlib.contextmanager
@@ -50,6 +51,8 @@ def make_job(plan: Plan, config: Config, dataset: Dataset, listener: Listener) -
         "weights": plan.weights,
         "version": __version__,
     }
+    if plan.weights is not None and (licence := weights_licence(plan.weights)):
+        provenance["weights_licence"] = licence
     label = f"{plan.model} ({plan.preprocess.resolution} px)"
     return Job(label, training, val, plan.preprocess, plan.recipe, dataset.classes, provenance)
 

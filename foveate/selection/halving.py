@@ -20,16 +20,20 @@ from foveate.data.load import Pictures, evaluation_pictures, training_pictures
 from foveate.data.random import epoch_order
 from foveate.data.sample import store_side
 from foveate.deploy.features import feature_session, features
-from foveate.events import HalvingEvent, Listener, StageEvent
+from foveate.errors import WeightsError
+from foveate.events import HalvingEvent, Listener, StageEvent, WarningEvent
 from foveate.runs.setup import make_state, read
 from foveate.selection.candidates import Candidate, Measured
+from foveate.selection.fetching import Fetching
+from foveate.selection.published import promise
 from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
 from foveate.train.head import Probe, linear_probe
 from foveate.train.intervals import wilson
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe, Schedule
 from foveate.zoo import build
-from foveate.zoo.weights import load_weights
+from foveate.zoo.hub import PREFIX as HUB_PREFIX
+from foveate.zoo.weights import load_weights, weights_info
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
@@ -59,9 +63,11 @@ def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, 
 
     From scratch: those that can see the training split LEAST_EPOCHS times in the first round. With published weights:
     every network at its largest resolution that leaves time for TUNE_LONG epochs after the race, else at its smallest
-    (epochs are worth more than pixels); of these the TUNE_MOST with the most multiply-adds that can be fine-tuned for
-    TUNE_EPOCHS epochs (larger published networks are better ones). In both cases at least the quickest. A training step
-    takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the measured inference on the same device.
+    (epochs are worth more than pixels); of these, among those that can be fine-tuned for TUNE_EPOCHS epochs, the
+    TUNE_MOST (of several families: twice as many) that promise most: by published accuracy, then by multiply-adds, for
+    larger published networks are better ones; fewer where the race has no time for the features of all. In both cases
+    at least the quickest. A training step takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the
+    measured inference on the same device.
     """
     quickest_first = sorted(fitting, key=lambda m: m.latency.median_ms)
     if fitting[0].candidate.weights is not None:
@@ -70,13 +76,27 @@ def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, 
             if m.candidate.model not in at or epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_LONG:
                 at[m.candidate.model] = m
         able = [m for m in at.values() if epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_EPOCHS]
-        return sorted(able, key=lambda m: m.macs)[-TUNE_MOST:] or quickest_first[:1]
+        families = {m.candidate.config.family for m in able}
+        best = sorted(able, key=promise_of)[-(TUNE_MOST if len(families) == 1 else 2 * TUNE_MOST) :]
+        while len(best) > TUNE_MOST and probe_seconds(best, pictures) > seconds * race_share:
+            best = best[1:]
+        return best or quickest_first[:1]
     seconds *= race_share
     for n in range(len(quickest_first), 1, -1):
         epoch_s = sum(m.latency.median_ms for m in quickest_first[:n]) / 1000 * STEP_COST * pictures
         if LEAST_EPOCHS * epoch_s <= seconds / rounds_for(n):
             return quickest_first[:n]
     return quickest_first[:1]
+
+
+def promise_of(m: Measured) -> tuple[float, int]:
+    """What to sort networks with published weights by, the best last: what is published, then multiply-adds."""
+    return promise(m.candidate.model, m.candidate.preprocess.resolution), m.macs
+
+
+def probe_seconds(entering: Sequence[Measured], pictures: int) -> float:
+    """About how long the first round takes: features of its share of the pictures, and of a validation split."""
+    return sum(m.latency.p10_ms for m in entering) / 1000 * pictures * (SHARES[0] + 0.2)
 
 
 def slowest_ms(pictures: int, seconds: float) -> float:
@@ -102,20 +122,30 @@ def successive_halving(
     shared: "SharedPictures",
     listener: Listener,
 ) -> list[Entry]:
-    """Run the rounds within about `seconds` and return all entries, the winner first."""
+    """Run the rounds within about `seconds` and return all entries, the winner first.
+
+    Published weights come in meanwhile; a network whose weights do not come or do not fit is left out, with a warning.
+    WeightsError where that is so of all.
+    """
     entries = [Entry(m) for m in entering]
+    shared.fetch(entering)
     published = entering[0].candidate.weights is not None
     rounds = len(SHARES) if published else rounds_for(len(entries))
     running = list(entries)
     for number in range(rounds):
         listener(StageEvent(f"race, round {number + 1} of {rounds}: {len(running)} candidates"))
-        for entry in running:
+        for entry in list(running):
             begun = time.monotonic()
             if entry.runner is None:
-                c = entry.measured.candidate
-                entry.runner = (
-                    LinearProbeRunner(c, threads, shared) if published else FromScratchRunner(c, recipe, shared)
-                )
+                try:
+                    entry.runner = make_runner(entry.measured.candidate, recipe, threads, shared)
+                except WeightsError as error:
+                    running.remove(entry)
+                    if not running:
+                        raise
+                    entries.remove(entry)
+                    listener(WarningEvent(f"{entry.measured.candidate.model} does not race: {error}"))
+                    continue
             entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
             entry.seconds += time.monotonic() - begun
             entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
@@ -131,19 +161,50 @@ def successive_halving(
     return running + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
 
 
+def make_runner(candidate: Candidate, recipe: Recipe, threads: int, shared: "SharedPictures") -> Runner:
+    """What runs a candidate's rounds."""
+    if candidate.weights is not None:
+        return LinearProbeRunner(candidate, threads, shared)
+    return FromScratchRunner(candidate, recipe, shared)
+
+
+def split_heats(fitting: Sequence[Measured], small: bool) -> list[list[Measured]]:
+    """Who races against whom: networks with published weights, and networks from scratch.
+
+    Photographs: the first alone where there are any, for they end far ahead. Thumbnails (small): both, one heat after
+    the other; best_of_heats decides.
+    """
+    published = [m for m in fitting if m.candidate.weights is not None]
+    scratch = [m for m in fitting if m.candidate.weights is None]
+    return [heat for heat in (published, scratch if small or not published else []) if heat]
+
+
+def best_of_heats(heats: Sequence[Sequence[Entry]], n: int) -> list[Entry]:
+    """All entries, the winner of the heats first: by accuracy; among equals (see rank) the lower loss wins."""
+    firsts = [heat[0] for heat in heats]
+    best = max(e.val_accuracy for e in firsts)
+    error = math.sqrt(2 * best * (1 - best) / n)
+    winner = min((e for e in firsts if e.val_accuracy >= best - error), key=lambda e: e.val_loss)
+    return [winner, *(e for heat in heats for e in heat if e is not winner)]
+
+
 def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
     """Best first. Accuracies within one standard error of their difference count as equal to the best.
 
     Among equals from scratch the lower loss wins. With published weights the larger network does: a linear classifier
-    says little of what fine-tuning makes of a network, and larger published ones end better (docs/benchmarks.md).
+    says little of what fine-tuning makes of a network, and those of which more is published, or larger ones of which
+    nothing is, end better (docs/benchmarks.md).
     """
     best = max(e.val_accuracy for e in entries)
     error = math.sqrt(2 * best * (1 - best) / n)
 
-    def place(e: Entry) -> tuple[int, float]:
+    def place(e: Entry) -> tuple[int, float, float]:
         if e.val_accuracy < best - error:
-            return 1, -e.val_accuracy
-        return 0, -e.measured.macs if e.measured.candidate.weights is not None else e.val_loss
+            return 1, -e.val_accuracy, 0
+        if e.measured.candidate.weights is None:
+            return 0, e.val_loss, 0
+        promised, macs = promise_of(e.measured)
+        return 0, -promised, -macs
 
     return sorted(entries, key=place)
 
@@ -154,6 +215,11 @@ class SharedPictures:
     def __init__(self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu"):
         self.dataset, self.bad_files, self.listener, self.device = dataset, bad_files, listener, device
         self.made: dict[object, Pictures] = {}
+        self.fetching = Fetching((), listener)
+
+    def fetch(self, entering: Sequence[Measured]) -> None:
+        """Begin to fetch the weights of these that are not here, in the background."""
+        self.fetching = Fetching([m.candidate.weights for m in entering], self.listener)
 
     def val(self, candidate: Candidate) -> Pictures:
         """The validation split as the candidate wants it."""
@@ -180,9 +246,15 @@ class LinearProbeRunner:
     """Features of a candidate with published weights, grown over a fixed random order of the training split."""
 
     def __init__(self, candidate: Candidate, threads: int, shared: SharedPictures):
+        address = shared.fetching.wait(str(candidate.weights))
+        candidate = replace(candidate, weights=address)
+        if address.startswith(HUB_PREFIX):  # the repository may want other pictures than the catalogue says
+            p, said = candidate.preprocess, weights_info(candidate.config, address)
+            known = {key: said[key] for key in ("kernel", "mean", "std") if key in said}
+            candidate = replace(candidate, preprocess=replace(p, **known))
         self.candidate, self.shared = candidate, shared
         model = build(candidate.config)
-        load_weights(model, str(candidate.weights), except_head=True)
+        load_weights(model, address, except_head=True)
         self.session = feature_session(model, candidate.preprocess, threads)
         self.val = features(self.session, shared.val(candidate))
         self.order = epoch_order(len(shared.dataset.splits["train"]), 0, 0)

@@ -12,14 +12,16 @@ import torch
 
 from foveate.config import near, replace
 from foveate.data.index import Dataset, open_data
+from foveate.data.sample import is_small
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import free_name
 from foveate.recipes import RECIPES
 from foveate.runs.complete import complete
 from foveate.runs.defaults import recipe_name
+from foveate.runs.devices import Device, check_device, describe_device
 from foveate.runs.epochs import anneal, limit_epochs
-from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
+from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce
 from foveate.runs.time_budget import RACE_SHARE, TimeBudget
 from foveate.runs.training import Start
@@ -29,9 +31,11 @@ from foveate.selection.halving import (
     FromScratchRunner,
     LinearProbeRunner,
     SharedPictures,
+    best_of_heats,
     choose_entrants,
     make_rows,
     slowest_ms,
+    split_heats,
     successive_halving,
 )
 from foveate.train.head import Probe
@@ -50,15 +54,16 @@ class Request:
     dataset: Dataset
     budget: Budget
     time: TimeBudget
-    recipe: Recipe  # that these pictures call for
-    weights: str | None
+    recipe: Recipe  # that these pictures call for, from scratch
+    weights: str | None  # "auto", "hub", a source, or None: from scratch
+    licence: Literal["commercial", "any"]
     models: str | None
     search: str | None
     name: str  # of the run folder
     runs: str | Path
     seed: int
     threads: int  # of the latency measurement
-    device: Literal["cpu", "cuda"]
+    device: Device
     bad_files: Literal["stop", "skip"]
     listener: Listener
 
@@ -83,13 +88,14 @@ def fit(
     max_macs: int | None = None,
     max_memory_bytes: int | None = None,
     time_s: float = 600.0,
-    weights: str | None = None,
+    weights: str | None = "auto",
+    licence: Literal["commercial", "any"] = "commercial",
     models: str | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
     seed: int = 0,
     threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
     search: str | None = None,
     compress: bool = False,
@@ -103,8 +109,11 @@ def fit(
     (the extra) the run's model folder holds model.xml and model.bin beside model.onnx. max_size_bytes:
     of the exported file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in
     float32, as counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is
-    always trained. weights: "lite", a model folder, or a file (then with models). models: a pattern of names to choose
-    from; without both, the whole zoo is looked at. device: where training runs. search: a space (see foveate.search);
+    always trained. weights: "auto", the best published ones that are on this machine; "hub", those of every network,
+    where only what enters the race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder,
+    or a file (then with models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial
+    use. models: a pattern of names to choose from; without it, the whole zoo is looked at. device: where training runs,
+    "auto": CUDA, then MPS, then the CPU. search: a space (see foveate.search);
     three tenths of the time go into a search, whose best nets then race against those of the zoo. compress: four
     tenths of the time go into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of
     validation accuracy; its run, NAME-small, is returned.
@@ -114,7 +123,7 @@ def fit(
     time = TimeBudget.start(time_s, compress=compress)
     if models is not None and not list_models(models):
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
-    check_device(device)
+    place = check_device(device)
     check_runtime(runtime)
     budget = Budget(
         max_latency_ms=max_latency_ms,
@@ -124,6 +133,7 @@ def fit(
         time_s=time.run_s,
         runtime=runtime,
     )
+    weights = None if weights == "none" or (search is not None and weights == "auto") else weights
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
@@ -132,15 +142,16 @@ def fit(
         dataset=dataset,
         budget=budget,
         time=time,
-        recipe=replace(RECIPES[recipe_name(dataset, weights)], seed=seed),
+        recipe=replace(RECIPES[recipe_name(dataset, None)], seed=seed),
         weights=weights,
+        licence=licence,
         models=models,
         search=search,
         name=name or dataset.name,
         runs=runs,
         seed=seed,
         threads=threads or torch.get_num_threads(),
-        device=device,
+        device=place,
         bad_files=bad_files,
         listener=listener,
     )
@@ -154,7 +165,7 @@ def measure_candidates(request: Request) -> list[Measured]:
     dataset, time = request.dataset, request.time
     most_ms = slowest_ms(len(dataset.splits["train"]), time.run_s)
     options = (request.budget, request.threads, most_ms, time.look_until, request.listener)
-    measured = look(dataset, request.weights, request.models, *options)
+    measured = look(dataset, request.weights, request.models, *options, request.licence)
     return measured if request.search is None else measured + search_candidates(request, request.search)
 
 
@@ -189,29 +200,38 @@ def race(request: Request, measured: list[Measured]) -> Winner:
     fitting = select_affordable(measured, request.budget)
     begun, left_s, race_s = time.clock(), time.left_s, time.race_s
     shared = SharedPictures(dataset, request.bad_files, request.listener, request.device)
-    entering = choose_entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
-    entries: list[Entry] = []
-    if len(entering) > 1:
-        entries = successive_halving(entering, request.recipe, race_s, threads, shared, request.listener)
+    fields = split_heats(fitting, is_small(dataset))
+    heats: list[list[Entry]] = []
+    for field in fields:
+        entering = choose_entrants(field, len(dataset.splits["train"]), left_s, RACE_SHARE / len(fields))
+        if len(entering) > 1 or len(fields) > 1:
+            options = (race_s / len(fields), threads, shared, request.listener)
+            heats.append(successive_halving(entering, request.recipe, *options))
+    entries = best_of_heats(heats, len(dataset.splits["val"])) if heats else []
     chosen = entries[0].measured if entries else entering[0]
     table = make_rows(entries, measured, fitting, chosen, len(dataset.splits["val"]))
     seconds = time.clock() - begun
     runner, probe = entries[0].runner if entries else None, None
-    if request.weights is not None:
+    if chosen.candidate.weights is not None:
         request.listener(StageEvent(f"fitting a linear classifier on the features of {chosen.candidate.model}"))
         if not isinstance(runner, LinearProbeRunner):
+            shared.fetch([chosen])
             runner = LinearProbeRunner(chosen.candidate, threads, shared)
         probe = runner.probe(1.0)
     shown, weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
-    return Winner(chosen.candidate, table, seconds, probe, shown, weights)
+    # a hub's weights are known by their commit once they are here
+    candidate = runner.candidate if isinstance(runner, LinearProbeRunner) else chosen.candidate
+    return Winner(candidate, table, seconds, probe, shown, weights)
 
 
 def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
     """The winner's training in the time that is left, and what it begins with."""
     dataset, candidate, initial_weights = request.dataset, winner.candidate, winner.initial_weights
-    request.listener(StageEvent(f"timing {candidate.model}"))
+    start_from = f"from {candidate.weights}" if candidate.weights is not None else "from scratch"
+    request.listener(StageEvent(f"timing {candidate.model} ({start_from}, on {describe_device(request.device)})"))
+    tuned = replace(RECIPES[recipe_name(dataset, candidate.weights)], seed=request.seed)
     recipe = limit_epochs(
-        request.recipe,
+        tuned if candidate.weights is not None else request.recipe,
         candidate.config,
         candidate.preprocess,
         dataset,
@@ -229,8 +249,8 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         architecture=candidate.config,
         recipe=recipe,
         preprocess=candidate.preprocess,
-        weights=request.weights,
-        head_start=request.weights is not None,
+        weights=candidate.weights,
+        head_start=candidate.weights is not None,
         bad_files=request.bad_files,
         device=request.device,
         threads=request.threads,

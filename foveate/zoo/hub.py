@@ -113,7 +113,9 @@ def check_blob(path: Path, source: str) -> None:
         return
     path.unlink(missing_ok=True)
     blob.unlink(missing_ok=True)
-    raise WeightsError(f"{source}: {path.name} came in damaged (its SHA-256 is not the hub's) and was removed; try again")
+    raise WeightsError(
+        f"{source}: {path.name} came in damaged (its SHA-256 is not the hub's) and was removed; try again"
+    )
 
 
 def hub_folder(source: str) -> Path:
@@ -176,15 +178,21 @@ def _bar(source: str, progress: Progress) -> type:
     from huggingface_hub import constants
     from tqdm.std import tqdm
 
-    class Silent(tqdm):
-        def __init__(self, *args: Any, **named: Any):
-            self.came, self.whole = int(named.get("initial") or 0), int(named.get("total") or 0)
-            check_room(source, self.whole, Path(constants.HF_HUB_CACHE), "HF_HOME")
-            super().__init__(*args, **{**named, "disable": True})
+    class Silent(tqdm):  # what the library gives to __init__ differs between its versions
+        monitor_interval = 0
+        came = 0
 
         def update(self, n: float | None = 1) -> None:
+            if not self.came:  # nothing is written yet
+                check_room(source, int(self.total or 0), Path(constants.HF_HUB_CACHE), "HF_HOME")
             self.came += int(n or 0)
-            progress(self.came, self.whole)
+            progress(self.came, int(self.total or 0))
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
+            pass
+
+        def close(self) -> None:
+            self.disable = True
 
     return Silent
 

@@ -22,7 +22,7 @@ TIMM, TORCHVISION = "hf-hub:timm/", "torchvision:"
 # timm's are Apache-2.0 but for these parts of a tag; torchvision's BSD-3-Clause but for these parts of a member
 LICENCES = {"pycls": "MIT", "seer": "SEER (not commercial)", "SWAG": "CC-BY-NC-4.0"}
 NOT_COMMERCIAL = ("NC", "not commercial")
-# families whose published nets pad as TensorFlow does; timm's names of those nets begin with tf_, the others are its own
+# families whose published nets pad as TensorFlow does: timm's names of those begin with tf_, others are its own
 TWO_FORMS = ("efficientnet", "mixnet", "mnasnet", "mobilenet")
 # weights whose publisher tests them at another resolution than the paper's
 OWN_SIZES: dict[str, dict[str, Any]] = {

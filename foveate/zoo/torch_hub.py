@@ -72,7 +72,9 @@ def check_prefix(path: Path, name: str, source: str) -> None:
     digits = name_digits(name)
     if digits and not sha256_of(path).startswith(digits):
         path.unlink(missing_ok=True)
-        raise WeightsError(f"{source}: {name} came in damaged (its SHA-256 is not {digits}...) and was removed; try again")
+        raise WeightsError(
+            f"{source}: {name} came in damaged (its SHA-256 is not {digits}...) and was removed; try again"
+        )
 
 
 def name_digits(name: str) -> str:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 import torch
 from hub_server import ALWAYS, COMMIT, Hub, running_hub, timm_files, use_hub
 
-from foveate.config import replace
 from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import build
 from foveate.zoo.families.efficientnet.network import EfficientNetConfig, Stage
@@ -154,7 +152,9 @@ def test_what_is_not_there_is_told_apart(address, line, hub):
 
 
 def test_nobody_answers(hub, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{filename}")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{filename}"
+    )
     with pytest.raises(WeightsError, match="could not be fetched"):
         loads()
 
@@ -178,7 +178,7 @@ def test_a_disk_without_room_and_a_limit_are_said_before_a_byte_is_written(hub, 
     monkeypatch.delenv("FOVEATE_FETCH_LIMIT")
     usage = type("Usage", (), {"free": RESERVE + 10})
     monkeypatch.setattr("foveate.zoo.fetch.shutil.disk_usage", lambda _: usage)
-    with pytest.raises(WeightsError, match="do not fit on the disk .* let HF_HOME name another place"):
+    with pytest.raises(WeightsError, match=r"do not fit on the disk .* let HF_HOME name another place"):
         loads()
     assert not [p for p in (tmp_path / "cache").rglob("blobs/*") if p.is_file()]
 
@@ -283,5 +283,3 @@ def test_a_mirror_that_is_no_address_is_refused(mirror, torchvision_hub, monkeyp
     monkeypatch.setenv("FOVEATE_TORCHVISION_URL", mirror)
     with pytest.raises(ConfigError, match="expected an address"):
         torchvision_file(ADDRESS_TV)
-
-

@@ -16,8 +16,9 @@ from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
+from foveate.runs.devices import check_device
 from foveate.runs.epochs import limit_epochs
-from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
+from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
 from foveate.runs.training import Start
@@ -68,7 +69,7 @@ def search(
     runs: str | Path = "runs",
     seed: int = 0,
     threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
     listener: Listener | None = None,
 ) -> Run:
@@ -84,7 +85,7 @@ def search(
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget = listener or silent, budget or Budget()
-    check_device(device)
+    place = check_device(device)
     check_runtime(budget.runtime)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
@@ -108,7 +109,7 @@ def search(
         storage=storage or "",
         seed=seed,
         threads=threads or 0,
-        device=device,
+        device=place,
         bad_files=bad_files,
         command=command_line(),
     )

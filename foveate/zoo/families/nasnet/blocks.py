@@ -226,9 +226,7 @@ class Pool(nn.Module):
     x: (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)).  No parameters.
     """
 
-    def __init__(
-        self, kind: Literal["avg", "max"], kernel: int, stride: int, padding: Padding, counted: bool = False
-    ):
+    def __init__(self, kind: Literal["avg", "max"], kernel: int, stride: int, padding: Padding, counted: bool = False):
         super().__init__()
         self.kind, self.kernel, self.stride, self.padding = kind, kernel, stride, padding
         self.counted = counted and kind == "avg" and stride > 1 and padding == "same"
