@@ -15,7 +15,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo import FAMILIES, list_models, variant
 from foveate.zoo.catalogue import counts, published
-from foveate.zoo.family import Config
+from foveate.zoo.family import HALF, Config
 
 TIMM, TORCHVISION = "hf-hub:timm/", "torchvision:"
 
@@ -24,10 +24,12 @@ LICENCES = {"pycls": "MIT", "seer": "SEER (not commercial)", "SWAG": "CC-BY-NC-4
 NOT_COMMERCIAL = ("NC", "not commercial")
 # families whose published nets pad as TensorFlow does: timm's names of those begin with tf_, others are its own
 TWO_FORMS = ("efficientnet", "mixnet", "mnasnet", "mobilenet")
-# weights whose publisher tests them at another resolution than the paper's
-OWN_SIZES: dict[str, dict[str, Any]] = {
-    "tf_efficientnet_lite3.in1k": {"resolution": 300, "resize": 331, "kernel": "bilinear"},
-    "tf_efficientnet_lite4.in1k": {"resolution": 380, "resize": 413, "kernel": "bilinear"},
+# weights whose publisher prepares pictures in another way than the catalogue says of the network
+OWN_WISHES: dict[str, dict[str, Any]] = {
+    TIMM + "tf_efficientnet_lite3.in1k": {"resolution": 300, "resize": 331, "kernel": "bilinear"},
+    TIMM + "tf_efficientnet_lite4.in1k": {"resolution": 380, "resize": 413, "kernel": "bilinear"},
+    TIMM + "tf_efficientnet_b8.ap_in1k": {"mean": HALF, "std": HALF},
+    TORCHVISION + "ResNeXt101_64X4D_Weights.IMAGENET1K_V1": {"resize": 232},
 }
 F_NET = Layers(act="scaled(act='gelu')", conv="ws_conv(eps=1e-05, add_eps=True)")  # of timm's dm_nfnet_*
 
@@ -95,8 +97,9 @@ def known_preprocess(address: str) -> dict[str, Any]:
     if (found := known(address)) is None:
         return {}
     told: Any = published(found.model)
-    said = {"resolution": told.resolution, "resize": told.resize, "fit": "crop", "kernel": told.interpolation}
-    return {**said, "mean": told.mean, "std": told.std, **OWN_SIZES.get(timm_tag(address), {})}
+    fit = "squash" if timm_tag(found.address).startswith("dm_nfnet") else "crop"
+    said = {"resolution": told.resolution, "resize": told.resize, "fit": fit, "kernel": told.interpolation}
+    return {**said, "mean": told.mean, "std": told.std, **OWN_WISHES.get(found.address, {})}
 
 
 def timm_tag(address: str) -> str:
