@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from foveate.config import Pixels, Positive, override, record, replace
+from foveate.config import Pixels, override, record, replace
 from foveate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 Mean = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+# far below the step of a byte, 1 / 255: what is smaller only makes numbers overflow
+Std = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
+MAX_BETWEEN = 32 * 2**20  # pixels of a picture between its two resizes; 128 MB
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -32,7 +36,7 @@ class Preprocess:
     fit: Literal["crop", "squash", "letterbox"] = "crop"
     kernel: Literal["bilinear", "bicubic"] = "bicubic"
     mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN
-    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    std: tuple[Std, Std, Std] = IMAGENET_STD
     fill: Byte = 114  # grey of the letterbox bars
     background: tuple[Byte, Byte, Byte] = (255, 255, 255)  # what shows through transparent pixels
     # "scaled": a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that is still as large as after the resize
@@ -73,21 +77,28 @@ def _half(n: int) -> int:
     return n // 2 + (n // 2 & n & 1)
 
 
-def prepare(pixels: np.ndarray, p: Preprocess) -> np.ndarray:
-    """A decoded picture uint8 (H, W, 3) as the network sees it: uint8 (R, R, 3), resized and cut as Preprocess says.
+def prepare(picture: "np.ndarray | Image", p: Preprocess) -> np.ndarray:
+    """A decoded picture as the network sees it: uint8 (R, R, 3), resized and cut as Preprocess says.
 
+    picture: uint8 (H, W, 3), or an RGB image of Pillow.
     With fit "crop" the bytes equal torchvision's Resize(antialias) and CenterCrop on a PIL image, but for some tall
     narrow pictures, of which newer Pillow resizes the height first.
     """
     from PIL import Image
 
-    _check(pixels)
+    if isinstance(picture, np.ndarray):
+        _check(picture)
+        picture = Image.fromarray(picture)
     kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.kernel]
-    image = Image.fromarray(pixels)
-    width, height = resized_size(*image.size, p)
+    width, height = resized_size(*picture.size, p)
+    box = crop_box(width, height, p)
+    if p.fit == "crop" and width * max(picture.height, height) > MAX_BETWEEN:
+        # far longer than wide: only what the crop shows is resized, to the same bytes but for rounding
+        x, y = picture.width / width, picture.height / height
+        seen = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+        return np.array(picture.resize((p.resolution, p.resolution), kernel, seen))
     # width first, then height, as onnxruntime does it; one call leaves the order to the Pillow version
-    image = image.resize((width, image.height), kernel).resize((width, height), kernel)
-    box = crop_box(*image.size, p)
+    image = picture.resize((width, picture.height), kernel).resize((width, height), kernel)
     if p.fit == "letterbox":
         canvas = Image.new("RGB", (p.resolution, p.resolution), (p.fill, p.fill, p.fill))
         canvas.paste(image, (-box[0], -box[1]))
