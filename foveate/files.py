@@ -9,6 +9,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -252,3 +253,17 @@ def free_name(folder: str | Path, name: str) -> Path:
     except OSError as error:
         raise write_failure(folder, 0, error) from None
     raise FoveateError(f"{folder}: no free run name left")
+
+
+# what makes a spreadsheet take a cell for a formula, as itself or after a line end; full-width signs, too
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+
+
+def cell(text: str) -> str:
+    """A cell of a CSV that no spreadsheet takes for a formula: an apostrophe stands before one that it would."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def cell_text(text: str) -> str:
+    """What cell() was given: the text without the apostrophe that stands before a formula."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text

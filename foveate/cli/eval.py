@@ -8,7 +8,7 @@ import typer
 
 from foveate.cli.options.data import Data, Model, model_folder
 from foveate.cli.options.declare import command_of, option
-from foveate.cli.options.output import Output
+from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Bad, BadFiles
 from foveate.report.units import share
 
@@ -55,7 +55,7 @@ def command(
     from foveate.runs.evaluate import evaluate_model
 
     result = evaluate_model(
-        folder, data, split=split.value, bad_files=bad_files.value, views=views.value, resolution=resolution
+        folder, data, split=split.value, bad_files=bad_files.value, views=views.value, resolution=resolution, tell=warn
     )
     if result:  # one of several processes: the first one speaks
         output.answer(result, lambda: lines(result, split.value))

@@ -1,7 +1,7 @@
 """A CSV of pictures: path,label[,split,group]. Paths are relative to the CSV's folder (no picture is opened).
 
 Names stand in the file exactly as on disk, bytes that are not UTF-8 too, so a list that we write reads back equal.
-A name that begins with "=" stays as it is: these files are read by programs, not shown in a spreadsheet.
+An apostrophe before a label or group that a spreadsheet would take for a formula ('=x) is not part of it.
 """
 
 import csv
@@ -14,6 +14,7 @@ from foveate.config import near
 from foveate.data.gate.walk import SPLIT_NAMES, Item, Listing, Notice, below
 from foveate.data.read.formats import shown
 from foveate.errors import DataError
+from foveate.files import cell_text
 
 COLUMNS = ("path", "label", "split", "group")
 
@@ -28,7 +29,11 @@ def read_table(file: str | Path) -> Listing:
     labels: dict[str, set[str]] = {}
     split_at: dict[bool, int] = {}  # whether the split is given -> first line where it is (not)
     for line, row in _rows(file, where):
-        path, label, group = os.path.normpath(os.path.join(root, row["path"])), row["label"], row["group"]
+        path, label, group = (
+            os.path.normpath(os.path.join(root, row["path"])),
+            cell_text(row["label"]),
+            cell_text(row["group"]),
+        )
         split = _split(row["split"], f"{where}: line {line}")
         if not row["path"] or not label:
             raise DataError(f"{where}: line {line}: the {'label' if row['path'] else 'path'} is empty")

@@ -1,5 +1,6 @@
 """A model folder judged on one split of some data."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import at_resolution
+from foveate.deploy.effort import check_effort, warn
 from foveate.errors import DataError
 from foveate.events import silent
 from foveate.runs.setup import read
@@ -22,13 +24,16 @@ def evaluate_model(
     bad_files: str = "stop",
     views: str = "one",
     resolution: int | None = None,
+    tell: Callable[[str], None] = warn,
 ) -> dict[str, Any]:
     """A model folder on one split of data: accuracy with its interval, classes, confusion. Classes are matched by name.
 
     views: "mirror" or "shifts" average over several views of each picture. resolution: pixels in place of the model's
-    own; often a little more than in training is better (arXiv:1906.06423).
+    own; often a little more than in training is better (arXiv:1906.06423). tell: hears what a picture costs where that
+    is much; else a warning.
     Raises DataError for a class that the model does not know, and for a split that the data has not.
     """
+    from foveate.deploy.classifier import require_finite
     from foveate.train.artefact import load_model
     from foveate.train.evaluate import labels_of, metrics, shared_logits
 
@@ -41,8 +46,11 @@ def evaluate_model(
             raise DataError(f'{data}: class "{unknown[0]}" is not one of the model\'s {len(card.classes)} classes')
         place = [card.classes.index(name) for name in dataset.classes]
         preprocess = at_resolution(card.preprocess, resolution) if resolution else card.preprocess
+        named = resolution is not None
+        check_effort(model, card.architecture, preprocess, str(folder), named=named, tell=tell)
         pictures = read(evaluation_pictures(dataset.splits[split], preprocess), bad_files, silent)
         logits = shared_logits(model, pictures, preprocess, views=views)
+        require_finite(logits, preprocess, str(folder))
         found = metrics(logits, np.array(place)[labels_of(pictures)], card.classes, split)
         main = ranks.rank() == 0
     how = {"views": views, "resolution": preprocess.resolution}

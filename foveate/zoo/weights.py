@@ -186,9 +186,11 @@ def fitting(
             raise WeightsError(text + hint)
         warnings.warn(f"{text}; loaded the {len(chosen)} of {len(own)} that fit", stacklevel=3)
     if not allow_nan:
-        for name, tensor in chosen.items():
+        for name, tensor in sorted(chosen.items()):
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise WeightsError(f"{what}: {name} holds NaN or infinity; such weights predict nothing")
+            if name.endswith("running_var") and (tensor < 0).any():
+                raise WeightsError(f"{what}: {name} holds a negative variance; such weights predict NaN")
     return chosen
 
 

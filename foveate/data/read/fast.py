@@ -117,7 +117,8 @@ def shrunk(image: Image.Image, size: int) -> torch.Tensor:
 
 
 def _of_jpeg(lean: LeanJpeg, header: Header, share: Share, size: int, scale: int) -> torch.Tensor | None:
-    """cut for a plain, upright, grey or RGB JPEG, decoded at 1/scale. None: decode it the common way, which also says what is wrong.
+    """cut for a plain, upright, grey or RGB JPEG, decoded at 1/scale. None: decode it the common way, which also says
+    what is wrong.
 
     Rows below the crop are not decoded: the decoder gets a header that ends there, two rows on, for colours that are
     stored at half or a quarter of the rows are smoothed across.

@@ -11,7 +11,7 @@ from pathlib import Path
 from foveate.data.read.headers import bmp_header, gif_header, jpeg_header, png_header, webp_header
 from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
 from foveate.data.read.tiff import tiff_header
-from foveate.errors import DataError
+from foveate.errors import DataError, printable
 
 __all__ = ["DEFAULT_LIMITS", "EXTENSIONS", "BadImage", "Header", "Limits", "Source", "probe", "shown", "sniff"]
 
@@ -68,13 +68,7 @@ def shown(source: Source) -> str:
     """The name of a source for a message: one printable line, bytes that are not UTF-8 as \\xNN."""
     if isinstance(source, bytes):
         return "picture from memory"
-    text = os.fspath(source)
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    # bytes of a name that are not UTF-8 come from the system as the code points U+DC80 to U+DCFF
-    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode()
+    return printable(os.fspath(source))
 
 
 def probe(source: Source, limits: Limits = DEFAULT_LIMITS) -> Header:
