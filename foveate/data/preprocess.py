@@ -95,8 +95,8 @@ def prepare(picture: "np.ndarray | Image", p: Preprocess) -> np.ndarray:
     if p.fit == "crop" and width * max(picture.height, height) > MAX_BETWEEN:
         # far longer than wide: only what the crop shows is resized, to the same bytes but for rounding
         x, y = picture.width / width, picture.height / height
-        seen = (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
-        return np.array(picture.resize((p.resolution, p.resolution), kernel, seen))
+        seen = picture.resize((p.resolution, picture.height), kernel, (box[0] * x, 0, box[2] * x, picture.height))
+        return np.array(seen.resize((p.resolution, p.resolution), kernel, (0, box[1] * y, p.resolution, box[3] * y)))
     # width first, then height, as onnxruntime does it; one call leaves the order to the Pillow version
     image = picture.resize((width, picture.height), kernel).resize((width, height), kernel)
     if p.fit == "letterbox":

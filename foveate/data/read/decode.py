@@ -69,7 +69,7 @@ def decode_image(
     source: Source, limits: Limits = DEFAULT_LIMITS, background: Colour = (255, 255, 255), need: Need | None = None
 ) -> Image.Image:
     """decode() without the copy into an array: an RGB image of Pillow."""
-    with opened(source, limits, background, need) as image:
+    with _decoded(source, limits, background, need) as image:
         return image
 
 
@@ -79,8 +79,19 @@ def opened(
 ) -> Iterator[Image.Image]:
     """decode_image() for as long as the block: its memory counts among that of all threads until the block ends.
 
-    Use it to shrink a picture; a large one of another thread waits for it. Inside the block no other is opened.
+    Use it to shrink a picture: a large one of another thread waits for it. The image is closed behind the block; inside
+    it no other is opened.
     """
+    with _decoded(source, limits, background, need) as image:
+        try:
+            yield image
+        finally:
+            image.close()
+
+
+@contextlib.contextmanager
+def _decoded(source: Source, limits: Limits, background: Colour, need: Need | None) -> Iterator[Image.Image]:
+    """An RGB image, which keeps its turn for as long as the block."""
     with refusals(source):
         header, size = look(source, limits)
         reduced = reduction(header, size, limits)

@@ -13,7 +13,7 @@ from foveate.data.read.reader import Header, Limits, Refused
 USUAL = 112 * 2**20  # bytes of one picture below which it waits for nobody: 16 megapixels of RGB
 _SINGLE = frozenset({"1", "L", "P"})  # modes of 1 byte a pixel
 _UNKNOWN = 16  # bytes a pixel of formats that have no line here
-_BANDS = 8 * 2**20  # what is converted at a time, and rows inside decoders
+_BANDS = 16 * 2**20  # what is converted at a time, and rows inside decoders
 _KNOWN = frozenset({"JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"})
 
 
