@@ -256,6 +256,7 @@ def run(name: str, seed: int, start: int, count: int, folder: Path) -> dict[str,
     Returns counts, the bytes of memory that were added at most, and the slowest in ms. A fault ends the process, or
     raises; it is then the input in folder/current.
     """
+    resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
     first = corpus(name)
     for data in first:
         tried(name, data, folder)  # its imports
@@ -282,6 +283,11 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (now + MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-if __name__ == "__main__":  # a child: TARGET SEED START COUNT FOLDER; prints one JSON object
-    _, which, *numbers, place = sys.argv
-    print(json.dumps(run(which, *map(int, numbers), Path(place))))
+if __name__ == "__main__":  # a child: FOLDER SEED TARGET=COUNT[@START]...; prints one JSON object
+    _, place, seed, *asked = sys.argv
+    found = {}
+    for word in asked:
+        which, _, numbers = word.partition("=")
+        count, _, start = numbers.partition("@")
+        found[which] = run(which, int(seed), int(start or 0), int(count), Path(place))
+    print(json.dumps(found))
