@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,18 +55,29 @@ def test_a_fault_ends_the_child_and_its_input_is_kept(tmp_path, monkeypatch):
         fuzzing.tried("words", b"x", tmp_path)
 
 
-@pytest.mark.parametrize("how", ["memory", "time", "crash"])
-def test_the_child_has_limits(how, tmp_path):
-    code = {
-        "memory": "bytearray(600 * 2**20)",
-        "time": "exec('while True: pass')",
-        "crash": "__import__('os').abort()",
-    }[how]
-    text = f"import fuzzing; fuzzing.SECONDS = 1; fuzzing.TARGETS['words'] = lambda data, folder: {code} if (folder / 'current').exists() else None; fuzzing.run('words', 0, 0, 1, __import__('pathlib').Path({str(tmp_path)!r}))"
+LIMITED = """
+import sys
+from pathlib import Path
+import fuzzing
+folder, fault = Path(sys.argv[1]), sys.argv[2]
+fuzzing.SECONDS = 1
+fuzzing.TARGETS["words"] = lambda data, folder: exec(fault) if (folder / "current").exists() else None
+fuzzing.run("words", 0, 0, 1, folder)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("bytearray(600 * 2**20)", 1, b"MemoryError"),
+        ("while True: pass", -signal.SIGALRM, b""),
+        ("__import__('os').abort()", -signal.SIGABRT, b""),
+    ],
+    ids=["memory", "time", "crash"],
+)
+def test_the_child_has_limits(fault, code, said, tmp_path):
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    done = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": paths}
-    )
-    assert done.returncode == {"memory": 1, "time": -14, "crash": -6}[how], done.stderr
-    assert how != "memory" or b"MemoryError" in done.stderr
+    child = [sys.executable, "-c", LIMITED, str(tmp_path), fault]
+    done = subprocess.run(child, capture_output=True, timeout=60, env={**os.environ, "PYTHONPATH": paths})
+    assert done.returncode == code and said in done.stderr, done.stderr
     assert (tmp_path / "current").exists()

@@ -133,7 +133,7 @@ def _look(item: Item, limits: Limits) -> _Look:
         with opened(item.path, limits) as image:  # while it lasts, no large picture of another thread is decoded
             thumb = thumbnail(image)
         with open_picture(item.path, limits) as file:
-            digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]  # it has readinto
+            digest = hashlib.file_digest(file, "sha256").digest()
         return _Look(None, digest, probe(item.path, limits), thumb)
     except Refused as refused:
         return _Look((refused.reason, refused.detail))

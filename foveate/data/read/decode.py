@@ -229,9 +229,9 @@ def _check_whole(image: Image.Image, again: ImageFile.ImageFile) -> None:
         return
     again.im = Image.new(image.mode, image.size, (255,) * len(image.getbands())).im
     again.load()
-    left, _, right, _ = box
+    left, first, right, last = box or (0, 0, *image.size)
     for top, bottom in _bands(image):
-        band = left, max(top, box[1]), right, min(bottom, box[3])
+        band = left, max(top, first), right, min(bottom, last)
         if band[1] < band[3] and again.crop(band).tobytes() != image.crop(band).tobytes():
             raise Refused("truncated", "the data end before the picture does; copy it again")
 

@@ -126,7 +126,7 @@ def test_a_jpeg_over_the_limit_comes_at_a_fraction_of_its_size():
         small = cut(data, (0.5,) * 4, 100, 1.0, limits=Limits(max_bytes=most))
         assert small.shape == (3, 100, 100)
     assert decode(turned, Limits(max_bytes=whole)).shape == (1024, 1024, 3)  # turning it takes a copy
-    with pytest.raises(BadImage, match="too_large|MB to decode"):
+    with pytest.raises(BadImage, match="MB to decode"):
         decode(data, Limits(max_bytes=2**20))
 
 
