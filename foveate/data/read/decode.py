@@ -5,7 +5,6 @@ So no other decoder and no metadata parser ever sees the bytes, and Pillow's glo
 """
 
 import contextlib
-import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from foveate.data.read.formats import BadImage, Source, examine, open_picture, shown
+from foveate.data.read.formats import BadImage, Source, examine, look, open_picture, shown
 from foveate.data.read.headers import gif_first_frame, jpeg_segments, png_chunks
 from foveate.data.read.memory import TURNS, bytes_needed, reduction
 from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
@@ -105,15 +104,6 @@ def _decoded(source: Source, limits: Limits, background: Colour, need: Need | No
             image = upright(data, header, background, need, reduced)
             del data
         yield image
-
-
-def look(source: Source, limits: Limits) -> tuple[Header, int]:
-    """The header of a picture and the bytes of its file, of which only a few are read. Raises Refused."""
-    if isinstance(source, bytes):
-        return examine(Reader(source), limits), len(source)
-    with open_picture(source, limits) as file:
-        size = os.fstat(file.fileno()).st_size
-        return examine(Reader(file=file, size=size), limits), size
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:

@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from foveate.data.read.decode import Colour, LeanJpeg, lean, lean_jpeg, look, read_bytes, refusals, upright
-from foveate.data.read.formats import Source, examine
+from foveate.data.read.decode import Colour, LeanJpeg, lean, lean_jpeg, read_bytes, refusals, upright
+from foveate.data.read.formats import Source, examine, look
 from foveate.data.read.memory import TURNS, bytes_needed, reduction
 from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
 from foveate.errors import ConfigError

@@ -9,6 +9,7 @@ from io import FileIO
 from pathlib import Path
 
 from foveate.data.read.headers import bmp_header, gif_header, jpeg_header, png_header, webp_header
+from foveate.data.read.memory import reduction
 from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
 from foveate.data.read.tiff import tiff_header
 from foveate.errors import DataError, printable
@@ -77,16 +78,25 @@ def probe(source: Source, limits: Limits = DEFAULT_LIMITS) -> Header:
     Formats go by content, never by name; a name that says otherwise is the note "wrong_extension".
     """
     try:
-        if isinstance(source, bytes):
-            return examine(Reader(source), limits)
-        with open_picture(source, limits) as file:
-            header = examine(Reader(file=file, size=os.fstat(file.fileno()).st_size), limits)
+        header, size = look(source, limits)
+        reduction(header, size, limits)
     except Refused as refused:
         raise BadImage(shown(source), refused.reason, refused.detail) from None
     except OSError as error:
         raise BadImage(shown(source), "unreadable", f"can not be read ({error.strerror or error})") from None
+    if isinstance(source, bytes):
+        return header
     said = _FORMAT_OF.get(os.path.splitext(source)[1].lower(), header.format)
     return header if said == header.format else replace(header, notes=tuple(sorted((*header.notes, "wrong_extension"))))
+
+
+def look(source: Source, limits: Limits) -> tuple[Header, int]:
+    """The header of a picture and the bytes of its file, of which only a few are read. Raises Refused."""
+    if isinstance(source, bytes):
+        return examine(Reader(source), limits), len(source)
+    with open_picture(source, limits) as file:
+        size = os.fstat(file.fileno()).st_size
+        return examine(Reader(file=file, size=size), limits), size
 
 
 def open_picture(path: str | Path, limits: Limits) -> FileIO:

@@ -33,6 +33,9 @@ def bytes_needed(header: Header, file_bytes: int, reduced: int = 1) -> int:
         decoder, copies = 12 * pixels, 4
     elif header.format == "TIFF":
         copies = 2  # libtiff gets one of its own
+    elif header.format == "NETPBM":  # read with numpy: samples that are not of 8 bits are scaled in 32
+        samples = pixels * (3 if header.mode == "RGB" else 1)
+        decoder += samples * (1 if header.bits == 8 else 13)
     elif header.format not in _KNOWN:
         decoder, copies = _UNKNOWN * pixels, 2
     steps = [decoder, stored + (rgb if header.mode != "RGB" else 0), rgb + 3 * pixels]
