@@ -114,7 +114,9 @@ def check(
         thumbs[len(items)] = look.thumb
         digests.append(look.digest)
         items.append(item)
-    findings += [Finding(missing_kind(listing), (below(listing.root, path),), reason) for path, reason in listing.missing]
+    findings += [
+        Finding(missing_kind(listing), (below(listing.root, path),), reason) for path, reason in listing.missing
+    ]
     for n in listing.notices:
         findings.append(Finding(n.kind, tuple(below(listing.root, p) for p in (n.other, n.path) if p), n.text))
     findings += [Finding(n.kind, (n.path,) if n.path else (), n.text) for n in structure(listing, items)]
@@ -125,7 +127,9 @@ def check(
     wall_s = round(time.monotonic() - start, 3)
     ratio = round(imbalance(table), 3)
     source, root, told = listing.source, listing.root, tuple(findings)
-    return Report(source, len(listing.items), table, ratio, told, wall_s, root, tuple(items), _refusal(listing, items, bad))
+    return Report(
+        source, len(listing.items), table, ratio, told, wall_s, root, tuple(items), _refusal(listing, items, bad)
+    )
 
 
 def _refusal(listing: Listing, items: list[Item], bad: list[tuple[str, str]]) -> str | None:

@@ -20,7 +20,9 @@ _FILLERS = frozenset(
 )
 _CONTAINERS = frozenset("data dataset datasets images imgs archive raw".split())  # folders that hold classes, by name
 _FOLDS = frozenset("fold folds part parts batch split set subset chunk shard".split())  # with a number: no classes
-_UNLABELLED = frozenset("unknown unlabeled unlabelled unlabel nolabel unsorted pred predict prediction predictions".split())
+_UNLABELLED = frozenset(
+    "unknown unlabeled unlabelled unlabel nolabel unsorted pred predict prediction predictions".split()
+)
 # English words that name things too: a folder of this very name may be a class where nothing speaks against it
 WORDS_OF_THINGS = frozenset({"train", "valid"})
 

@@ -58,7 +58,9 @@ KINDS: dict[str, Kind] = {
     # links and special files
     "loop": Kind("warning", "link loops", "delete the link"),
     "outside": Kind(
-        "error", "links to places outside the folder, not followed", "take them with --follow-links, or copy the files in"
+        "error",
+        "links to places outside the folder, not followed",
+        "take them with --follow-links, or copy the files in",
     ),
     "broken_link": Kind("error", "links that lead nowhere", "fetch what they lead to, or delete them"),
     "special": Kind("warning", "special files (FIFO, socket, device), never opened", "move them away"),
