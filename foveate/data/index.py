@@ -20,7 +20,6 @@ from foveate.data.read.kinds import KINDS
 from foveate.data.table import read_table
 from foveate.errors import ConfigError, DataError
 
-
 WHOLE = ("nested", "unlabelled")  # kinds of notices that are told in full, and before training
 
 
@@ -116,7 +115,9 @@ def assemble(
     for kind in FATAL:
         for notice in [*listing.notices, *found]:
             if notice.kind == kind:
-                raise DataError(f"{shown(notice.path if kind == 'no_access' else listing.root)}: {notice.text}")
+                at_path = kind in ("no_access", "text_link")
+                how = f"; {KINDS[kind].fix}" if kind == "text_link" else ""
+                raise DataError(f"{shown(notice.path if at_path else listing.root)}: {notice.text}{how}")
     notes += _told(listing) + [notice.text for notice in found]
     items = screened.items if group_by is None else _grouped(screened.items, listing.root, group_by)
     items, cut = _cut(items, shares, seed)

@@ -13,16 +13,16 @@ _SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "tst", "holdout", "heldout"), "test"),
 }
 # words that say nothing of what the pictures show
-_FILLERS = frozenset(
-    "set sets data dataset datasets images image imgs img pics pic pictures picture photos photo split splits samples"
-    " sample folder folders files dir jpg jpeg png ppm final original originals raw cropped resized processed all full"
-    " new my the labeled labelled class classes classification archive".split()
+_FILLERS_TEXT = (
+    "set sets data dataset datasets images image imgs img pics pic pictures picture photos photo split"
+    " splits samples sample folder folders files dir jpg jpeg png ppm final original originals raw"
+    " cropped resized processed all full new my the labeled labelled class classes classification archive"
 )
-_CONTAINERS = frozenset("data dataset datasets images imgs archive raw".split())  # folders that hold classes, by name
-_FOLDS = frozenset("fold folds part parts batch split set subset chunk shard".split())  # with a number: no classes
-_UNLABELLED = frozenset(
-    "unknown unlabeled unlabelled unlabel nolabel unsorted pred predict prediction predictions".split()
-)
+_FILLERS = frozenset(_FILLERS_TEXT.split())
+_CONTAINERS = frozenset({"data", "dataset", "datasets", "images", "imgs", "archive", "raw"})  # they hold class folders
+_FOLDS = frozenset({"fold", "folds", "part", "parts", "batch", "split", "set", "subset", "chunk", "shard"})
+_UNLABELLED_TEXT = "unknown unlabeled unlabelled unlabel nolabel unsorted pred predict prediction predictions"
+_UNLABELLED = frozenset(_UNLABELLED_TEXT.split())
 # English words that name things too: a folder of this very name may be a class where nothing speaks against it
 WORDS_OF_THINGS = frozenset({"train", "valid"})
 
@@ -129,3 +129,9 @@ def unlabelled(name: str) -> bool:
     return all(
         word in _UNLABELLED or word in _SPLIT_WORDS or word in _FILLERS or word.isdigit() for word in words(name)
     ) and bool(words(name))
+
+
+_CONTAINERS_TEXT = "data dataset datasets images imgs archive raw"
+_CONTAINERS = frozenset(_CONTAINERS_TEXT.split())
+_FOLDS_TEXT = "fold folds part parts batch split set subset chunk shard"
+_FOLDS = frozenset(_FOLDS_TEXT.split())

@@ -10,14 +10,17 @@ from foveate.data.read.formats import shown
 from foveate.errors import DataError
 
 CHAIN = 8  # wrapping folders that are gone through
-_MARKS = frozenset(  # what the root of a repository of code holds
-    ".git .hg .svn setup.py setup.cfg pyproject.toml requirements.txt environment.yml package.json cargo.toml"
-    " cmakelists.txt makefile dockerfile go.mod pom.xml tox.ini manage.py .gitignore .github .gitattributes".split()
+_MARKS_TEXT = (
+    ".git .hg .svn setup.py setup.cfg pyproject.toml requirements.txt environment.yml package.json"
+    " cargo.toml cmakelists.txt makefile dockerfile go.mod pom.xml tox.ini manage.py .gitignore .github"
+    " .gitattributes"
 )
-_OF_CODE = frozenset(  # folders of a repository that are no classes though pictures lie there
+_MARKS = frozenset(_MARKS_TEXT.split())
+_OF_CODE_TEXT = (
     "src doc docs documentation scripts tests notebook notebooks example examples assets static templates"
-    " node_modules venv env figures screenshots".split()
+    " node_modules venv env figures screenshots"
 )
+_OF_CODE = frozenset(_OF_CODE_TEXT.split())
 _CODE = (".py", ".ipynb", ".js", ".ts", ".cpp", ".java", ".go", ".rs", ".m", ".r")
 
 

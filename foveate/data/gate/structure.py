@@ -11,6 +11,7 @@ from foveate.data.read.formats import shown
 FATAL = (
     "no_access",
     "outside",
+    "text_link",
     "twin_names",
     "unknown_class",
     "few_classes",

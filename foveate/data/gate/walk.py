@@ -40,7 +40,9 @@ _FOREIGN = (  # pictures that can not be read: a user wants to hear of them inst
     ".heic .heif .avif .jxl .jp2 .svg .eps .ps .psd .ico .ppm .pgm .pbm .pnm .tga .dng .cr2 .cr3 .nef .arw .orf .rw2"
 )
 PICTURE_SUFFIXES = frozenset(suffix for known in EXTENSIONS.values() for suffix in known) | set(_FOREIGN.split())
-_TEXTS = frozenset("readme license licence copying makefile authors changelog contents index labels".split())
+_TEXTS_TEXT = "readme license licence copying makefile authors changelog contents index labels"
+_TEXTS = frozenset(_TEXTS_TEXT.split())
+LINK_BYTES = 1024  # of a link that was saved as text
 
 
 class Item(NamedTuple):
@@ -126,7 +128,7 @@ class Walk:
         self.items: list[Item] = []
         self.notices: list[Notice] = []
         self.missing: list[tuple[str, str]] = []
-        # (split, label) -> folder below the class ("" for none) -> files with a picture's name
+        # (split, label) -> folder below the class ("" for none) -> files that may be pictures by their name
         self.depths: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._files: dict[int, dict[int, int]] = {}  # device -> inode -> index in items
         self._folders: set[tuple[int, int]] = set()
@@ -166,6 +168,8 @@ class Walk:
         for name, path, kind in self.entries(folder, told=False):
             if kind == "special":
                 self.tell("special", path, "not a regular file; never opened")
+            elif kind == "file" and is_data(name) and (target := _saved_as_text(path)):
+                self.tell("text_link", path, f"a link to {shown(target)} that was saved as text; not followed")
             elif kind == "file" or (kind == "link" and os.path.isfile(path)):
                 self.tell("stray", path, "a file outside the class folders; ignored")
             elif kind == "link" and not self._folder_link(path):
@@ -253,7 +257,7 @@ class Walk:
         except OSError:  # gone since it was listed
             self.missing.append((path, "this file went away while it was listed"))
             return
-        if label and picture_name(path):
+        if label and _may_be_picture(path, ""):
             self.depths[split, label][sub] += 1
         seen = self._files.setdefault(status.st_dev, {})
         if status.st_ino not in seen:
@@ -266,7 +270,7 @@ class Walk:
         self.notices.append(Notice(kind, path, text, first.path))
 
     def _folder_link(self, path: str) -> bool:
-        """Whether a link leads to a folder that is followed: inside DATA or allowed outside, and not one that holds it."""
+        """Whether a link leads to a folder that is followed: inside DATA (or outside too), and not one around it."""
         real = os.path.realpath(path)
         return os.path.isdir(path) and (self.outside or self._inside(real)) and not self._holds(real, path)
 
@@ -292,3 +296,16 @@ def _may_be_picture(path: str, target: str) -> bool:
     """Whether a link could be one to a picture, by its name or by its target's; caches have targets without endings."""
     stem, suffix = os.path.splitext(os.path.basename(path))
     return picture_name(path) or picture_name(target) or (not suffix and stem.lower() not in _TEXTS)
+
+
+def _saved_as_text(path: str) -> str:
+    """The folder to which a link led before git or an archive wrote it as a text file; "" for any other file."""
+    if os.path.splitext(path)[1]:
+        return ""
+    try:
+        with open(path, "rb") as file:
+            text = os.fsdecode(file.read(LINK_BYTES + 1)).strip()
+        is_link = 0 < len(text) <= LINK_BYTES and text.isprintable() and os.sep in text
+        return text if is_link and os.path.isdir(os.path.join(os.path.dirname(path), text)) else ""
+    except OSError:
+        return ""

@@ -62,6 +62,11 @@ KINDS: dict[str, Kind] = {
         "links to places outside the folder, not followed",
         "take them with --follow-links, or copy the files in",
     ),
+    "text_link": Kind(
+        "error",
+        "links to folders that were saved as text",
+        "restore them (git config core.symlinks true, then git checkout .) or copy the files in",
+    ),
     "broken_link": Kind("error", "links that lead nowhere", "fetch what they lead to, or delete them"),
     "special": Kind("warning", "special files (FIFO, socket, device), never opened", "move them away"),
     "same_file": Kind("info", "further links to a file, counted once", "nothing to do"),
