@@ -111,11 +111,8 @@ def inside(folder: str, follow_links: bool = False, told: Counter[str] | None = 
 
 
 def left_out_line(told: Mapping[str, int]) -> str:
-    """ "5 files left out: 3 hidden and system files, 2 files that are no pictures"."""
+    """ "5 left out: hidden and system files (3), files that are no pictures (2)"."""
     from foveate.data.read.kinds import KINDS
 
-    kinds = [f"{n:,} {KINDS[kind].title.removesuffix(', ignored')}" for kind, n in told.items() if n]
-    total = sum(told.values())
-    return (
-        f"{total:,} file{'s' if total != 1 else ''} or folder{'s' if total != 1 else ''} left out: {', '.join(kinds)}"
-    )
+    kinds = [f"{KINDS[kind].title.removesuffix(', ignored')} ({n:,})" for kind, n in told.items() if n]
+    return f"{sum(told.values()):,} left out: {', '.join(kinds)}"

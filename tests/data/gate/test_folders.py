@@ -12,8 +12,14 @@ from foveate.data.index import open_data
 @pytest.mark.parametrize(
     ("names", "split"),
     [
-        ("train Train TRAIN training Training trainset TrainSet train_set Train_Data train-images images_train", "train"),
-        ("TrainingImages training_data 01_train train2017 seg_train asl_alphabet_train Final_Training trainval", "train"),
+        (
+            "train Train TRAIN training Training trainset TrainSet train_set Train_Data train-images images_train",
+            "train",
+        ),
+        (
+            "TrainingImages training_data 01_train train2017 seg_train asl_alphabet_train Final_Training trainval",
+            "train",
+        ),
         ("val VAL valid validation Validation_Set val_images valset dev Dev-Set eval evaluation val2017", "val"),
         ("test TEST Testing test_set testset Test_Images seg_test hold-out holdout held_out test2 FinalTest", "test"),
     ],
@@ -25,7 +31,11 @@ def test_a_split_is_known_under_all_its_names(names, split):
 
 
 @pytest.mark.parametrize(
-    "name", "cat trainer trains invalid testament contest device devil latest attest valley rain strain train_test_split 7".split()
+    "name",
+    [
+        *("cat", "trainer", "trains", "invalid", "testament", "contest", "device", "devil", "latest", "attest"),
+        *("valley", "rain", "strain", "train_test_split", "7"),
+    ],
 )
 def test_other_words_are_no_splits(name):
     assert split_name(name) is None
@@ -74,7 +84,9 @@ def test_classes_with_names_near_to_those_stay_classes(tmp_path, name):
     ],
 )
 def test_splits_under_other_names_are_splits(tmp_path, train, test):
-    grow(tmp_path, *(f"{train}/{c}:4" for c in ("ant", "bee", "cat")), *(f"{test}/{c}:2" for c in ("ant", "bee", "cat")))
+    grow(
+        tmp_path, *(f"{train}/{c}:4" for c in ("ant", "bee", "cat")), *(f"{test}/{c}:2" for c in ("ant", "bee", "cat"))
+    )
     classes = ("ant", "bee", "cat")
     assert found(tmp_path) == {"train": dict.fromkeys(classes, 4), "test": dict.fromkeys(classes, 2)}
     assert open_data(tmp_path, val=0).classes == classes
@@ -113,7 +125,10 @@ def test_classes_with_such_names_stay_classes(tmp_path, words):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("Training:3", "Testing:3"), "Testing and Training have no class folders but 6 pictures, and splits are no classes"),
+        (
+            ("Training:3", "Testing:3"),
+            "Testing and Training have no class folders but 6 pictures, and splits are no classes",
+        ),
         (("train:3", "test:3", "docs:1"), "test and train have no class folders but 6 pictures"),
         (("cats_train:3", "cats_test:3"), "cats_test and cats_train have no class folders"),
         (("train2017:3", "val2017:2"), "train2017 and val2017 have no class folders"),
@@ -123,7 +138,10 @@ def test_classes_with_such_names_stay_classes(tmp_path, words):
         (("train/a:2", "Training/b:2"), "Training and train are the same split; keep one of them"),
         (("train/a:2", "train/b:2", "val/a:1", "dev/a:1"), "dev and val are the same split; keep one of them"),
         (("train/a:2", "train/b:2", "bus:1", "car:1"), "bus, car beside it may be classes too"),
-        (("cat/train:2", "cat/test:1", "dog/train:2", "dog/test:1"), "cat, dog hold test and train each: splits inside"),
+        (
+            ("cat/train:2", "cat/test:1", "dog/train:2", "dog/test:1"),
+            "cat, dog hold test and train each: splits inside",
+        ),
     ],
 )
 def test_what_is_neither_split_nor_class_is_a_question(tmp_path, words, said):
@@ -240,7 +258,11 @@ def test_german_traffic_signs(tmp_path):
 
 
 def test_sign_language_letters_with_a_test_of_loose_pictures(tmp_path):
-    grow(tmp_path, *(f"asl_alphabet_train/asl_alphabet_train/{c}:9" for c in "AB"), "asl_alphabet_test/asl_alphabet_test:3")
+    grow(
+        tmp_path,
+        *(f"asl_alphabet_train/asl_alphabet_train/{c}:9" for c in "AB"),
+        "asl_alphabet_test/asl_alphabet_test:3",
+    )
     data = open_data(tmp_path)
     assert data.classes == ("A", "B") and "without labels" in data.warnings[0]
 

@@ -36,7 +36,7 @@ def test_links_to_files_stop_with_their_names_and_are_taken_when_asked(tmp_path,
         for i in range(4):
             link(root / name / f"{i}.png", f"../../store/{name}/{i}.png")
     line = question(root)
-    assert line.startswith(f"X: 12 links lead outside the folder (ant/0.png, ant/1.png, ant/2.png and 9 more; the first")
+    assert line.startswith("X: 12 links lead outside the folder (ant/0.png, ant/1.png, ant/2.png and 9 more; the first")
     assert str(store / "ant" / "0.png") in line and "--follow-links" in line
     report = check(root)
     assert report.refusal.replace(str(root), "X") == line and report.count("error") >= 12 and not report.good()
@@ -135,7 +135,10 @@ def cache(tmp_path, kind):
         key = f"{number:02x}{'ab' * 15}"
         places = {
             "dvc": (root / name / f"{i}.png", tmp_path / "repo/.dvc/cache/files/md5" / key[:2] / key[2:]),
-            "annex": (root / name / f"{i}.png", tmp_path / f"repo/.git/annex/objects/{key[:3]}/{key}/SHA256E-{key}.png"),
+            "annex": (
+                root / name / f"{i}.png",
+                tmp_path / f"repo/.git/annex/objects/{key[:3]}/{key}/SHA256E-{key}.png",
+            ),
             "hub": (tmp_path / f"hub/snapshots/1a2b/{name}/{i}.png", tmp_path / "hub" / "blobs" / key),
         }
         path, target = places[kind]
