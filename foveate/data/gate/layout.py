@@ -78,7 +78,7 @@ def _part(walk: Walk, name: str, path: str) -> Part:
     """What a folder holds that is named like a split; folders of no meaning inside are gone through."""
     said = split_name(name)
     assert said is not None
-    place, passed = path, []
+    place, passed = path, list[str]()
     inner = dict(walk.subfolders(place, told=False))
     pictures = _pictures(walk, place)
     while len(inner) == 1 and not pictures and len(passed) < WRAPPERS:

@@ -65,8 +65,10 @@ _FOUND = re.compile(r"found\.\d{3}")  # what chkdsk saves
 
 def hidden(name: str) -> bool:
     """Whether a file or folder of this name is left alone: a name with a dot, a recycle bin, what a system keeps."""
+    if name.startswith("."):
+        return True
     lower = name.lower()
-    return name.startswith(".") or lower in _SYSTEM or _FOUND.fullmatch(lower) is not None
+    return lower in _SYSTEM or (lower.startswith("found.") and _FOUND.fullmatch(lower) is not None)
 
 
 class SplitName(NamedTuple):

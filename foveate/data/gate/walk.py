@@ -294,8 +294,10 @@ class Walk:
 
 def _may_be_picture(path: str, target: str) -> bool:
     """Whether a link could be one to a picture, by its name or by its target's; caches have targets without endings."""
+    if picture_name(path) or picture_name(target):
+        return True
     stem, suffix = os.path.splitext(os.path.basename(path))
-    return picture_name(path) or picture_name(target) or (not suffix and stem.lower() not in _TEXTS)
+    return not suffix and stem.lower() not in _TEXTS
 
 
 def _saved_as_text(path: str) -> str:
