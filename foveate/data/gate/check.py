@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foveate.data.builtin import BUILT_IN
 from foveate.data.gate.near import MIN_CONTRAST, SIDE, contrasts, near_groups, thumbnail
 from foveate.data.gate.screen import Screened, claims, missing_kind
 from foveate.data.gate.structure import counts, imbalance, in_all, sentence, structure
@@ -90,7 +89,7 @@ def check(
     memory a picture. DataError where there is no data set at all.
     """
     start = time.monotonic()
-    if isinstance(data, str) and data in BUILT_IN:
+    if data == "digits":
         raise ConfigError(f'"{data}" is built in and has no files to check; a folder of that name is ./{data}')
     listing = read(data, follow_links)
     items: list[Item] = []
