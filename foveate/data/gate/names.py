@@ -1,6 +1,7 @@
 """What the name of a folder says: a split under one of its many names, or something that a system has left there."""
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,6 +22,28 @@ _FILLERS_TEXT = (
 _FILLERS = frozenset(_FILLERS_TEXT.split())
 _CONTAINERS = frozenset({"data", "dataset", "datasets", "images", "imgs", "archive", "raw"})  # they hold class folders
 _FOLDS = frozenset({"fold", "folds", "part", "parts", "batch", "split", "set", "subset", "chunk", "shard"})
+_COUNTED = frozenset({"images", "imgs", "data", "dataset", "fold", "batch", "chunk", "shard", "subset"})
+_MASKS = frozenset(
+    [
+        "mask",
+        "masks",
+        "annotation",
+        "annotations",
+        "label",
+        "labels",
+        "groundtruth",
+        "truth",
+        "gt",
+        "segmentation",
+        "bbox",
+        "xml",
+    ]
+)
+_RENDERED_TEXT = (
+    "original originals augmented augmentation raw processed preprocessed cropped resized color colour gray grey"
+    " grayscale greyscale segmented"
+)
+_RENDERED = frozenset(_RENDERED_TEXT.split())
 _UNLABELLED_TEXT = "unknown unlabeled unlabelled unlabel nolabel unsorted pred predict prediction predictions"
 _UNLABELLED = frozenset(_UNLABELLED_TEXT.split())
 # English words that name things too: a folder of this very name may be a class where nothing speaks against it
@@ -124,6 +147,27 @@ def fold(name: str) -> bool:
     """Whether a name counts parts of a data set: fold_1, Part2, batch-03."""
     found = words(name)
     return len(found) == 2 and found[0] in _FOLDS and found[1].isdigit()
+
+
+def counted_parts(names: Iterable[str]) -> bool:
+    """Whether names differ in a number only, and count parts of a data set: images_001, HAM_images_part_2, batch3."""
+    stems = {tuple(word for word in words(name) if not word.isdigit()) for name in names}
+    return len(stems) == 1 and bool(next(iter(stems)) and _COUNTED & set(next(iter(stems))))
+
+
+def renderings(names: Iterable[str]) -> bool:
+    """Whether names tell versions of one data set: Original and Augmented, color and grayscale, EuroSAT, EuroSAT2."""
+    names = list(names)
+    if all(set(words(name)) & _RENDERED and set(words(name)) <= _RENDERED | _FILLERS for name in names):
+        return True
+    short = min((name.casefold() for name in names), key=len)
+    return len(short) > 3 and all(name.casefold().startswith(short) for name in names)
+
+
+def masks(name: str) -> bool:
+    """Whether a name is that of masks or annotations of pictures."""
+    found = words(name)
+    return bool(found) and bool(_MASKS & set(found)) and set(found) <= _MASKS | _FILLERS | {"ground"}
 
 
 def unlabelled(name: str) -> bool:

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from foveate.data.gate.names import container, fold, split_name
+from foveate.data.gate.names import container, counted_parts, fold, masks, renderings, split_name
 from foveate.data.gate.walk import Notice, Walk, picture_name, some
 from foveate.data.read.formats import shown
 from foveate.errors import DataError
@@ -67,11 +67,28 @@ def ask_about_classes(walk: Walk, split: str, places: dict[str, str], where: str
                 f"{where}: {shown(name)}/ is no class, its pictures lie in {len(subs):,} folders ({some(list(subs))});"
                 f" did you mean {shown(deepest(walk, places[name]))}?"
             )
-    folds = [name for name in deep if fold(name)]
-    if len(folds) > 1 and _common(deep[folds[0]], deep[folds[1]]):
+    _ask_about_versions(where, places, held, deep)
+
+
+def _ask_about_versions(
+    where: str, places: dict[str, str], held: dict[str, dict[str, int]], deep: dict[str, dict[str, int]]
+) -> None:
+    """DataError for parts and versions of one data set, and for pictures beside their masks."""
+    how = "; put them into one, or list the pictures in a CSV path,label,split"
+    if len(held) < 2:
+        return
+    names = some(list(held))
+    if any(map(masks, held)) and all(masks(name) or container(name) for name in held):
         raise DataError(
-            f"{where}: {some(folds)} are parts of a data set, not classes: each holds {some(list(deep[folds[0]]))};"
-            f" put them into one, or list them in a CSV path,label,split"
+            f"{where}: {names} hold pictures and what was drawn on them, no classes; expected CLASS/picture"
+        )
+    common = set.intersection(*(set(subs) for subs in deep.values())) - {""} if len(deep) == len(held) else set()
+    if counted_parts(held) or (common and all(map(fold, held))):
+        raise DataError(f"{where}: {names} are parts of a data set, not classes{how}")
+    if len(common) > 1 and renderings(held):
+        raise DataError(
+            f"{where}: {names} are versions of one data set, not classes: each holds {some(sorted(common))};"
+            f" did you mean {shown(places[min(held, key=len)])}?"
         )
 
 
@@ -94,10 +111,6 @@ def note_depth(walk: Walk, split: str, places: dict[str, str]) -> Iterator[Notic
         f"the pictures of {some(list(deep))} lie one level deeper, in {len(inside):,} folders of {names}"
         f" ({some(inside, 4)}); {what}?",
     )
-
-
-def _common(one: dict[str, int], other: dict[str, int]) -> set[str]:
-    return (one.keys() & other.keys()) - {""}
 
 
 def _ask_about_splits_inside(where: str, places: dict[str, str], deep: dict[str, dict[str, int]]) -> None:

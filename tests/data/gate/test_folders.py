@@ -207,9 +207,37 @@ def test_a_class_with_a_folder_inside_is_no_question(tmp_path):
     assert data.classes == ("ant", "bee", "cat") and data.warnings == ()
 
 
-def test_folds_are_no_classes(tmp_path):
-    grow(tmp_path, "fold_1/a:2", "fold_1/b:2", "fold_2/a:2", "fold_2/b:2")
-    assert "fold_1, fold_2 are parts of a data set, not classes" in question(tmp_path)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("fold_1/a:2", "fold_1/b:2", "fold_2/a:2", "fold_2/b:2"), "fold_1, fold_2 are parts of a data set"),
+        (("part1/a:2", "part1/b:2", "part2/a:2", "part2/b:2"), "part1, part2 are parts of a data set"),
+        (("HAM10000_images_part_1:2", "HAM10000_images_part_2:2"), "are parts of a data set, not classes"),
+        (("images_001/images:2", "images_002/images:2", "images_003/images:2"), "are parts of a data set, not classes"),
+        (("Original/a:1", "Original/b:1", "Augmented/a:3", "Augmented/b:3"), "versions of one data set"),
+        (("EuroSAT/a:1", "EuroSAT/b:1", "EuroSATallBands/a:3", "EuroSATallBands/b:3"), "did you mean X/EuroSAT?"),
+        (("images:3", "masks:3"), "hold pictures and what was drawn on them"),
+        (("images:3", "ground_truth:3"), "hold pictures and what was drawn on them"),
+    ],
+)
+def test_parts_and_versions_of_a_data_set_are_no_classes(tmp_path, words, said):
+    assert said in question(grow(tmp_path, *words))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("part_1", "part_2"),
+        ("class_1", "class_2"),
+        ("1", "2"),
+        ("photos", "paintings"),
+        ("color", "grayscale"),
+        ("mask", "no_mask"),
+    ],
+)
+def test_classes_with_numbers_and_plain_words_stay_classes(tmp_path, names):
+    grow(tmp_path, *(f"{name}:2" for name in names))
+    assert set(found(tmp_path)[""]) == set(names)
 
 
 # ---- public layouts, made small
@@ -247,7 +275,7 @@ def test_plant_village_in_three_renderings(tmp_path):
     kinds = ("color", "grayscale", "segmented")
     grow(tmp_path, "README.md", ".git/config", "utils/make.py", *(f"raw/{k}/{c}:1" for k in kinds for c in "ab"))
     assert "did you mean X/raw?" in question(tmp_path)
-    assert "of the same names in each" in open_data(tmp_path / "raw", val=0, test=0).warnings[0]
+    assert question(tmp_path / "raw").endswith("each holds a, b; did you mean X/color?")
 
 
 def test_german_traffic_signs(tmp_path):
