@@ -23,22 +23,8 @@ _FILLERS = frozenset(_FILLERS_TEXT.split())
 _CONTAINERS = frozenset({"data", "dataset", "datasets", "images", "imgs", "archive", "raw"})  # they hold class folders
 _FOLDS = frozenset({"fold", "folds", "part", "parts", "batch", "split", "set", "subset", "chunk", "shard"})
 _COUNTED = frozenset({"images", "imgs", "data", "dataset", "fold", "batch", "chunk", "shard", "subset"})
-_MASKS = frozenset(
-    [
-        "mask",
-        "masks",
-        "annotation",
-        "annotations",
-        "label",
-        "labels",
-        "groundtruth",
-        "truth",
-        "gt",
-        "segmentation",
-        "bbox",
-        "xml",
-    ]
-)
+_MASKS_TEXT = "mask masks annotation annotations label labels groundtruth truth gt segmentation bbox xml"
+_MASKS = frozenset(_MASKS_TEXT.split())
 _RENDERED_TEXT = (
     "original originals augmented augmentation raw processed preprocessed cropped resized color colour gray grey"
     " grayscale greyscale segmented"
