@@ -118,7 +118,8 @@ def check(
     ]
     for n in listing.notices:
         findings.append(Finding(n.kind, tuple(below(listing.root, p) for p in (n.other, n.path) if p), n.text))
-    findings += [Finding(n.kind, (n.path,) if n.path else (), n.text) for n in structure(listing, items)]
+    if not any(notice.kind == "outside" for notice in listing.notices):  # then all counts are those of what is missing
+        findings += [Finding(n.kind, (n.path,) if n.path else (), n.text) for n in structure(listing, items)]
     findings += _twice(listing, items, digests, thumbs[: len(items)]) + _groups(items)
     order = list(KINDS)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.kind), f.paths))
