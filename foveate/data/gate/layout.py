@@ -45,6 +45,7 @@ def read_folder(folder: str | Path, follow_links: bool = False) -> Listing:
     walk = Walk(root, follow_links)
     listing = Listing(os.path.basename(root) or root, root, root, notices=walk.notices, missing=walk.missing)
     top = dict(walk.subfolders(root))
+    _refuse_hub_cache(root, top, walk)
     named = [_part(walk, name, path) for name, path in top.items() if split_name(name)]
     beside = walk.links_outside(root)
     lost = [path for path in beside if not named or split_name(os.path.basename(path))]
@@ -72,6 +73,16 @@ def _refuse_outside(root: str, links: list[str]) -> None:
     """DataError for folders that lie outside: said before anything else, since classes are missing without them."""
     if links:
         raise DataError(outside_line(root, links))
+
+
+def _refuse_hub_cache(root: str, top: dict[str, str], walk: Walk) -> None:
+    """DataError for the folder of a hub's cache, whose files have no names: its snapshots are links to them."""
+    if {"blobs", "snapshots"} <= top.keys() <= {"blobs", "snapshots", "refs"}:
+        revisions = [path for _, path in walk.subfolders(top["snapshots"], told=False)]
+        raise DataError(
+            f"{shown(root)}: the cache of a hub; did you mean {shown((revisions or [top['snapshots']])[-1])} with"
+            " --follow-links?"
+        )
 
 
 def _part(walk: Walk, name: str, path: str) -> Part:
@@ -111,6 +122,13 @@ def _splits(root: str, named: list[Part], top: dict[str, str], walk: Walk) -> li
     for part in named:
         if part is not train[0] and part.split != "train" and (part.plain or _paired(part, train[0])):
             taken.append(part)
+    for part in taken:  # a folder train_data around train/ and val/
+        inner = [name for name in part.classes if (said := split_name(name)) and not said.rest]
+        if len({said.split for name in inner if (said := split_name(name))}) > 1:
+            raise DataError(
+                f"{where}: {shown(part.name)}/ holds {some(inner)}, which are splits, not classes; did you mean"
+                f" {shown(part.place)}?"
+            )
     others = {name: path for name, path in top.items() if name not in {part.name for part in taken}}
     rivals = _rivals(walk, taken, others)
     if rivals:
@@ -185,7 +203,7 @@ def _refuse_splits(where: str, named: list[Part], top: dict[str, str]) -> None:
     splits = {part.split for part in likely}
     if len(likely) == len(top) or len(splits) > 1:
         loose = sum(part.pictures for part in likely)
-        counted = f" but {loose:,} pictures" if loose else ""
+        counted = f" but {_count(loose)}" if loose else ""
         has = "has" if len(likely) == 1 else "have"
         raise DataError(f"{where}: {names} {has} no class folders{counted}, and splits are no classes; {expected}")
     for part in likely:
@@ -202,7 +220,7 @@ def _refuse_no_classes(root: str, top: dict[str, str], walk: Walk) -> None:
     where = shown(root)
     if not top:
         loose = _pictures(walk, root)
-        have = f"no class folders but {loose:,} pictures" if loose else "no pictures and no class folders"
+        have = f"no class folders but {_count(loose)}" if loose else "no pictures and no class folders"
         raise DataError(f"{where}: {have}; expected {where}/train/CLASS/picture or {where}/CLASS/picture")
     if len(top) == 1:
         only = next(iter(top.values()))
@@ -227,7 +245,7 @@ def _walk_splits(walk: Walk, listing: Listing, parts: list[Part], top: dict[str,
             inside = f" ({some(list(part.classes))}/)" if part.classes else ""
             count = part.pictures + sum(_pictures(walk, path) for path in part.classes.values())
             if count:
-                text = f"{shown(part.name)}/ holds {count:,} pictures without labels{inside}; left out"
+                text = f"{shown(part.name)}/ holds {_count(count)} without labels{inside}; left out"
                 walk.tell("unlabelled", part.place, text)
             continue
         listing.folders[part.split] = list(part.classes)
@@ -249,3 +267,7 @@ def _has_no_labels(part: Part, train: Part) -> bool:
 def _listed(parts: list[Part]) -> str:
     """The names of parts in text order, printable."""
     return " and ".join(sorted(shown(part.name) for part in parts))
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures:,} picture{'' if pictures == 1 else 's'}"

@@ -77,7 +77,11 @@ def hidden(name: str) -> bool:
     if name.startswith("."):
         return True
     lower = name.lower()
-    return lower in _SYSTEM or (lower.startswith("found.") and _FOUND.fullmatch(lower) is not None)
+    return (
+        lower in _SYSTEM
+        or lower.startswith("thumbs.db:")
+        or (lower.startswith("found.") and _FOUND.fullmatch(lower) is not None)
+    )
 
 
 class SplitName(NamedTuple):

@@ -1,10 +1,13 @@
 """Folders as people bring them: splits under other names, classes that lie deeper, repositories, copies."""
 
+import random
+
 import pytest
 from folders import found, grow, question
 
 from foveate.data.gate.names import hidden, split_name
 from foveate.data.index import open_data
+from foveate.errors import DataError
 
 # ---- names
 
@@ -180,6 +183,8 @@ def test_a_class_that_only_test_has_still_stops(tmp_path):
         (("photos/train/ant:2", "photos/test/ant:2", "other:1"), "X/photos"),
         (("no:2", "yes:2", "brain_tumor_dataset/no:2", "brain_tumor_dataset/yes:2"), "X/brain_tumor_dataset"),
         (("train/intel/ant:2", "train/intel/bee:2"), "X/train/intel"),
+        (("train_data/train/a:2", "train_data/train/b:2", "train_data/val/a:2", "train_data/val/b:2"), "X/train_data"),
+        (("Training/Training/a:2", "Training/Testing/a:2", "notes/x.txt"), "X/Training"),
     ],
 )
 def test_a_folder_around_the_classes_is_a_question(tmp_path, words, meant):
@@ -238,6 +243,32 @@ def test_parts_and_versions_of_a_data_set_are_no_classes(tmp_path, words, said):
 def test_classes_with_numbers_and_plain_words_stay_classes(tmp_path, names):
     grow(tmp_path, *(f"{name}:2" for name in names))
     assert set(found(tmp_path)[""]) == set(names)
+
+
+NAMES = "train Training test Testing val seg_train seg_test ant bee cat images Dataset docs src unknown fold_1 fold_2"
+
+
+def strewn(rng, depth=0):
+    """Words for grow(): folders of all these names in any order and depth, with and without pictures."""
+    words = []
+    for name in rng.sample(NAMES.split(), rng.randint(1, 3)):
+        if depth < 2 and rng.random() < 0.6:
+            words += [f"{name}/{word}" for word in strewn(rng, depth + 1)]
+        words.append(f"{name}:{rng.randint(1, 2)}" if rng.random() < 0.7 else f"{name}/")
+    return words
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_whatever_stands_there_ends_in_classes_or_in_one_line(tmp_path, block):
+    for seed in range(25 * block, 25 * block + 25):
+        root = grow(tmp_path / str(seed), *strewn(random.Random(seed)))
+        try:
+            data = open_data(root, val=0, test=0)
+        except DataError as error:
+            assert "\n" not in str(error) and str(root) in str(error)
+            continue
+        splits = {said.split for name in data.classes if (said := split_name(name)) and not said.rest}
+        assert len(data.classes) > 1 and len(splits) < 2
 
 
 # ---- public layouts, made small

@@ -156,6 +156,11 @@ def test_caches_that_are_made_of_links_are_taken_when_asked(tmp_path, kind):
     assert len(pictures_below(root, follow_links=True).items) == 6
 
 
+def test_the_folder_of_a_hubs_cache_is_a_question(tmp_path):
+    cache(tmp_path, "hub")
+    assert "did you mean X/snapshots/1a2b with --follow-links?" in question(tmp_path / "hub")
+
+
 def test_links_that_were_saved_as_text_stop_too(tmp_path, store):
     root = grow(tmp_path / "data", "ant:3", "bee:3")
     (root / "cat").write_text("../store/cat")
