@@ -17,7 +17,7 @@ from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent
-from foveate.recipes import RECIPES
+from foveate.recipes import find_recipe
 from foveate.runs.defaults import recipe_name
 from foveate.runs.plan import Plan, prepare
 from foveate.runs.run import announce
@@ -210,13 +210,13 @@ def whole(request: Request, changes: Sequence[str]) -> tuple[dict[str, str | Non
 def check_texts(request: Request, rows: Sequence[Combination]) -> None:
     """ConfigError for names and keys that do not exist: a typing error should not cost a scan of the data."""
     for row in rows:
-        config, recipe = variant(request.model), pick(RECIPES, request.base or "baseline", "recipe")
+        config, recipe = variant(request.model), find_recipe(request.base or "baseline")
         for text in (*request.changes, *changes_of(row)):
             key, _, value = text.partition("=")
             if key == "model":
                 config = variant(value)
             elif key == "recipe":
-                recipe = pick(RECIPES, value, "recipe")
+                recipe = find_recipe(value)
             elif key == "views":
                 pick(VIEWS, value, "views")
             elif key.startswith("model."):

@@ -10,7 +10,7 @@ from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError
-from foveate.recipes import RECIPES
+from foveate.recipes import find_recipe
 from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.runs.plan import Budget
 from foveate.search import SAMPLERS, SINGLE, SPACES, load_space, sampler
@@ -113,7 +113,7 @@ def check_request(sampler_text: str, reward: str, objectives: tuple[str, ...], s
 
 def default_recipes(dataset: Dataset, name: str | None, epochs: int, seed: int) -> tuple[Recipe, Recipe]:
     """(recipe of the winner, recipe of the short trainings)."""
-    full = replace(pick(RECIPES, name or recipe_name(dataset, None), "recipe"), seed=seed)
+    full = replace(find_recipe(name or recipe_name(dataset, None)), seed=seed)
     return full, proxy_recipe(full, epochs)
 
 
