@@ -142,7 +142,9 @@ def _outputs(model: nn.Module, preprocess: Preprocess) -> int:
         with torch.no_grad():
             out = model(_pixels(preprocess))
     except Exception as error:
-        raise FoveateError(f"{type(model).__name__} does not run on {preprocess.channels} x {size} x {size}: {_reason(error)}") from error
+        raise FoveateError(
+            f"{type(model).__name__} does not run on {preprocess.channels} x {size} x {size}: {_reason(error)}"
+        ) from error
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2:
         shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise FoveateError(f"{type(model).__name__} gives {shape} for 2 pictures: expected (2, classes)")
