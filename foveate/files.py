@@ -209,6 +209,8 @@ def folder_lock(
     # where the file system has no locks, a file that is there or not: a dead holder on this host is taken over as well
     kinds = (filelock.FileLock(path, fallback_to_soft=False), filelock.SoftFileLock(path.with_suffix(".held")))
     for lock in kinds:
+        if lock is kinds[-1] and _forsaken(Path(folder), note):  # a file that its host will never remove
+            Path(lock.lock_file).unlink(missing_ok=True)
         try:
             lock.acquire(timeout=wait_s, poll_interval=LOOK_S, cancel_check=cancelled)
             break
@@ -245,6 +247,12 @@ def folder_lock(
         ):  # while it is held: whoever waits for this file finds that it is gone, and makes another
             path.unlink(missing_ok=True)
         lock.release()
+
+
+def _forsaken(folder: Path, note: Path) -> bool:
+    """Whether the owner is on another host and gave no sign of life for DEAD_S."""
+    owner = _owner(note)
+    return owner is not None and owner["host"] != socket.gethostname() and quiet_s(folder, note) >= DEAD_S
 
 
 @contextlib.contextmanager
@@ -303,8 +311,8 @@ def _in_use(folder: str | Path, owner: Mapping[str, Any] | None, silent_s: float
     if owner["host"] == socket.gethostname():
         return InUseError(f"{text}; wait, stop it, or choose another --name")
     return InUseError(
-        f"{text}, with a sign of life {silent_s:.0f} s ago; wait, or choose another --name: if that process is gone, the"
-        f" same command takes over {DEAD_S / 60:.0f} minutes after its last sign (at once if you remove"
+        f"{text}, with a sign of life {silent_s:.0f} s ago; wait, or choose another --name: if that process is gone,"
+        f" the same command takes over {DEAD_S / 60:.0f} minutes after its last sign (at once if you remove"
         f" {Path(folder) / OWNER})"
     )
 

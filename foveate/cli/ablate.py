@@ -23,7 +23,7 @@ from foveate.cli.options.run import (
 from foveate.errors import ConfigError
 from foveate.report.units import duration
 
-EXAMPLE = "Example: foveate ablate photos --model resnet18 --factors cosine,mixup,layers.act=silu --epochs 20"
+EXAMPLE = "Example: foveate ablate photos --model resnet18 --factors smoothing,mixup,layers.act=silu --epochs 20"
 
 
 @command_of

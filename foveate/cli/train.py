@@ -56,7 +56,7 @@ def command(
     def lines() -> list[str]:
         if run.before:
             epochs = plural(s["epochs"], "epoch") if "epochs" in s else "all epochs"
-            reached = f"{percent(s['test_accuracy'])} {s.get('test_split', 'test')}"
+            reached = f"{percent(s['test_accuracy'])} % {s.get('test_split', 'test')}"
             return [f"{run.folder} is finished ({epochs}, {reached}); nothing to do"]
         accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
         return [

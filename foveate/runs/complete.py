@@ -78,14 +78,14 @@ def read_plan(folder: Path) -> Plan:
     return plan
 
 
-def resume_run(folder: str | Path, listener: Listener, asked: Asked = Asked()) -> Run:
+def resume_run(folder: str | Path, listener: Listener, asked: Asked | None = None) -> Run:
     """Go on with an interrupted run from its newest checkpoint; a finished one is left as it is.
 
     ConfigError where what was asked for is not what the run has.
     """
     folder = Path(folder)
     plan = read_plan(folder)
-    refuse_other_settings(folder, plan, asked)
+    refuse_other_settings(folder, plan, asked or Asked())
     if (summary := finished(folder)) is not None:
         return Run(folder, summary if ranks.rank() == 0 else {}, before=True)
     check_writable(folder)

@@ -10,7 +10,8 @@ from foveate.zoo.family import Config
 def default_preprocess(name: str, config: Config, dataset: Dataset, weights: str | None) -> Preprocess:
     """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs.
 
-    Grey for a network of one channel. name: the variant that config is of, if any. A file of weights is taken for the public ones of it (Published).
+    Grey for a network of one channel. name: the variant that config is of, if any. A file of weights is taken for the
+    public ones of it (Published).
     """
     found = _coloured(name, config, dataset, weights)
     return grey(found) if config.in_chans == 1 else found

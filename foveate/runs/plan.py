@@ -132,7 +132,7 @@ def prepare(
         preprocess = with_change(preprocess, text)
     if preprocess.channels != config.in_chans:
         raise ConfigError(
-            f"preprocess.mean has {preprocess.channels} numbers and model.in_chans = {config.in_chans}: expected as many"
+            f"preprocess.mean has {preprocess.channels} numbers, model.in_chans = {config.in_chans}: expected as many"
         )
     if auto:
         chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, pictures, device))

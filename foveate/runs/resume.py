@@ -41,10 +41,12 @@ def refuse_other_settings(folder: Path, plan: Plan, asked: Asked) -> None:
     the run began with.
     """
     for option, has, wanted in differences(folder, plan, asked):
-        words = shlex.join(["foveate", "train", str(asked.data or plan.data), "--model", asked.model or plan.model])
+        kept = [c for c in plan.changes if c.partition("=")[0] not in {o.partition("=")[0] for o in asked.overrides}]
+        data, model = str(asked.data or plan.data), asked.model or plan.model
+        words = shlex.join(["foveate", "train", data, "--model", model, *kept, *asked.overrides])
         raise ConfigError(
             f"--resume {folder}: the run has {option} {has}, asked for {wanted}; a run goes on as it began: leave that"
-            f" out, or start a new run without --resume: {words} ..."
+            f" out, or start a new run without --resume: {words}"
         )
 
 

@@ -121,8 +121,8 @@ def refuse_beside_resume(folder: str, recorded: Mapping[str, object], obeyed: Co
             )
         if not _alike(recorded[name], asked):
             raise ConfigError(
-                f"--resume {folder}: the run has {labels[name]} {_shown(recorded[name])}, asked for {_shown(asked)}; a run"
-                " goes on as it began: leave that out, or start a new run without --resume"
+                f"--resume {folder}: the run has {labels[name]} {_shown(recorded[name])}, asked for {_shown(asked)};"
+                " a run goes on as it began: leave that out, or start a new run without --resume"
             )
 
 

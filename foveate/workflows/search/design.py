@@ -102,8 +102,8 @@ def check_reward(text: str, objectives: tuple[str, ...], budget: Budget) -> None
     make_reward(text, limited=any(limit is not None for limit in limits))
     if text != "strict" and len(objectives) > 1:
         raise ConfigError(
-            f"--reward {text} makes one number, and --objectives {','.join(objectives)} are searched side by side; leave"
-            " one of both out"
+            f"--reward {text} makes one number, and --objectives {','.join(objectives)} are searched side by side;"
+            " leave one of both out"
         )
 
 
