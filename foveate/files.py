@@ -194,14 +194,18 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what a file system 
 
 @contextlib.contextmanager
 def folder_lock(
-    folder: str | Path, *, wait_s: float = 0.0, cancelled: Callable[[], bool] = lambda: False
+    folder: str | Path,
+    *,
+    wait_s: float = 0.0,
+    cancelled: Callable[[], bool] = lambda: False,
+    notice: Callable[[str], object] = warnings.warn,
 ) -> Iterator[None]:
     """One process a folder within the block. The kernel drops the lock with its process, so a killed one leaves
     nothing to wait for.
 
     wait_s: seconds to wait for another holder, unless cancelled() becomes true. Locks need not reach from host to
     host: an owner on another one is believed while its file was touched within DEAD_S, and then taken over with a
-    warning. Raises InUseError, which names the holder, and WriteError.
+    line (notice). Raises InUseError, which names the holder, and WriteError.
     """
     import filelock
 
@@ -226,10 +230,9 @@ def folder_lock(
             silent_s = quiet_s(Path(folder), note)
             if silent_s < DEAD_S:
                 raise _in_use(folder, owner, silent_s)
-            warnings.warn(
+            notice(
                 f"{folder} was held by process {owner['pid']} on {owner['host']}, which gave no sign of life for"
-                f" {silent_s / 60:.0f} minutes: taken over",
-                stacklevel=3,
+                f" {silent_s / 60:.0f} minutes: taken over"
             )
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         try:

@@ -8,7 +8,7 @@ from typing import Literal
 from foveate.config import from_dict, parse_json
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, silent
+from foveate.events import Listener, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
@@ -110,6 +110,7 @@ def complete(
     rank 0 end when training does; their Run has no summary. Raises what train_in and finish raise.
     """
     main = ranks.rank() == 0
-    with folder_lock(folder) if main else contextlib.nullcontext(), nothing_half_made(folder, main):
+    held = folder_lock(folder, notice=lambda text: listener(WarningEvent(text)))
+    with held if main else contextlib.nullcontext(), nothing_half_made(folder, main):
         trained = train_in(folder, plan, dataset, listener, resume=resume, start=start)
         return finish(folder, dataset, trained, listener) if main else Run(folder, {})

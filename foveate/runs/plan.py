@@ -21,7 +21,7 @@ from foveate.config import (
 )
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import free_bytes
-from foveate.data.preprocess import Preprocess, at_resolution, with_change
+from foveate.data.preprocess import Preprocess, at_resolution, grey, with_change
 from foveate.errors import ConfigError
 from foveate.recipes import RECIPES, find_recipe
 from foveate.runs.defaults import default_preprocess, recipe_name
@@ -117,9 +117,11 @@ def prepare(
     if auto := "batch=auto" in rooms["recipe"]:
         rooms["recipe"].remove("batch=auto")
     # before the data is read: a typing error should not cost a scan
-    check_step(override(network(model), rooms["model"]), checked(override(chosen, rooms["recipe"])))
+    asked = override(network(model), rooms["model"])
+    check_step(asked, checked(override(chosen, rooms["recipe"])))
+    channels = asked.in_chans
     for text in rooms["preprocess"]:
-        with_change(Preprocess(), text)
+        with_change(grey(Preprocess()) if channels == 1 else Preprocess(), text)
     check_device(device)
     dataset = open_data(data, seed=seed, bad_files=bad_files)
     pictures = len(dataset.splits["train"])

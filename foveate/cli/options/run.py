@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 
 import typer
 
-from foveate.cli.options.declare import option
+from foveate.cli.options.declare import option, running
 from foveate.errors import ConfigError
 
 
@@ -82,9 +82,7 @@ class RunOptions:
 
 def spoken() -> set[str]:
     """Names of the parameters of the running command that its command line says, whatever their values."""
-    import click
-
-    context = click.get_current_context(silent=True)
+    context = running()
     if context is None:
         return set()
     source = context.get_parameter_source
@@ -103,9 +101,7 @@ def refuse_beside_resume(folder: str, recorded: Mapping[str, object], obeyed: Co
     recorded: what the run has, by parameter. obeyed: parameters that may change from one session to the next. What is
     in neither can not be compared, and is refused as well.
     """
-    import click
-
-    context = click.get_current_context()
+    context = running()
     labels = {
         p.name: p.opts[0] if p.param_type_name == "option" else p.human_readable_name for p in context.command.params
     }

@@ -17,7 +17,7 @@ from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, StageEvent, silent
+from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
@@ -113,7 +113,7 @@ def compress(
             write_json(folder / "compress.json", goal)
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())
-        with folder_lock(folder):
+        with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))):
             sweep(folder)
             return run_steps(open_run(folder, goal, plan, dataset, listener, stop))
 

@@ -13,7 +13,7 @@ from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
-from foveate.events import Listener, StageEvent, silent
+from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
 from foveate.runs.epochs import limit_epochs
@@ -156,7 +156,7 @@ def finalists(
     """
     design = designed(rough, dataset)
     folder = written(design, name, runs)
-    with folder_lock(folder), stop_on_signals() as stop:
+    with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
         done = trials(folder, design, space, dataset, 1, None, listener, stop)
         write_search_report(folder, design, space, done)
