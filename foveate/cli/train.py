@@ -9,7 +9,7 @@ from foveate.cli.options.output import Output, Quiet
 from foveate.cli.options.run import Device, Epochs, Processor, Recipe, Resume, RunOptions, Weights, require, spoken
 from foveate.report.units import milliseconds, percent, plural, share
 
-EXAMPLE = "Example: foveate train photos --model resnet18 --recipe baseline optim.lr=0.05 --epochs 20"
+EXAMPLE = "Example: foveate train photos --model resnet18 --recipe baseline optim.lr=0.02 --epochs 20"
 
 
 @command_of

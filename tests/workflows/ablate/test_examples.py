@@ -1,5 +1,6 @@
 """The examples that are printed: their settings exist, and every factor of an ablation changes something."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -28,7 +29,7 @@ def said(command):
 
 def words_of(line):
     words = shlex.split(line)
-    options = {a: b for a, b in zip(words, words[1:], strict=False) if a.startswith("--")}
+    options = {a: b for a, b in itertools.pairwise(words) if a.startswith("--")}
     return options, [w for w in words if "=" in w and not w.startswith("--") and w not in options.values()]
 
 
