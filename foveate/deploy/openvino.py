@@ -77,7 +77,7 @@ def network(onnx: bytes) -> Any:
     """The openvino.Model of the network alone: "pixels" float32 (N, 3, R, R), normalised -> "logits"."""
     require()
     _, _, preprocess = inspect(onnx)
-    return _read_graph(_without_preprocessing(onnx, preprocess.resolution))
+    return _read_graph(_without_preprocessing(onnx, preprocess))
 
 
 def quantised(
@@ -122,7 +122,7 @@ def whole(net: Any, onnx: bytes) -> Any:
     resize = next(op for op in first.get_ops() if op.get_type_name() == "Interpolate")
     resize.output(0).replace(_pillow(resize, preprocess.kernel))
     side = preprocess.resolution
-    shape = opset11.constant(np.array([-1, 3, side, side], np.int64))
+    shape = opset11.constant(np.array([-1, preprocess.channels, side, side], np.int64))
     pixels = opset11.reshape(first.get_results()[0].input_value(0), shape, special_zero=False)
     net.get_parameters()[0].output(0).replace(pixels.output(0))
     made = openvino.Model(net.get_results(), first.get_parameters(), "classifier")
@@ -259,7 +259,7 @@ def _read_graph(graph: "GraphProto") -> Any:
         raise FoveateError(f"OpenVINO can not read the model: {first_line(error)}") from error
 
 
-def _without_preprocessing(onnx: bytes, resolution: int) -> "GraphProto":
+def _without_preprocessing(onnx: bytes, p: Preprocess) -> "GraphProto":
     """The graph from the normalised pixels on. Its side is known, so that OpenVINO folds all that depends on it."""
     from onnx import TensorProto, helper, load_from_string
 
@@ -268,7 +268,7 @@ def _without_preprocessing(onnx: bytes, resolution: int) -> "GraphProto":
     used = {name for node in nodes for name in node.input}
     batch = graph.input[0].type.tensor_type.shape.dim[0]
     n: Any = batch.dim_value or "N"
-    pixels = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, [n, 3, resolution, resolution])
+    pixels = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, [n, p.channels, p.resolution, p.resolution])
     stored = [tensor for tensor in graph.initializer if tensor.name in used]
     return helper.make_graph(nodes, "network", [pixels], list(graph.output), stored)
 

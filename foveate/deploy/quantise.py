@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from foveate.data.preprocess import Preprocess, prepare
+from foveate.data.preprocess import LUMINANCE, Preprocess, prepare
 from foveate.deploy.graph import INPUT
 from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here
 from foveate.deploy.runtime import Session, first_line, inspect, open_session
@@ -112,9 +112,11 @@ def checked(pictures: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
 
 
 def ready(picture: np.ndarray, p: Preprocess) -> np.ndarray:
-    """A decoded picture as the network sees it: float32 (1, 3, R, R), normalised as in the exported graph."""
-    mean, std = (np.array(v, np.float64).reshape(1, 3, 1, 1) for v in (p.mean, p.std))
+    """A decoded picture as the network sees it: float32 (1, C, R, R), normalised as in the exported graph."""
+    mean, std = (np.array(v, np.float64).reshape(1, -1, 1, 1) for v in (p.mean, p.std))
     x = prepare(picture, p).transpose(2, 0, 1)[None].astype(np.float32)
+    if p.channels == 1:
+        x = (x * np.array(LUMINANCE, np.float32).reshape(1, 3, 1, 1)).sum(1, keepdims=True)
     y: np.ndarray = x * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
     return y
 

@@ -195,7 +195,11 @@ def fitting(
 
 
 def _shaped(tensor: torch.Tensor, wanted: torch.Tensor | None) -> torch.Tensor:
-    """A linear layer stored as a convolution over its whole input as the model has it, or the other way round."""
+    """A linear layer stored as a convolution over its whole input as the model has it, or the other way round; a first
+    convolution over colours summed for a network of one channel, which sees the same grey in all three.
+    """
+    if wanted is not None and tensor.ndim == 4 and wanted.shape == (tensor.shape[0], 1, *tensor.shape[2:]):
+        return tensor.sum(1, keepdim=True) if tensor.shape[1] == 3 else tensor
     if wanted is None or {tensor.ndim, wanted.ndim} != {2, 4}:
         return tensor
     same = tensor.flatten(1).shape == wanted.flatten(1).shape

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
 from foveate.events import EpochEvent, Event, Listener, ReadingEvent, StageEvent, StepEvent, TrialEvent, silent
-from foveate.files import claimed, folder_lock, free_name, write_json
+from foveate.files import check_writable, claimed, folder_lock, free_name, write_json
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.runs.workers import is_orphan
@@ -64,6 +64,7 @@ def ablate(
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more; intervals over seeds need 2, exact tests 6")
     count = workers_for(workers, device)
+    check_writable(runs)
     request = Request(
         data=str(data),
         model=model,

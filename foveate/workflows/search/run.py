@@ -13,8 +13,8 @@ from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
-from foveate.events import Listener, StageEvent, silent
-from foveate.files import folder_lock, free_name, write_json
+from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
 from foveate.runs.epochs import limit_epochs
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
@@ -31,6 +31,7 @@ from foveate.workflows.search.baselines import verdict, zoo_rows
 from foveate.workflows.search.design import (
     Search,
     check_request,
+    check_reward,
     config_of,
     default_recipes,
     fitted_space,
@@ -87,6 +88,8 @@ def search(
     listener, budget = listener or silent, budget or Budget()
     check_device(device)
     check_runtime(budget.runtime)
+    check_reward(reward, tuple(objectives), budget)  # before the pictures are read
+    check_writable(runs)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
@@ -155,7 +158,7 @@ def finalists(
     """
     design = designed(rough, dataset)
     folder = written(design, name, runs)
-    with folder_lock(folder), stop_on_signals() as stop:
+    with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
         done = trials(folder, design, space, dataset, 1, None, listener, stop)
         write_search_report(folder, design, space, done)
