@@ -91,7 +91,7 @@ def search_on_pictures(
 ) -> None:
     """Search, train the winner, print both. number: of different nets; None: as many as the time allows."""
     if trials.resume is not None:
-        refuse_beside_resume({"DATA": data, "--space": space})
+        refuse_beside_resume({"DATA": data})
     limits = costs.limits()
     macs = read(units.count, "--max-macs", costs.max_macs)
     time_s = read(units.time_s, "--time", costs.time)
@@ -100,7 +100,8 @@ def search_on_pictures(
 
     with show.progress(place.quiet) as listener:
         if trials.resume is not None:
-            run = resume_search(trials.resume, workers=trials.workers, ray=trials.ray, listener=listener)
+            named = {"space": space, "storage": trials.storage}  # a folder names neither code nor a database
+            run = resume_search(trials.resume, **named, workers=trials.workers, ray=trials.ray, listener=listener)
         else:
             run = search(
                 str(data),

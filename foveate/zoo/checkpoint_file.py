@@ -159,8 +159,8 @@ def _tensors(state: Mapping[str, Tensor], fetch: Fetch, file_bytes: int) -> dict
 
 def _bytes_of(storage: Storage, fetch: Fetch) -> torch.Tensor:
     held = bytearray(fetch(storage.key))
-    if storage.count * DTYPES[storage.dtype].itemsize > len(held):
-        raise WeightsError(f"storage {storage.key[:60]!r} of {storage.count:,} numbers has {len(held):,} bytes")
+    if storage.numbers * DTYPES[storage.dtype].itemsize > len(held):
+        raise WeightsError(f"storage {storage.key[:60]!r} of {storage.numbers:,} numbers has {len(held):,} bytes")
     return torch.frombuffer(held, dtype=torch.uint8) if held else torch.empty(0, dtype=torch.uint8)
 
 

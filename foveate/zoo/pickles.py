@@ -71,7 +71,7 @@ class Storage(NamedTuple):
 
     key: str
     dtype: str
-    count: int
+    numbers: int
 
 
 class Tensor(NamedTuple):
@@ -325,6 +325,6 @@ def _view(storage: Storage, offset: Any, size: Any, stride: Any, dtype: str) -> 
     if not whole or not all(type(n) is int and 0 <= n < 2**62 for n in (offset, *size, *stride)):
         raise WeightsError("a tensor with a shape that can not be")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) and storage.dtype == dtype and last >= storage.count:  # of another type: checked by bytes
-        raise WeightsError(f"a tensor {size} reaches beyond its storage of {storage.count:,} numbers")
+    if math.prod(size) and storage.dtype == dtype and last >= storage.numbers:  # of another type: checked by bytes
+        raise WeightsError(f"a tensor {size} reaches beyond its storage of {storage.numbers:,} numbers")
     return Tensor(storage, offset, size, stride, dtype)
