@@ -42,7 +42,6 @@ from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
 from foveate.workflows.search.study import (
     ENDLESS,
-    load_search as load_search,
     opened,
     over_time,
     resume_command,
@@ -50,6 +49,9 @@ from foveate.workflows.search.study import (
     study_name,
     trusted,
     url_of,
+)
+from foveate.workflows.search.study import (
+    load_search as load_search,
 )
 from foveate.workflows.search.workers import run_workers
 

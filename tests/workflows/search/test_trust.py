@@ -4,6 +4,7 @@ import json
 import sqlite3
 
 import pytest
+
 from foveate.cli import main
 from foveate.errors import ConfigError
 from foveate.runs.workers import Workers
