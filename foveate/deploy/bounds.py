@@ -88,15 +88,14 @@ def _behind(graph: "GraphProto", ours: "GraphProto") -> "list[NodeProto]":
 
     How our preprocessing resizes depends on the picture, so its sizes can not be known; what comes out is R x R.
     """
-    first = [node for node in graph.node if node.name.startswith("image/")]
-    stored = {t.name: t for t in graph.initializer if t.name.startswith("image/")}
-    same = [_said(node) for node in first] == [_said(node) for node in ours.node]
-    same = same and stored.keys() == {t.name for t in ours.initializer}
-    same = same and all(_numbers(stored[t.name]) == _numbers(t) for t in ours.initializer)
-    return [node for node in graph.node if not node.name.startswith("image/")] if same else list(graph.node)
+    names, stored = {node.name for node in ours.node}, {t.name: t for t in graph.initializer}
+    first = sorted(_said(node) for node in graph.node if node.name in names)
+    same = first == sorted(_said(node) for node in ours.node)
+    same = same and all(t.name in stored and _numbers(stored[t.name]) == _numbers(t) for t in ours.initializer)
+    return [node for node in graph.node if node.name not in names] if same else list(graph.node)
 
 
-def _said(node: "NodeProto") -> tuple[object, ...]:
+def _said(node: "NodeProto") -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[bytes, ...]]:
     """What a node does: operator, tensors without absent ones at the end, attributes."""
     inputs = list(node.input)
     while inputs and not inputs[-1]:
