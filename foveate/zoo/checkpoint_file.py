@@ -171,6 +171,8 @@ def _opened_archive(data: bytes) -> Checkpoint:
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         parts = {part.filename: part for part in archive.infolist()}
+        if any("/code/" in name for name in parts):
+            raise WeightsError("holds a TorchScript program; expected a state dict: save model.state_dict()")
         packed = any(p.compress_type != zipfile.ZIP_STORED or p.compress_size != p.file_size for p in parts.values())
         whole = sum(p.file_size for p in parts.values())
         if packed or whole > len(data) or len(parts) != len(archive.infolist()):
@@ -178,8 +180,6 @@ def _opened_archive(data: bytes) -> Checkpoint:
         roots = [name.removesuffix("data.pkl") for name in parts if name.endswith("/data.pkl")]
         if len(roots) != 1 or parts[f"{roots[0]}data.pkl"].file_size > MAX_PICKLE_BYTES:
             raise WeightsError(f"expected one data.pkl of at most {MAX_PICKLE_BYTES:,} bytes inside")
-        if any(name.startswith(f"{roots[0]}code/") for name in parts):
-            raise WeightsError("holds a TorchScript program; expected a state dict: save model.state_dict()")
         order = parts.get(f"{roots[0]}byteorder")
         if order is not None and (order.file_size > 16 or archive.read(order).strip() != b"little"):
             raise WeightsError("its numbers are stored with the high byte first; save it on an ordinary processor")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from foveate.errors import WeightsError
 
 MAX_PICKLE_BYTES = 4 * 2**20  # names and shapes of a file of torch.save; its numbers are stored apart
-MAX_STEPS = 1_000_000  # 30 a tensor; EfficientNet-L2 with Adam and an average needs 300,000
+MAX_STEPS = 600_000  # 30 a tensor; EfficientNet-L2 with Adam and an average needs 300,000
 MAX_MARKS = 10_000  # how deep things may lie in each other
 
 STORAGES = {
@@ -39,7 +39,7 @@ DICTS = ("OrderedDict", "defaultdict", "Counter", "dict")
 # attack would use, and no checkpoint needs it. Classes of other packages (Capitalised) are passed over.
 HARMLESS = re.compile(
     r"(builtins|__builtin__)\.(set|frozenset|list|dict|tuple|complex|slice|range|object|int|float|bool|str|bytes"
-    r"|bytearray|type|Ellipsis)|typing\.\w+|enum\.\w+|logging\.(Logger|getLogger)|collections\.(OrderedDict|defaultdict|Counter|deque)|(copyreg|copy_reg)\._reconstructor"
+    r"|bytearray|type|Ellipsis|long|unicode|xrange)|typing\.\w+|enum\.\w+|logging\.(Logger|getLogger)|collections\.(OrderedDict|defaultdict|Counter|deque)|(copyreg|copy_reg)\._reconstructor"
     r"|argparse\.Namespace|types\.SimpleNamespace|functools\.partial|_codecs\.encode|uuid\.UUID|decimal\.Decimal"
     r"|datetime\.(datetime|date|time|timedelta|timezone)|fractions\.Fraction|time\.struct_time|random\.Random"
     r"|pathlib(\._local)?\.\w*Path|torch\.(device|Size)|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_\w+"
