@@ -21,6 +21,7 @@ Shape = tuple[int, ...]
 MAX_LIVE_NUMBERS = 2**28
 MAX_WORK = 10**13  # numbers read, written, multiplied
 ANY_SIDE = 2048  # of a picture, where the network sees the picture itself and not what our preprocessing made of it
+MAKES_NUMBERS = {"ConstantOfShape", "Range", "Expand", "Tile", "Concat", "Gather", "Slice", "Pad", "OneHot", "Where"}
 SMALL = 1024  # stored tensors up to here may be sizes; of larger ones the shape alone is looked at
 # loops over time, sums over any indices, chance, texts: no image classifier has them, and their cost is not known here
 REFUSED_OPS = {"RNN", "LSTM", "GRU", "Einsum", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
@@ -130,20 +131,36 @@ def _shapes(model: "ModelProto", nodes: "list[NodeProto]", side: int, batch: int
     skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     skeleton.graph.CopyFrom(helper.make_graph(nodes, "sizes", inputs, [], small))
     try:
-        found = shape_inference.infer_shapes(skeleton, data_prop=True).graph.value_info
-    except Exception as error:  # onnx's own, and those of protobuf
+        shapes |= _known(shape_inference.infer_shapes(skeleton))
+        if _unknown(nodes, shapes):  # sizes computed from sizes: onnx then keeps numbers too, so they must be few
+            for node in nodes:
+                sizes = [shapes.get(name) for name in node.output if name]
+                if node.op_type in MAKES_NUMBERS and any(n is None or (len(n) < 2 and sum(n) > SMALL) for n in sizes):
+                    raise WeightsError(
+                        f"operator {node.op_type}: its size is not known before it runs; export it again"
+                    )
+            shapes |= _known(shape_inference.infer_shapes(skeleton, data_prop=True))
+    except (RuntimeError, ValueError, TypeError, onnx.shape_inference.InferenceError) as error:
         raise WeightsError(f"its sizes can not be worked out ({type(error).__name__}); export it again") from None
-    for value in found:
+    if unknown := _unknown(nodes, shapes):
+        raise WeightsError(f"operator {unknown}: its size is not known before it runs; export it again")
+    return shapes
+
+
+def _known(model: "ModelProto") -> dict[str, Shape]:
+    """The shapes that inference found."""
+    found: dict[str, Shape] = {}
+    for value in model.graph.value_info:
         sizes = value.type.tensor_type.shape.dim
         known = value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
         if known and all(d.HasField("dim_value") and d.dim_value >= 0 for d in sizes):
-            shapes[value.name] = tuple(d.dim_value for d in sizes)
-    for node in nodes:
-        if unknown := next((name for name in node.output if name and name not in shapes), None):
-            raise WeightsError(
-                f'operator {node.op_type}: the size of "{unknown[:60]}" is not known before it runs; export it again'
-            )
-    return shapes
+            found[value.name] = tuple(d.dim_value for d in sizes)
+    return found
+
+
+def _unknown(nodes: "list[NodeProto]", shapes: dict[str, Shape]) -> str:
+    """The first operator with an output of unknown shape; "" where there is none."""
+    return next((n.op_type for n in nodes if any(name and name not in shapes for name in n.output)), "")
 
 
 def _work(node: "NodeProto", shapes: dict[str, Shape]) -> int:
