@@ -92,11 +92,12 @@ def search_on_pictures(
 
     wanted = plan.Budget(**limits, max_macs=macs, time_s=time_s)
     if trials.resume is not None:
-        refuse_beside_resume(trials.resume, recorded(trials.resume, wanted, costs, space), ("workers", "ray"))
+        refuse_beside_resume(trials.resume, recorded(trials.resume, wanted, costs, space), ("workers", "ray", "storage"))
 
     with show.progress(place.quiet) as listener:
         if trials.resume is not None:
-            run = resume_search(trials.resume, workers=trials.workers, ray=trials.ray, listener=listener)
+            named = {"space": space, "storage": trials.storage}  # a folder names neither code nor a database
+            run = resume_search(trials.resume, **named, workers=trials.workers, ray=trials.ray, listener=listener)
         else:
             run = search(
                 str(data),

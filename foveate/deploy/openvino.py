@@ -25,6 +25,7 @@ import numpy as np
 from foveate.config import from_json, parse_json, to_dict
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.graph import INPUT, OPSET, PIXELS, preprocess_graph
+from foveate.deploy.openvino_xml import check_sizes, checked_xml
 from foveate.deploy.parity import framed, sized
 from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here, warn_of
 from foveate.deploy.runtime import MAX_BYTES, Session, first_line, inspect, read_file
@@ -183,6 +184,7 @@ class _Runner:
         if key not in self.requests:
             model = self.model.clone()
             model.reshape({INPUT: library().PartialShape([key, self.side, self.side, 3])})
+            check_sizes(model.get_ops(), max(1, key))
             try:
                 compiled = _core().compile_model(model, "CPU", self.settings)
             except Exception as error:
@@ -210,7 +212,8 @@ def open_openvino(path: str | Path, threads: int = 1) -> Session:
     """Open a .xml that foveate exported, with the .bin beside it, in the precision that was exported.
 
     WeightsError where either is missing, too large or damaged, or the weights are not those that the graph names.
-    OpenVINO reads only its own operators. Not ruled out: a graph that asks for much memory or time when it runs.
+    What OpenVINO gets is XML that was checked (openvino_xml.py), written anew: standard operators, no loops, constants
+    inside the .bin, sizes that a classifier may have. Not ruled out: a graph that takes much time when it runs.
     """
     require()
     path = Path(path)
@@ -225,8 +228,12 @@ def opened(
     """The same from the bytes of both files. resize_inside: as in session()."""
     require()
     try:
+        checked = checked_xml(graph, len(weights))
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from None
+    try:
         held = library().Tensor(np.frombuffer(weights, np.uint8).copy())
-        model = _core().read_model(graph, held)
+        model = _core().read_model(checked, held)
         facts = {key: str(model.get_rt_info([FACTS, key]).astype(str)) for key in ("weights_sha256", "precision")}
     except Exception as error:
         raise WeightsError(f"{name}: not a classifier that foveate exported, or damaged: {first_line(error)}") from None

@@ -66,7 +66,7 @@ class Search:
 
 def fitted_space(text: str, dataset: Dataset, resolution: int | None) -> tuple[str, Space]:
     """(call string, space) for these pictures: resolution and number of classes are set where the space takes them."""
-    if text.endswith(".py"):
+    if is_code(text):
         return text, load_space(text)
     name, options = parse_call(text)
     pick(SPACES, name, "space")
@@ -77,6 +77,11 @@ def fitted_space(text: str, dataset: Dataset, resolution: int | None) -> tuple[s
         return call, make(SPACES, call, "space")
     except TypeError as error:  # a space of a table takes neither
         raise ConfigError(f"--space {text}: {error}") from None
+
+
+def is_code(space: str) -> bool:
+    """Whether a space is a Python file, which is run, and not a call of SPACES."""
+    return space.endswith(".py")
 
 
 def small_side(dataset: Dataset) -> int:
