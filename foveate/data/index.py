@@ -101,10 +101,10 @@ def read(data: str | Path) -> Listing:
     path = os.fspath(data)
     if os.path.isdir(path):
         return read_folder(path)
-    if os.path.isfile(path) and path.lower().endswith(".csv"):
+    if os.path.isfile(path) and path.lower().endswith((".csv", ".tsv")):
         return read_table(path)
     if os.path.lexists(path):
-        raise DataError(f"{shown(path)}: expected a folder or a .csv file; unpack archives first")
+        raise DataError(f"{shown(path)}: expected a folder or a .csv or .tsv file; unpack archives first")
     raise DataError(f"{shown(path)}: no such folder or CSV file; built in: {', '.join(BUILT_IN)}")
 
 
@@ -131,6 +131,10 @@ def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
         f"{shown(below(listing.root, path))} ({shown(reason.partition(':')[0])})" for path, reason in bad[:3]
     )
     more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    for kind in ("lfs_pointer", "annex_pointer"):
+        if count := sum(reason.startswith(kind) for _, reason in bad):
+            which = some(below(listing.root, path) for path, reason in bad if reason.startswith(kind))
+            return f"{shown(listing.source)}: {count:,} files are {KINDS[kind].title}: {which}; {KINDS[kind].fix}"
     how = f"go on without them: --bad-files skip; see all: foveate data check {shown(listing.source)}"
     return f"{len(bad):,} of {len(listing.items) + len(listing.missing):,} files can not be used: {first}{more}; {how}"
 
