@@ -135,6 +135,8 @@ def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
         if count := sum(reason.startswith(kind) for _, reason in bad):
             which = some(below(listing.root, path) for path, reason in bad if reason.startswith(kind))
             return f"{shown(listing.source)}: {count:,} files are {KINDS[kind].title}: {which}; {KINDS[kind].fix}"
+    if listing.claimed and len(listing.missing) == len(bad) > len(listing.items):
+        more += " (paths count from the folder of the table)"
     how = f"go on without them: --bad-files skip; see all: foveate data check {shown(listing.source)}"
     return f"{len(bad):,} of {len(listing.items) + len(listing.missing):,} files can not be used: {first}{more}; {how}"
 
