@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.builtin import BUILT_IN, digits
+from foveate.data.builtin import BUILT_IN, CLOTHES, digits
 from foveate.data.gate.screen import HEADER_LIMIT, same_bytes, screen
 from foveate.data.gate.structure import FATAL, structure
 from foveate.data.gate.walk import SPLITS, Item, Listing, below, read_folder, some
@@ -62,21 +62,21 @@ def open_data(
     need_test: bool = True,
     group_by: str | None = None,
 ) -> Dataset:
-    """Index DATA: a folder of splits or of classes, a CSV path,label[,split,group], or the built-in "digits".
+    """Index DATA: a folder of splits or of classes, a CSV path,label[,split,group], or "clothes" or "digits", built in.
 
     Classes are the names in train in text order; val and test are mapped by name.
     Missing splits are cut from train, stratified, with the seed. val, test: their shares of what is there to be cut; 0
     cuts none; need_test=False cuts no test. Members of a group stay together, and files with the same bytes (up to
     HEADER_LIMIT pictures). group_by: a regular expression on the name below DATA; its first group, else the match, is
     the group. bad_files: "stop" raises DataError; "skip" leaves them out and lists them.
-    A folder that is called digits is given as "./digits".
+    A folder that is called like a built-in data set is given as "./digits".
     """
     check_fractions(val, test)
     if bad_files not in ("stop", "skip"):
         raise ConfigError(f'bad_files = "{bad_files}": expected "stop" or "skip"')
     shares = {"val": val, "test": test} if need_test else {"val": val}
-    if isinstance(data, str) and data in BUILT_IN:
-        return _built_in(data, shares, seed)
+    if data == "digits":
+        return _digits(shares, seed)
     listing = read(data)
     screened = screen(listing)
     if screened.bad and bad_files == "stop":
@@ -90,15 +90,15 @@ def open_data(
     for notice in [*listing.notices, *found]:
         if notice.kind in FATAL:
             raise DataError(f"{shown(notice.path if notice.kind == 'no_access' else listing.root)}: {notice.text}")
-    notes += _told(listing) + [notice.text for notice in found]
+    notes += _told(listing) + [notice.text for notice in found] + _shadowed(data)
     items = screened.items if group_by is None else _grouped(screened.items, listing.root, group_by)
     items, cut = _cut(items, shares, seed)
     return _dataset(listing, items, [*notes, *cut], tuple(screened.bad))
 
 
 def read(data: str | Path) -> Listing:
-    """The listing of a folder or a CSV, before any picture is opened."""
-    path = os.fspath(data)
+    """The listing of a folder, a CSV or the built-in photographs, before any picture is opened."""
+    path = os.fspath(CLOTHES if data == "clothes" else data)
     if os.path.isdir(path):
         return read_folder(path)
     if os.path.isfile(path) and path.lower().endswith((".csv", ".tsv")):
@@ -221,8 +221,15 @@ def _dataset(listing: Listing, items: list[Item], notes: list[str], left_out: tu
     return Dataset(listing.name, listing.root, classes, splits, tuple(notes), digest.hexdigest(), left_out)
 
 
-def _built_in(name: str, shares: dict[str, float], seed: int) -> Dataset:
-    """A built-in data set, cut with the seed. Its fingerprint is of pixels, labels and splits."""
+def _shadowed(data: str | Path) -> list[str]:
+    """A note where a folder here has the name of the built-in data set that is used."""
+    if data in BUILT_IN and os.path.isdir(data):
+        return [f'the built-in "{data}" is used, not the folder of that name; write ./{data} for the folder']
+    return []
+
+
+def _digits(shares: dict[str, float], seed: int) -> Dataset:
+    """The scans of digits, cut with the seed. The fingerprint is of pixels, labels and splits."""
     data = digits()
     shares = {split: share for split, share in shares.items() if share > 0}
     places = np.array(hold_out(data.labels, range(len(data.labels)), shares, seed))
@@ -234,9 +241,8 @@ def _built_in(name: str, shares: dict[str, float], seed: int) -> Dataset:
             paths, labels = tuple(data.names[i] for i in chosen), tuple(data.labels[i] for i in chosen)
             splits[split] = Split(paths, labels, data.pixels[chosen])
     notes = [f"{' and '.join(shares)} cut, stratified, with seed {seed}"] if shares else []
-    if os.path.isdir(name):
-        notes.append(f'the built-in "{name}" is used, not the folder of that name; write ./{name} for the folder')
-    return Dataset(name, "", data.classes, splits, tuple(notes), digest.hexdigest(), ())
+    notes += _shadowed("digits")
+    return Dataset("digits", "", data.classes, splits, tuple(notes), digest.hexdigest(), ())
 
 
 def subset(split: Split, picks: np.ndarray) -> Split:

@@ -9,7 +9,7 @@ import typer
 from foveate.cli.options.declare import option
 from foveate.errors import ConfigError
 
-_DATA = "Folder of class folders (or train/ val/ test/), a CSV path,label, or digits."
+_DATA = "Folder of class folders (or train/ val/ test/), a CSV path,label, clothes, or digits."
 Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
 DataOrNone = Annotated[str | None, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
 _MODEL = "Model folder, or a run folder (then its best/)."

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foveate.data.builtin import BUILT_IN
 from foveate.data.gate.near import MIN_CONTRAST, SIDE, contrasts, near_groups, thumbnail
 from foveate.data.gate.screen import claims
 from foveate.data.gate.structure import counts, imbalance, structure
@@ -84,7 +83,7 @@ def check(
     memory a picture. DataError where there is no data set at all.
     """
     start = time.monotonic()
-    if isinstance(data, str) and data in BUILT_IN:
+    if data == "digits":
         raise ConfigError(f'"{data}" is built in and has no files to check; a folder of that name is ./{data}')
     listing = read(data)
     items: list[Item] = []
