@@ -80,7 +80,7 @@ def open_data(
     listing = read(data)
     screened = screen(listing)
     if screened.bad and bad_files == "stop":
-        raise DataError(_stop_line(listing, screened.bad))
+        raise DataError(stop_line(listing, screened.bad))
     notes = list(screened.notes)
     if screened.bad:
         notes.append(
@@ -125,7 +125,7 @@ def changed(split: Split, indices: Sequence[int] | None = None) -> list[tuple[st
     return found
 
 
-def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
+def stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
     """One line for bad files: how many, the first, how to go on."""
     first = "; ".join(
         f"{shown(below(listing.root, path))} ({shown(reason.partition(':')[0])})" for path, reason in bad[:3]

@@ -65,8 +65,8 @@ def read_table(file: str | Path) -> Listing:
         text = f"no split, but line {split_at[True]} has one; fill in all or none"
         faults["split"].append((split_at[False], text))
     for found in faults.values():
-        more = f" (and {len(found) - 1:,} rows more like it)" if len(found) > 1 else ""
-        raise DataError(f"{where}: line {found[0][0]}: {found[0][1]}{more}")
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        raise DataError(f"{where}: line {found[0][0]}{more}: {found[0][1]}")
     for label, written in spellings.items():
         if len(written) > 1:
             text = f"{', '.join(sorted(map(ascii, written)))} are one label, {shown(label)}"
