@@ -98,10 +98,9 @@ def _own(data: str | Path, trained_on: str, seeds: Iterable[int], bad_files: str
 def _listing(data: str | Path) -> Listing:
     """The listing of DATA; of a folder with test/ or val/ but no train/, that of each as class folders."""
     root = os.path.abspath(data)
-    folders = [n for n in sorted(os.listdir(root)) if not hidden(n)] if os.path.isdir(root) else []
-    folders = [name for name in folders if os.path.isdir(os.path.join(root, name))]
+    folders = _subfolders(root)
     splits = {name: SPLIT_WORDS[name.lower()] for name in folders if SPLIT_WORDS.get(name.lower(), "all") != "all"}
-    inner = [name for name in splits if any(entry.is_dir() for entry in os.scandir(os.path.join(root, name)))]
+    inner = [name for name in splits if _subfolders(os.path.join(root, name))]
     if not inner or len(splits) < len(folders) or "train" in splits.values():
         return read(data)
     listing = Listing(os.path.basename(root) or root, root, root)
@@ -111,6 +110,14 @@ def _listing(data: str | Path) -> Listing:
         listing.notices += part.notices
         listing.missing += part.missing
     return listing
+
+
+def _subfolders(folder: str) -> list[str]:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:  # no folder, or one that can not be read: the walk says so
+        return []
+    return [name for name in names if not hidden(name) and os.path.isdir(os.path.join(folder, name))]
 
 
 def _of_listing(listing: Listing, chosen: str, bad_files: str) -> Labelled:
