@@ -61,7 +61,8 @@ def evaluate_model(
         "views": views,
         "resolution": preprocess.resolution,
         "classes_missing": [name for name in card.classes if not counts.get(name)],
-        "notes": [note for note in labelled.notes if "bad files" in note] + _same_place(folder, labelled, trained_on, data),
+        "notes": [note for note in labelled.notes if "bad files" in note]
+        + _same_place(folder, labelled, trained_on, data),
     }
     return {**about, **found} if main else {}
 

@@ -72,13 +72,19 @@ def test_a_table_is_read_as_it_is_meant(place, text):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (PLAIN.replace(",ant", ",café").encode("cp1252"), r'line 2 and 1 more: the label "caf\\xe9" is not UTF-8; save'),
+        (
+            PLAIN.replace(",ant", ",café").encode("cp1252"),
+            r'line 2 and 1 more: the label "caf\\xe9" is not UTF-8; save',
+        ),
         (PLAIN.replace(",bee", ",Bär").encode("latin-1"), r'line 4 and 1 more: the label "B\\xe4r" is not UTF-8'),
         (PLAIN.replace("ant/", "å/").encode("cp1252"), r'the path "img/\\xe5/0.png" is not UTF-8'),
         (PLAIN.encode("utf-16-le"), "looks like UTF-16 without its mark"),
         (PLAIN.encode("utf-16")[:-1], "damaged"),
         (PLAIN.replace("bee\n", "b\0e\n"), "line 4: a NUL byte"),
-        (PLAIN.replace("img/", "C:\\photos\\"), "line 2 and 3 more: C:.photos.ant/0.png is a path of a Windows computer"),
+        (
+            PLAIN.replace("img/", "C:\\photos\\"),
+            "line 2 and 3 more: C:.photos.ant/0.png is a path of a Windows computer",
+        ),
         (PLAIN.replace("img/", "\\\\server\\img\\"), "is a path of a Windows computer"),
         (PLAIN.replace("img/", "https://a.example/"), "line 2 and 3 more: https://a.example/ant/0.png is an address"),
         (PLAIN.replace("path", "filename"), 'did you mean "filename"'),
