@@ -105,6 +105,7 @@ SUFFIXES = frozenset(
         ".ppm",
         ".pgm",
         ".pbm",
+        ".pnm",
         ".avif",
     ]
 )

@@ -13,11 +13,39 @@ from foveate.errors import DataError
 
 COLUMNS = ("path", "label", "split", "group")
 _OTHER_NAMES = {  # headers seen in public tables; they are asked about, never guessed
-    "path": (
-        "file file_name filename filepath file_path image image_id image_name image_path images img img_path imgpath"
-        " name paths picture url"
-    ).split(),
-    "label": "labels class class_name classes classname category categories target targets y species tag".split(),
+    "path": [
+        "file",
+        "file_name",
+        "filename",
+        "filepath",
+        "file_path",
+        "image",
+        "image_id",
+        "image_name",
+        "image_path",
+        "images",
+        "img",
+        "img_path",
+        "imgpath",
+        "name",
+        "paths",
+        "picture",
+        "url",
+    ],
+    "label": [
+        "labels",
+        "class",
+        "class_name",
+        "classes",
+        "classname",
+        "category",
+        "categories",
+        "target",
+        "targets",
+        "y",
+        "species",
+        "tag",
+    ],
 }
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = (  # the longer first: the mark of UTF-32 begins with that of UTF-16

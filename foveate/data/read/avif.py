@@ -52,18 +52,19 @@ def avif_header(r: Reader, limits: Limits) -> Header:
     primary = struct.unpack_from(">H" if meta[start] == 0 else ">I", meta, start + 4)[0]
     properties, owned = _properties(meta, *boxes[b"iprp"], primary)
     size, turns, mirror = (0, 0), 0, None
-    for kind, body in (properties[i - 1] for i in owned if 1 <= i <= len(properties)):
-        if kind == b"ispe":
-            size = struct.unpack_from(">II", body, 4)
-        elif kind == b"irot":
-            turns = body[0] & 3
-        elif kind == b"imir":
-            mirror = body[0] & 1
-    for kind, body in properties:  # tiles, and what else the decoder may unpack
-        if kind == b"ispe":
-            check_size(*struct.unpack_from(">II", body, 4), limits)
+    for name, value in (properties[i - 1] for i in owned if 1 <= i <= len(properties)):
+        if name == b"ispe":
+            size = struct.unpack_from(">II", value, 4)
+        elif name == b"irot":
+            turns = value[0] & 3
+        elif name == b"imir":
+            mirror = value[0] & 1
+    for name, value in properties:  # tiles, and what else the decoder may unpack
+        if name == b"ispe":
+            width, height = struct.unpack_from(">II", value, 4)
+            check_size(width, height, limits)
     check_size(*size, limits)
-    alpha = any(kind == b"auxC" and b"alpha" in body or b"auxid:1" in body for kind, body in properties)
+    alpha = any((kind == b"auxC" and b"alpha" in body) or b"auxid:1" in body for kind, body in properties)
     notes = ["alpha"] if alpha else []
     notes += ["icc"] if any(kind == b"colr" and body[:4] in (b"prof", b"rICC") for kind, body in properties) else []
     frames = 2 if b"avis" in brands(r.at(0, min(r.size, 64))) else 1

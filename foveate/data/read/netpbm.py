@@ -74,7 +74,7 @@ def netpbm_pixels(data: bytes, header: Header) -> Image.Image:
         samples = _digits(data[start:], count)
     else:
         samples = np.frombuffer(data, ">u2" if top > 255 else np.uint8, count, start)
-    if kind in (1, 2, 3, 5, 6) and (found := int(samples.max())) > top or int(samples.min()) < 0:
+    if (kind in (1, 2, 3, 5, 6) and (found := int(samples.max())) > top) or int(samples.min()) < 0:
         raise Refused("range", f"a sample beyond the largest that the file names, {top:,}; save it anew")
     if top != 255:
         samples = (samples.astype(np.uint32) * 255 + top // 2) // top
