@@ -5,7 +5,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from foveate.config import near
 from foveate.data.read.formats import shown
@@ -102,7 +102,7 @@ def rows_of(file: str, where: str) -> Iterator[Row]:
         raise DataError(f"{where}: can not be read: {(error.strerror or str(error)).lower()}") from None
 
 
-def _read(reader: "csv._reader", skipped: int, where: str) -> Iterator[Row]:
+def _read(reader: Any, skipped: int, where: str) -> Iterator[Row]:
     """The rows below the header. skipped: lines above it."""
     try:
         header = [shown(name.strip().lower()) for name in next(reader, [])]

@@ -1,4 +1,4 @@
-"""Headers of AVIF pictures, read without a decoder: the boxes of ISO/IEC 23008-12 (HEIF) and of AV1 Image File Format."""
+"""Headers of AVIF pictures, read without a decoder: the boxes of ISO/IEC 23008-12 (HEIF) and AVIF."""
 
 import struct
 from collections.abc import Iterator

@@ -65,6 +65,7 @@ def netpbm_pixels(data: bytes, header: Header) -> Image.Image:
     _, _, top, start = _numbers(Reader(data))
     width, height, bands = header.width, header.height, 3 if kind in (3, 6) else 1
     count = width * height * bands
+    samples: np.ndarray
     if kind == 4:
         packed = np.frombuffer(data, np.uint8, -(-width // 8) * height, start).reshape(height, -1)
         samples = 1 - np.unpackbits(packed, axis=1)[:, :width]
@@ -74,7 +75,7 @@ def netpbm_pixels(data: bytes, header: Header) -> Image.Image:
         samples = _digits(data[start:], count)
     else:
         samples = np.frombuffer(data, ">u2" if top > 255 else np.uint8, count, start)
-    if (kind in (1, 2, 3, 5, 6) and (found := int(samples.max())) > top) or int(samples.min()) < 0:
+    if kind != 4 and not 0 <= int(samples.min()) <= int(samples.max()) <= top:
         raise Refused("range", f"a sample beyond the largest that the file names, {top:,}; save it anew")
     if top != 255:
         samples = (samples.astype(np.uint32) * 255 + top // 2) // top
