@@ -12,7 +12,7 @@ import numpy as np
 
 from foveate.config import near
 from foveate.data.gate.screen import screen
-from foveate.data.gate.walk import SPLIT_NAMES, SPLITS, Item, Listing, below, hidden, some
+from foveate.data.gate.walk import SPLIT_NAMES, SPLITS, Item, Listing, below, hidden, outside_line, some
 from foveate.data.index import Dataset, Split, open_data, read, stop_line
 from foveate.data.read.formats import shown
 from foveate.errors import ConfigError, DataError
@@ -47,6 +47,7 @@ def open_labelled(
     split: str | None = None,
     *,
     bad_files: str = "stop",
+    follow_links: bool = False,
     trained_on: str = "",
     seeds: Iterable[int] = (),
 ) -> Labelled:
@@ -59,7 +60,7 @@ def open_labelled(
     chosen = split_of(split) if split else None
     if bad_files not in ("stop", "skip"):
         raise ConfigError(f'bad_files = "{bad_files}": expected "stop" or "skip"')
-    own = _own(data, trained_on, seeds, bad_files) if trained_on else None
+    own = _own(data, trained_on, seeds, bad_files, follow_links) if trained_on else None
     if own is not None and chosen is None:
         if "test" in own.splits:
             what = f"test of {own.name}, held out of training (the model learned from this data; --split all takes all)"
@@ -71,23 +72,23 @@ def open_labelled(
     if data == "digits":
         dataset = open_data(data, bad_files=bad_files)
         return _of_dataset(dataset, chosen or "test", f"{chosen or 'test'} of {dataset.name}")
-    listing = _listing(data)
+    listing = _listing(data, follow_links)
     present = {item.split for item in listing.items}
     chosen = chosen or ("test" if "test" in present else "all")
     if chosen != "all" and chosen not in present:
         if not present & {"", "train"}:
             there = ", ".join(name for name in SPLITS if name in present) or "nothing"
             raise DataError(f'{shown(os.fspath(data))}: no split "{chosen}"; there is {there}')
-        dataset = open_data(data, bad_files=bad_files)
+        dataset = open_data(data, bad_files=bad_files, follow_links=follow_links)
         return _of_dataset(dataset, chosen, f"{chosen} of {dataset.name}, cut with seed 0")
     return _of_listing(listing, chosen, bad_files)
 
 
-def _own(data: str | Path, trained_on: str, seeds: Iterable[int], bad_files: str) -> Dataset | None:
+def _own(data: str | Path, trained_on: str, seeds: Iterable[int], bad_files: str, follow_links: bool) -> Dataset | None:
     """DATA as the model has learned from it, where it is that very data."""
     for seed in dict.fromkeys((*seeds, 0)):
         try:
-            dataset = open_data(data, seed=seed, bad_files=bad_files)
+            dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
         except DataError:  # what can not be trained on was not
             return None
         if dataset.fingerprint == trained_on:
@@ -95,17 +96,17 @@ def _own(data: str | Path, trained_on: str, seeds: Iterable[int], bad_files: str
     return None
 
 
-def _listing(data: str | Path) -> Listing:
+def _listing(data: str | Path, follow_links: bool) -> Listing:
     """The listing of DATA; of a folder with test/ or val/ but no train/, that of each as class folders."""
     root = os.path.abspath(data)
     folders = _subfolders(root)
     splits = {name: SPLIT_WORDS[name.lower()] for name in folders if SPLIT_WORDS.get(name.lower(), "all") != "all"}
     inner = [name for name in splits if _subfolders(os.path.join(root, name))]
     if not inner or len(splits) < len(folders) or "train" in splits.values():
-        return read(data)
+        return read(data, follow_links)
     listing = Listing(os.path.basename(root) or root, root, root)
     for name in inner:
-        part = read(os.path.join(root, name))
+        part = read(os.path.join(root, name), follow_links)
         listing.items += [item._replace(split=splits[name]) for item in part.items]
         listing.notices += part.notices
         listing.missing += part.missing
@@ -125,6 +126,8 @@ def _of_listing(listing: Listing, chosen: str, bad_files: str) -> Labelled:
     for notice in listing.notices:
         if notice.kind == "no_access":
             raise DataError(f"{shown(notice.path)}: {notice.text}")
+    if outside := [notice.path for notice in listing.notices if notice.kind == "outside"]:
+        raise DataError(outside_line(listing.root, outside))
     listing.items = [item for item in listing.items if chosen in ("all", item.split)]
     screened = screen(listing)
     if screened.bad and bad_files == "stop":

@@ -26,6 +26,7 @@ def evaluate_model(
     *,
     split: str | None = None,
     bad_files: str = "stop",
+    follow_links: bool = False,
     views: str = "one",
     resolution: int | None = None,
 ) -> dict[str, Any]:
@@ -43,7 +44,9 @@ def evaluate_model(
         model, card = load_model(Path(folder))
         seeds = [metric.seed for metric in card.metrics if metric.seed is not None]
         trained_on = str(card.provenance.get("fingerprint") or "")
-        labelled = open_labelled(data, split, bad_files=bad_files, trained_on=trained_on, seeds=seeds)
+        labelled = open_labelled(
+            data, split, bad_files=bad_files, follow_links=follow_links, trained_on=trained_on, seeds=seeds
+        )
         _check_classes(labelled, card.classes, data)
         place = [card.classes.index(name) for name in labelled.classes]
         preprocess = at_resolution(card.preprocess, resolution) if resolution else card.preprocess

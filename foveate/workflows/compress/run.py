@@ -69,6 +69,7 @@ def compress(
     seed: int = 0,
     threads: int | None = None,
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     listener: Listener | None = None,
 ) -> Run:
@@ -93,17 +94,20 @@ def compress(
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
             plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
-            dataset = announce(open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files), listener)
+            links = plan.follow_links
+            found = open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files, follow_links=links)
+            dataset = announce(found, listener)
             if dataset.fingerprint != plan.fingerprint:
                 raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
         else:
             targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
             goal = make_goal(targets, max_drop, method, steps, rounds, multiple, allow_slower)
             card, goal, base = read_source(model, goal, seed)
-            dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
+            found = open_data(data, seed=goal.split_seed, bad_files=bad_files, follow_links=follow_links)
+            dataset = announce(found, listener)
             check_data(card, dataset, data, listener)
             plan = first_plan(card, str(data), dataset, threads, bad_files)
-            plan = replace(plan, budget=Budget(runtime=runtime, time_s=time_s))
+            plan = replace(plan, follow_links=follow_links, budget=Budget(runtime=runtime, time_s=time_s))
             goal = resolve_goal(goal, card, plan)
             recipe = tuning_recipe(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
             recipe = fit_into_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
