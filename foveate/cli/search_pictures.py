@@ -92,7 +92,8 @@ def search_on_pictures(
 
     wanted = plan.Budget(**limits, max_macs=macs, time_s=time_s)
     if trials.resume is not None:
-        refuse_beside_resume(trials.resume, recorded(trials.resume, wanted, costs, space), ("workers", "ray", "storage"))
+        known = recorded(trials.resume, wanted, costs, space)
+        refuse_beside_resume(trials.resume, known, ("workers", "ray", "storage"))
 
     with show.progress(place.quiet) as listener:
         if trials.resume is not None:

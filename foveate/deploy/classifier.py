@@ -160,11 +160,36 @@ def pixels_of(picture: Picture, preprocess: Preprocess = Preprocess()) -> np.nda
 
     if not isinstance(picture, Image.Image):
         raise DataError(f"a picture of type {type(picture).__name__}; expected a path, bytes, an array or a PIL image")
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
-        upright = upright.convert("RGB")
-    file = BytesIO()  # as a file, so that one set of rules decodes every mode
-    upright.save(
-        file, "TIFF" if upright.mode == "F" else "PNG", **({} if upright.mode == "F" else {"compress_level": 1})
-    )
+    try:
+        stored = _storable(ImageOps.exif_transpose(picture))
+        file = BytesIO()  # as a file, so that one set of rules decodes every mode
+        if stored.mode == "F":
+            stored.save(file, "TIFF")
+        else:
+            stored.save(file, "PNG", compress_level=1)
+    except (OSError, ValueError, TypeError, SystemError, SyntaxError) as error:  # Pillow decodes an opened file here
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"a PIL image of mode {picture.mode} can not be read ({text}); convert it to RGB") from None
     return decode(file.getvalue(), background=preprocess.background)
+
+
+def _storable(picture: "Image") -> "Image":
+    """A PIL image in a mode that PNG or TIFF can hold, by the rules of docs/pictures.md."""
+    from PIL import Image
+
+    mode = picture.mode
+    if mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F"):
+        return picture
+    if mode == "I" or mode.startswith("I;16"):
+        samples = np.asarray(picture)
+        if samples.size and (samples.min() < 0 or samples.max() > 65_535):
+            found = f"samples from {samples.min()} to {samples.max()}"
+            raise DataError(f"a PIL image of mode {mode} with {found}; expected 0 to 65535: scale them")
+        return Image.fromarray(samples.astype(np.uint16))
+    if mode in ("PA", "RGBa"):
+        return picture.convert("RGBA")
+    if mode == "La":
+        return picture.convert("LA")
+    if mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
+        return picture.convert("RGB")
+    raise DataError(f'a PIL image of mode {mode}, whose colours are not read; convert it: picture.convert("RGB")')

@@ -12,7 +12,8 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, features
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -23,6 +24,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from foveate.data.read.formats import BadImage, Source, examine, look, open_picture, shown
 from foveate.data.read.headers import gif_first_frame, jpeg_segments, png_chunks
 from foveate.data.read.memory import TURNS, bytes_needed, reduction
+from foveate.data.read.netpbm import netpbm_pixels
 from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
 from foveate.data.read.tiff import PIXEL_TAGS, tiff_directory
 from foveate.errors import ConfigError
@@ -37,6 +39,7 @@ _DECODERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
     "BMP": BmpImageFile,
     "TIFF": TiffImageFile,
     "GIF": GifImageFile,
+    "AVIF": AvifImageFile,
 }
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -181,6 +184,10 @@ def upright(data: bytes, header: Header, background: Colour, need: Need | None =
 
 def _load(data: bytes, header: Header, need: Need | None, reduced: int) -> Image.Image:
     """All pixels as stored, decoded."""
+    if header.format == "NETPBM":
+        return netpbm_pixels(data, header)
+    if header.format == "AVIF" and not features.check("avif"):
+        raise Refused("format", "an AVIF, which this Pillow can not decode; install another, or save it as PNG")
     image = _DECODERS[header.format](BytesIO(data))
     stored = (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
     if image.size != stored:

@@ -194,5 +194,5 @@ def test_postscript_and_its_kin_start_no_process(odd_images):
     seen = in_child(AUDIT, odd_images["plain.jpg"], *(odd_images[name] for name in names))
     assert seen["events"] == []
     assert "subprocess.Popen" in [event for event, _ in seen["control"]]  # the hook does see processes
-    allowed = {f"PIL.{name}ImagePlugin" for name in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")}
+    allowed = {f"PIL.{name}ImagePlugin" for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")}
     assert set(seen["loaded"]) == allowed
