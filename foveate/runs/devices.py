@@ -5,7 +5,7 @@ from typing import Literal, cast
 from foveate.errors import ConfigError
 
 Device = Literal["cpu", "cuda", "mps"]
-Asked = Literal["auto", "cpu", "cuda", "mps"]
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def check_device(asked: str) -> Device:

@@ -12,21 +12,21 @@ from foveate import __version__
 from foveate.config import (
     NonNegative,
     Positive,
+    dotted_paths,
     field_names,
     override,
     parse_json,
-    pick,
     record,
     replace,
 )
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import free_bytes
-from foveate.data.preprocess import Preprocess, at_resolution, with_change
+from foveate.data.preprocess import Preprocess, at_resolution, grey, with_change
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError
-from foveate.recipes import RECIPES
+from foveate.recipes import RECIPES, find_recipe
 from foveate.runs.defaults import default_preprocess, recipe_name
-from foveate.runs.devices import Asked, Device, check_device
+from foveate.runs.devices import Device, DeviceName, check_device
 from foveate.runs.weights import hub_network, weights_at_hand
 from foveate.train.check import checked
 from foveate.train.probe import check_step
@@ -75,11 +75,13 @@ class Plan:
     weights: str | None = None
     head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False  # take what links outside of the data lead to
     device: Device = "cpu"
     threads: int = 0  # of the latency measurement; 0: all
     budget: Budget = Budget()
     fingerprint: str = ""  # of the data
     command: str = ""
+    changes: tuple[str, ...] = ()  # KEY=VALUE as typed
     version: str = __version__
 
 
@@ -109,26 +111,31 @@ def prepare(
     overrides: Sequence[str] = (),
     weights: str | None = None,
     seed: int = 0,
-    device: Asked = "cpu",
+    device: DeviceName = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
 ) -> tuple[Plan, Dataset]:
     """The plan of a run and its data, as run.train describes them; nothing is written and nothing trained.
 
     Raises ConfigError or DataError.
     """
-    chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe or Recipe()
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe or Recipe()
     rooms: dict[str, list[str]] = {"model": [], "preprocess": [], "recipe": []}
     for text in overrides:
-        room, _, rest = text.partition(".")
-        rooms[room if room in ("model", "preprocess") else "recipe"].append(rest if room in rooms else text)
+        room, rest = room_of(text)
+        rooms[room].append(rest)
+    check_rooms(network(model), rooms["recipe"])
     if auto := "batch=auto" in rooms["recipe"]:
         rooms["recipe"].remove("batch=auto")
     # before the data is read: a typing error should not cost a scan
-    check_step(override(network(model), rooms["model"]), checked(override(chosen, rooms["recipe"])))
+    asked = override(network(model), rooms["model"])
+    check_step(asked, checked(override(chosen, rooms["recipe"])))
+    channels = asked.in_chans
     for text in rooms["preprocess"]:
-        with_change(Preprocess(), text)
+        with_change(grey(Preprocess()) if channels == 1 else Preprocess(), text)
     place = check_device(device)
-    dataset = open_data(data, seed=seed, bad_files=bad_files)
+    dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
+    pictures = len(dataset.splits["train"])
     weights = settle_weights(weights, model, recipe, dataset)
     chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
@@ -138,8 +145,13 @@ def prepare(
     preprocess = apply_test_options(default_preprocess(model, config, dataset, weights), chosen)
     for text in rooms["preprocess"]:
         preprocess = with_change(preprocess, text)
+    if preprocess.channels != config.in_chans:
+        raise ConfigError(
+            f"preprocess.mean has {preprocess.channels} numbers, model.in_chans = {config.in_chans}: expected as many"
+        )
     if auto:
-        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, len(dataset.splits["train"]), place))
+        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, pictures, place))
+    check_step(config, chosen, preprocess.resolution, pictures)
     plan = Plan(
         data=str(data),
         model=model,
@@ -149,9 +161,11 @@ def prepare(
         weights=weights,
         head_start=weights is not None,
         bad_files=bad_files,
+        follow_links=follow_links,
         device=place,
         fingerprint=dataset.fingerprint,
         command=command_line(),
+        changes=tuple(overrides),
     )
     return plan, dataset
 
@@ -171,6 +185,26 @@ def settle_weights(weights: str | None, model: str, recipe: object, dataset: Dat
             raise ConfigError(f"--weights hub: no hub has weights of {model}; take --weights none")
         return public.address
     return None if weights == "none" else weights
+
+
+def room_of(text: str) -> tuple[str, str]:
+    """("model", "preprocess" or "recipe": which record a KEY=VALUE changes, KEY=VALUE as that record knows it)."""
+    room, _, rest = text.partition(".")
+    return (room, rest) if room in ("model", "preprocess", "recipe") else ("recipe", text)
+
+
+def check_rooms(config: Config, changes: Sequence[str]) -> None:
+    """ConfigError for a change of the recipe whose key is one of the network or of preprocess, with how to write it."""
+    for text in changes:
+        key = text.partition("=")[0]
+        if key.partition(".")[0] in field_names(Recipe()):
+            continue
+        rooms = {"model": config, "preprocess": Preprocess()}
+        paths = [f"{room}.{path}" for room, record in rooms.items() for path in dotted_paths(record)]
+        same = [path for path in paths if path == f"model.{key}" or path == f"preprocess.{key}"]
+        same = same or [path for path in paths if path.endswith(f".{key}")]
+        if same and not any(path.rpartition(".")[2] == key for path in dotted_paths(Recipe())):
+            raise ConfigError(f'{key}: unknown key "{key}"; did you mean {" or ".join(same[:3])}?')
 
 
 def find_batch(config: Config, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:

@@ -15,7 +15,7 @@ from foveate.data.index import Dataset, open_data
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
-from foveate.files import free_name
+from foveate.files import check_writable, free_name
 from foveate.recipes import RECIPES
 from foveate.runs.complete import complete
 from foveate.runs.defaults import recipe_name
@@ -65,6 +65,7 @@ class Request:
     threads: int  # of the latency measurement
     device: Device
     bad_files: Literal["stop", "skip"]
+    follow_links: bool
     listener: Listener
 
 
@@ -97,6 +98,7 @@ def fit(
     threads: int | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     search: str | None = None,
     compress: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
@@ -136,7 +138,8 @@ def fit(
     weights = None if weights == "none" or (search is not None and weights == "auto") else weights
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
-    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    check_writable(runs)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     request = Request(
         data=str(data),
         dataset=dataset,
@@ -153,6 +156,7 @@ def fit(
         threads=threads or torch.get_num_threads(),
         device=place,
         bad_files=bad_files,
+        follow_links=follow_links,
         listener=listener,
     )
     plan, start = plan_training(request, race(request, measure_candidates(request)))
@@ -185,6 +189,7 @@ def search_candidates(request: Request, space: str) -> list[Measured]:
         threads=request.threads,
         device=request.device,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
         command=command_line(),
     )
     listener, name, runs = request.listener, request.name, request.runs
@@ -252,6 +257,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         weights=candidate.weights,
         head_start=candidate.weights is not None,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
         device=request.device,
         threads=request.threads,
         budget=request.budget,
@@ -278,6 +284,7 @@ def compress_best(request: Request, run: Run) -> Run:
         seed=request.seed,
         threads=request.threads,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
         runtime=request.budget.runtime,
         listener=request.listener,
     )

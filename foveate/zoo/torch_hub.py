@@ -130,7 +130,7 @@ def _fetch(source: str, url: str, part: Path, progress: Progress) -> None:
             elif error.code not in (408, 429, 500, 502, 503, 504):
                 break
             with contextlib.suppress(TypeError, ValueError):
-                pause = min(10.0, max(pause, float(error.headers.get("Retry-After"))))
+                pause = min(10.0, max(pause, float(error.headers.get("Retry-After") or "")))
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error) or type(error).__name__)
     raise WeightsError(f"{source}: {url} could not be fetched (offline?): {reason[:160]}")
