@@ -1,0 +1,40 @@
+"""What lets torch.fx trace networks whose steps depend on sizes: a call of such a step is one node of the graph."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch.fx import Proxy
+from torch.overrides import handle_torch_function, has_torch_function
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def whole(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, of tensors and numbers by position, which a tracer writes down as one call and does not enter."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        if has_torch_function(args):
+            result: Any = handle_torch_function(call, args, *args, **options)
+            return result  # type: ignore[no-any-return]
+        return function(*args, **options)
+
+    return call
+
+
+def is_traced(value: object) -> bool:
+    """Whether a tensor or size is torch.fx's stand-in for one, of which nothing is known yet."""
+    return isinstance(value, Proxy)
+
+
+def larger(a: int, b: int) -> int:
+    """max(a, b) of sizes, which may be symbols: torch.fx and torch.export trace no branch. jit.trace's are fixed."""
+    return torch.sym_max(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
+
+
+def smaller(a: int, b: int) -> int:
+    """min(a, b) of sizes, as larger."""
+    return torch.sym_min(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
