@@ -66,6 +66,7 @@ class Space:
         self.choices, self.name, self.features, self.base = tuple(choices), name, features, base
         self.make, self.read = make, read
         self.references = dict(references or {})
+        self._rule = canonical
         self._canonical = functools.lru_cache(maxsize=100_000)(canonical) if canonical else None
         self._index = {choice.name: i for i, choice in enumerate(self.choices)}
         if not self.choices or len(self._index) < len(self.choices):
@@ -252,6 +253,14 @@ class Space:
         """(n, d) tokens -> (n, sum of values) zeros and ones; a choice that does not apply is all zeros."""
         rows = np.asarray(nets, dtype=np.int64).reshape(-1, len(self.choices))
         return np.concatenate([rows[:, i, None] == np.arange(len(c.values)) for i, c in enumerate(self.choices)], 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For other processes: all but the cache. Functions travel by name, so those of a module only."""
+        return {**self.__dict__, "_canonical": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._canonical = functools.lru_cache(maxsize=100_000)(self._rule) if self._rule else None
 
     def __repr__(self) -> str:
         return f"Space({self.name}, {len(self.choices)} choices, {math.log10(self.size):.1f} decades)"
