@@ -30,11 +30,13 @@ def is_traced(value: object) -> bool:
     return isinstance(value, Proxy)
 
 
+@whole
 def larger(a: int, b: int) -> int:
-    """max(a, b) of sizes, which may be symbols: torch.fx and torch.export trace no branch. jit.trace's are fixed."""
+    """max(a, b) of sizes, which may be symbols of torch.export; torch.jit.trace fixes them."""
     return torch.sym_max(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
 
 
+@whole
 def smaller(a: int, b: int) -> int:
     """min(a, b) of sizes, as larger."""
     return torch.sym_min(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
