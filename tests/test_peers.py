@@ -22,6 +22,7 @@ FAST = ("forward", "backward", "head_and_features", "feature_maps", "fx_forward"
 FAST += ("autocast", "channels_last", "many_networks", "deep_copy", "state_dict")
 
 
+@pytest.mark.filterwarnings("ignore")  # of tracing, as in the script
 @pytest.mark.parametrize("family", ["efficientnet", "alexnet"])
 def test_a_sample_of_the_checks_passes(peers, family):
     checks = {**peers.TIMM, **peers.TORCHVISION}
@@ -43,7 +44,9 @@ def test_strict_export(peers):
 
 def test_tests_of_a_checkout_are_matched(peers, tmp_path):
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_models.py").write_text("def test_model_forward():\n    pass\ndef test_new():\n    pass\n")
+    (tmp_path / "tests" / "test_models.py").write_text(
+        "def test_model_forward():\n    pass\ndef test_new():\n    pass\n"
+    )
     assert peers.tests_of(str(tmp_path)) == {"test_model_forward": "forward", "test_new": "none"}
     with pytest.raises(SystemExit, match="give a checkout"):
         peers.tests_of(str(tmp_path / "tests"))

@@ -9,7 +9,6 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.conv import ConvShape, Pair, ShapedConv2d
 from foveate.layers.norm import at_least_float32, no_autocast
-from foveate.layers.tracing import whole
 from foveate.layers.traits import Traits
 
 TINY = 1e-12  # the least power that is divided by: a filter of zeros gives zeros

@@ -12,8 +12,8 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32
-from foveate.layers.tracing import smaller
 from foveate.layers.se import squeeze_width
+from foveate.layers.tracing import smaller
 from foveate.layers.traits import Traits
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ def whole(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> R:
         if has_torch_function(args):
-            result: Any = handle_torch_function(call, args, *args, **options)
-            return result  # type: ignore[no-any-return]
+            result: R = handle_torch_function(call, args, *args, **options)
+            return result
         return function(*args, **options)
 
     return call
@@ -33,10 +33,12 @@ def is_traced(value: object) -> bool:
 @whole
 def larger(a: int, b: int) -> int:
     """max(a, b) of sizes, which may be symbols of torch.export; torch.jit.trace fixes them."""
-    return torch.sym_max(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
+    found: Any = torch.sym_max(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
+    return found  # type: ignore[no-any-return]
 
 
 @whole
 def smaller(a: int, b: int) -> int:
     """min(a, b) of sizes, as larger."""
-    return torch.sym_min(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
+    found: Any = torch.sym_min(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
+    return found  # type: ignore[no-any-return]

@@ -28,7 +28,7 @@ class Standardise(torch.autograd.Function):
     generate_vmap_rule = True  # torch.func's transforms
 
     @staticmethod
-    def forward(rows: torch.Tensor, scale: torch.Tensor, floor: float) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+    def forward(rows: torch.Tensor, scale: torch.Tensor, floor: float) -> tuple[torch.Tensor, ...]:
         mean = rows.mean(1, keepdim=True)
         centred = rows - mean
         std = torch.linalg.vector_norm(centred, dim=1) / rows.shape[1] ** 0.5

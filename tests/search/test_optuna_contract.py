@@ -199,9 +199,7 @@ def test_several_objectives_are_taken_or_refused_in_a_line(name):
     trial = study._storage.get_trial(study._storage.create_new_trial(study._study_id))
     calls = (
         lambda: study.sampler.sample_independent(study, trial, "z", FOREIGN["lr"]),
-        lambda: study.sampler.sample_relative(
-            study, trial, study.sampler.infer_relative_search_space(study, trial)
-        ),
+        lambda: study.sampler.sample_relative(study, trial, study.sampler.infer_relative_search_space(study, trial)),
     )
     for call in calls:
         if name in SINGLE:

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -387,6 +389,8 @@ def test_sizes_on_the_page_are_those_of_the_spaces():
     assert len(rows) == 7
     for name, digits, power, whole in rows:
         size = SPACES[name]().size
-        assert f"{size:.1e}" == f"{float(digits):.1f}e+{int(power):02d}" if digits else size == int(whole.replace(",", ""))
+        assert (
+            f"{size:.1e}" == f"{float(digits):.1f}e+{int(power):02d}" if digits else size == int(whole.replace(",", ""))
+        )
     assert "nas(layers=15)`, as long as the paper's: 5.0 x 10^58" in page
     assert f"{SPACES['nas'](layers=15).size:.1e}" == "5.0e+58"

@@ -72,6 +72,7 @@ def test_distillation_has_the_gradient_of_the_cross_entropy_with_a_teacher():
         grads.append(z.grad)
     torch.testing.assert_close(*grads)
 
+
 def test_distillation_has_no_gradient_at_the_teacher():
     z = LOGITS.clone().requires_grad_()
     distillation(z, LOGITS, 4.0).backward()

@@ -168,7 +168,7 @@ def test_a_state_goes_round(name, way):
 
 
 def test_a_state_of_fewer_groups_is_refused(name):
-    net, optimizer = later(name)
+    _, optimizer = later(name)
     with pytest.raises(ValueError, match="param"):
         made(name, Net()).load_state_dict(optimizer.state_dict())
 

@@ -128,7 +128,7 @@ class Fused:
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[misc]  # the optimiser's
         if not getattr(self, "_optimizer_step_pre_hooks", None):
-            watch(self)  # type: ignore[arg-type]
+            watch(self)  # type: ignore[type-var]
 
 
 def watch(optimizer: O) -> O:
