@@ -34,11 +34,11 @@ def is_traced(value: object) -> bool:
 def larger(a: int, b: int) -> int:
     """max(a, b) of sizes, which may be symbols of torch.export; torch.jit.trace fixes them."""
     found: Any = torch.sym_max(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 @whole
 def smaller(a: int, b: int) -> int:
     """min(a, b) of sizes, as larger."""
     found: Any = torch.sym_min(*(int(n) if isinstance(n, torch.Tensor) else n for n in (a, b)))
-    return found  # type: ignore[no-any-return]
+    return found

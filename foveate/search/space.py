@@ -257,9 +257,7 @@ class Space:
         return np.concatenate([rows[:, i, None] == np.arange(len(c.values)) for i, c in enumerate(self.choices)], 1)
 
     def __reduce__(self) -> Any:
-        """For other processes: the call that made it, for a space of ours; else its parts, whose functions must be those
-        of a module.
-        """
+        """For other processes: the call that made a space of ours; else its parts, whose functions are a module's."""
         if self.origin is not None:
             return make_again, self.origin
         return object.__new__, (Space,), {**self.__dict__, "_canonical": None}

@@ -10,8 +10,9 @@ def clip_adaptive(params: Iterable[torch.Tensor], ratio: float, eps: float = 1e-
     """g_i <- g_i * ratio * max(||w_i||, eps) / ||g_i|| where ||g_i|| is larger than that, in place.
 
     i is a unit: what makes one output (a row of a linear weight, the kernel of one output channel); a vector or number
-    (bias, gain) is one unit, also where it is written as (C, 1, 1, 1), as in the authors' code. eps lets weights that start at zero move. ratio, the paper's lambda: 0.01 at batch 4096,
-    larger for smaller batches. The classifier is to be left out by the caller: the paper clips everything else.
+    (bias, gain) is one unit, also where it is written as (C, 1, 1, 1), as in the authors' code. eps lets weights that
+    start at zero move. ratio, the paper's lambda: 0.01 at batch 4096, larger for smaller batches. The classifier is to
+    be left out by the caller: the paper clips everything else.
     """
     chosen = [(p, p.grad) for p in params if p.grad is not None]
     if not chosen:
