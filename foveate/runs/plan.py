@@ -70,6 +70,7 @@ class Plan:
     weights: str | None = None
     head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False  # take what links outside of the data lead to
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 0  # of the latency measurement; 0: all
     budget: Budget = Budget()
@@ -102,6 +103,7 @@ def prepare(
     seed: int = 0,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
 ) -> tuple[Plan, Dataset]:
     """The plan of a run and its data, as run.train describes them; nothing is written and nothing trained.
 
@@ -119,7 +121,7 @@ def prepare(
     for text in rooms["preprocess"]:
         with_change(Preprocess(), text)
     check_device(device)
-    dataset = open_data(data, seed=seed, bad_files=bad_files)
+    dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
     chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
     config = override(apply_edits(network(model), chosen.edits), rooms["model"])
@@ -138,6 +140,7 @@ def prepare(
         weights=weights,
         head_start=weights is not None,
         bad_files=bad_files,
+        follow_links=follow_links,
         device=device,
         fingerprint=dataset.fingerprint,
         command=command_line(),
