@@ -68,16 +68,6 @@ def first_new(history: History, drawn: Iterable[Tokens], rng: np.random.Generato
     return history.space.canonical(net)
 
 
-def as_sampler(space: Space, searcher: Searcher, seed: int) -> Any:
-    """The searcher as an optuna.samplers.BaseSampler: storage, dashboard and workers are Optuna's.
-
-    The trial must ask for the space's choices by their names (foveate.search.study does).
-    """
-    from foveate.search.samplers.bridge import SearcherSampler
-
-    return SearcherSampler(space, searcher, seed)
-
-
 def asked_of(space: Space, params: Mapping[str, Any]) -> Tokens | None:
     """The tokens of the choices among a trial's parameters, UNUSED for those that it did not ask for; None where one
     has a value that the space does not know.
