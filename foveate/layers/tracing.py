@@ -2,27 +2,23 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.fx import Proxy
 from torch.overrides import handle_torch_function, has_torch_function
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def whole(function: Callable[P, R]) -> Callable[P, R]:
+def whole(function: F) -> F:
     """The function, of tensors and numbers by position, which a tracer writes down as one call and does not enter."""
 
     @functools.wraps(function)
-    def call(*args: P.args, **options: P.kwargs) -> R:
-        if has_torch_function(args):
-            result: R = handle_torch_function(call, args, *args, **options)
-            return result
-        return function(*args, **options)
+    def call(*args: Any) -> Any:
+        return handle_torch_function(call, args, *args) if has_torch_function(args) else function(*args)
 
-    return call
+    return cast(F, call)
 
 
 def is_traced(value: object) -> bool:
