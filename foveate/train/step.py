@@ -106,7 +106,7 @@ def _loss(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> t
     goal = goal.to(logits.dtype)
     loss = task.measure(logits, goal)
     for z in others:
-        loss = loss + loss_of.aux * task.measure(z, goal)
+        loss = loss + state.aux_weight * task.measure(z, goal)
     if taught is not None:
         loss = loss + loss_of.distill * distillation(logits, taught, loss_of.temperature)
     return loss, (logits.argmax(1) == targets.argmax(1)).sum()

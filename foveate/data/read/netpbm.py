@@ -56,7 +56,10 @@ def netpbm_header(r: Reader, limits: Limits) -> Header:
     if r.size < start + need:
         raise Refused("truncated", f"cut off: {r.size:,} bytes are not the whole file; copy it again")
     mode = "RGB" if bands == 3 else "1" if kind in (1, 4) else "I" if top > 255 else "L"
-    return make_header("NETPBM", (width, height), mode, 16 if top > 255 else 1 if mode == "1" else 8, [])
+    # what netpbm_pixels holds beside the pixels: numbers of 64 bits for text, of 32 where samples are scaled
+    scratch = 36 * samples + 8 * r.size if kind <= 3 else 12 * samples if top != 255 else 0
+    bits = 16 if top > 255 else 1 if mode == "1" else 8
+    return make_header("NETPBM", (width, height), mode, bits, [], scratch=scratch)
 
 
 def netpbm_pixels(data: bytes, header: Header) -> Image.Image:
