@@ -23,11 +23,12 @@ from foveate.deploy.features import feature_session, features
 from foveate.events import HalvingEvent, Listener, StageEvent
 from foveate.runs.setup import make_state, read
 from foveate.selection.candidates import Candidate, Measured
-from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
+from foveate.train.evaluate import accuracy, cross_entropy, labels_of
 from foveate.train.head import Probe, linear_probe
 from foveate.train.intervals import wilson
 from foveate.train.loop import train
 from foveate.train.recipe import Recipe, Schedule
+from foveate.train.settled import settle_statistics
 from foveate.zoo import build
 from foveate.zoo.weights import load_weights
 
@@ -218,15 +219,20 @@ class FromScratchRunner:
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
         self.preprocess, self.val, self.batch = candidate.preprocess, shared.val(candidate), recipe.batch
         self.state = make_state(candidate.config, recipe, shared.device)
-        pictures = shared.training(store_side(size, shared.dataset))
-        self.steps = train(self.state, pictures, self.preprocess, recipe, len(shared.dataset.classes))
+        self.pictures, self.recipe = shared.training(store_side(size, shared.dataset)), recipe
+        self.classes = len(shared.dataset.classes)
+        self.steps = train(self.state, self.pictures, self.preprocess, recipe, self.classes)
 
     def run(self, number: int, until: float) -> tuple[float, float]:
         """One round: at least one step, and as many as the time allows."""
         next(self.steps)
         while time.monotonic() < until:
             next(self.steps)
-        logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
+        state, pictures = self.state, (self.pictures, self.val)
+        settled = settle_statistics(
+            state.best, state.quiet_norms, state.model, *pictures, self.preprocess, self.recipe, self.classes
+        )
+        logits, labels = settled.logits.numpy(), labels_of(self.val)
         return accuracy(logits, labels), cross_entropy(logits, labels)
 
     def initial_weights(self) -> tuple[int, dict[str, torch.Tensor]]:

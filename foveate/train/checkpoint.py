@@ -7,8 +7,9 @@ functions of the step.
 """
 
 import hashlib
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,25 @@ class Progress:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best_accuracy: float = -1.0
+    best_loss: float | None = None  # validation loss of the best row
+    statistics: str = ""  # which running statistics the last evaluation took (train/settled.py)
+    best_statistics: str = ""  # and that of the best row
     loss_sum: float = 0.0
     correct: int = 0
     count: int = 0
     skipped: int = 0  # steps of this epoch whose loss was not finite
+
+    def judge(self, row: Mapping[str, Any]) -> None:
+        """Keep a row as the best one: the higher accuracy, among equals the lower loss, then the later epoch.
+
+        A row that was not evaluated is passed over.
+        """
+        value = row["val_accuracy"]
+        best_loss = math.inf if self.best_loss is None else self.best_loss
+        if value is None or (value, -row["val_loss"]) < (self.best_accuracy, -best_loss):
+            return
+        self.best_epoch, self.best_accuracy, self.best_loss = row["epoch"], value, row["val_loss"]
+        self.best_statistics = self.statistics
 
 
 def save(folder: Path, state: State, progress: Progress) -> None:

@@ -17,9 +17,10 @@ from foveate.train import checkpoint, ranks
 from foveate.train.artefact import Metric, ModelCard, model_files
 from foveate.train.best import ready_best
 from foveate.train.checkpoint import Progress
-from foveate.train.evaluate import accuracy, cross_entropy, labels_of, shared_logits
+from foveate.train.evaluate import accuracy, cross_entropy, labels_of
 from foveate.train.loop import Step, train
 from foveate.train.recipe import Recipe
+from foveate.train.settled import settle_statistics
 from foveate.train.signals import Stop, exit_code
 from foveate.train.state import State
 
@@ -68,8 +69,7 @@ def run_epochs(
             row = _row(state, job, progress, step, per_epoch, evaluated)
             progress.rows.append(row)
             progress.loss_sum, progress.correct, progress.count, progress.skipped = 0.0, 0, 0, 0
-            if evaluated and row["val_accuracy"] > progress.best_accuracy:
-                progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
+            progress.judge(row)
             listener(EpochEvent(job.label, epochs=last // per_epoch, images_per_s=rate * step.count, **row))
         after_step()
         if step.number == last:
@@ -103,7 +103,10 @@ def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int,
     val_accuracy = val_loss = None
     if evaluated:
         best = ready_best(state, job.train, job.preprocess, job.recipe, len(job.classes))
-        logits, labels = shared_logits(best, job.val, job.preprocess), labels_of(job.val)
+        found = settle_statistics(
+            best, state.quiet_norms, state.model, job.train, job.val, job.preprocess, job.recipe, len(job.classes)
+        )
+        logits, labels, progress.statistics = found.logits.numpy(), labels_of(job.val), found.statistics
         val_accuracy, val_loss = accuracy(logits, labels), cross_entropy(logits, labels)
         if not math.isfinite(val_loss):
             text = f"the validation loss is {val_loss} after step {step.number}; lower optim.lr"
