@@ -24,13 +24,16 @@ from foveate.data.load import free_bytes
 from foveate.data.preprocess import Preprocess, at_resolution, with_change
 from foveate.errors import ConfigError
 from foveate.recipes import RECIPES
-from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.recipes.adapt import adapt
+from foveate.runs.defaults import default_preprocess, facts_of, recipe_for
 from foveate.train.check import checked
 from foveate.train.probe import check_step
 from foveate.train.recipe import Recipe
 from foveate.zoo import FAMILIES, config_from, variant
 from foveate.zoo.family import Config
 from foveate.zoo.tensors import read_small
+
+NAMED = ("epochs", "augment.flip", "augment.crop", "augment.lighting")  # of a recipe that was asked for by its name
 
 
 @record
@@ -74,6 +77,7 @@ class Plan:
     threads: int = 0  # of the latency measurement; 0: all
     budget: Budget = Budget()
     fingerprint: str = ""  # of the data
+    notes: tuple[str, ...] = ()  # how the recipe follows the data, a line for each change
     command: str = ""
     version: str = __version__
 
@@ -120,7 +124,12 @@ def prepare(
         with_change(Preprocess(), text)
     check_device(device)
     dataset = open_data(data, seed=seed, bad_files=bad_files)
-    chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
+    given, notes = [text.partition("=")[0] for text in rooms["recipe"]] + ["batch"] * auto, list[str]()
+    if recipe is None:
+        chosen, notes = recipe_for(dataset, weights, given)
+    elif isinstance(recipe, str):  # a named recipe is what it says, but for a batch that leaves an epoch no steps
+        chosen, notes = adapt(chosen, facts_of(dataset, weights), [*given, *NAMED])
+    chosen = override(chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
     config = override(apply_edits(network(model), chosen.edits), rooms["model"])
     config = replace(config, num_classes=len(dataset.classes))
@@ -140,6 +149,7 @@ def prepare(
         bad_files=bad_files,
         device=device,
         fingerprint=dataset.fingerprint,
+        notes=tuple(notes),
         command=command_line(),
     )
     return plan, dataset

@@ -19,6 +19,7 @@ from foveate.train.best import ready_best
 from foveate.train.checkpoint import Progress
 from foveate.train.evaluate import accuracy, cross_entropy, labels_of
 from foveate.train.loop import Step, train
+from foveate.train.metric import score
 from foveate.train.recipe import Recipe
 from foveate.train.settled import settle_statistics
 from foveate.train.signals import Stop, exit_code
@@ -100,7 +101,7 @@ def _skipped(job: Job, step: Step) -> str:
 def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int, evaluated: bool) -> dict[str, Any]:
     """One row of metrics.jsonl; the validation numbers are null in an epoch that was not evaluated."""
     crashpoint("epoch.before_evaluate")
-    val_accuracy = val_loss = None
+    val_accuracy = val_loss = val_score = None
     if evaluated:
         best = ready_best(state, job.train, job.preprocess, job.recipe, len(job.classes))
         found = settle_statistics(
@@ -108,6 +109,7 @@ def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int,
         )
         logits, labels, progress.statistics = found.logits.numpy(), labels_of(job.val), found.statistics
         val_accuracy, val_loss = accuracy(logits, labels), cross_entropy(logits, labels)
+        val_score = score(job.recipe.metric, logits, labels, job.classes)
         if not math.isfinite(val_loss):
             text = f"the validation loss is {val_loss} after step {step.number}; lower optim.lr"
             raise FoveateError(f"{text} (now {job.recipe.optim.lr:g})")
@@ -120,6 +122,7 @@ def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int,
         "train_accuracy": progress.correct / max(1, progress.count),
         "val_accuracy": val_accuracy,
         "val_loss": val_loss,
+        **({} if job.recipe.metric == "accuracy" else {"val_score": val_score}),
     }
 
 
