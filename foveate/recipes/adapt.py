@@ -12,7 +12,19 @@ STEPS, SMALLEST = 8, 8  # an epoch has at least so many steps, down to a batch o
 LEAST_STEPS, LONGER = 400, 4  # from scratch a training has at least so many steps, by at most so many times the epochs
 IMBALANCE = 3.0  # pictures of the largest class over those of the smallest, above which classes are balanced
 TEXT_CROP = 0.7  # smallest share of the area in random crops where a part of a sign can be another sign
-SIDES = {"left", "right", "arrow", "east", "west", "clockwise", "counterclockwise", "anticlockwise", "ccw", "cw", "mirrored"}
+SIDES = {
+    "left",
+    "right",
+    "arrow",
+    "east",
+    "west",
+    "clockwise",
+    "counterclockwise",
+    "anticlockwise",
+    "ccw",
+    "cw",
+    "mirrored",
+}
 WORDS = re.compile(r"[^\W_]+")
 
 
@@ -47,7 +59,9 @@ def adapt(recipe: Recipe, facts: Facts, given: Sequence[str] = ()) -> tuple[Reci
     if batch < recipe.batch and "batch" not in given:
         factor = math.sqrt(batch / recipe.batch)
         steps = max(1, facts.pictures // batch)
-        reasons.append(f"batch {batch} in place of {recipe.batch}: an epoch of {facts.pictures} pictures has {steps} steps")
+        reasons.append(
+            f"batch {batch} in place of {recipe.batch}: an epoch of {facts.pictures} pictures has {steps} steps"
+        )
         if not recipe.optim.lr_batch and "optim.lr" not in given:
             recipe = replace(recipe, optim=replace(recipe.optim, lr=recipe.optim.lr * factor))
         recipe = replace(recipe, batch=batch, parts=min(recipe.parts, batch))
@@ -89,6 +103,18 @@ def is_sign(name: str) -> bool:
     """Whether a class name is one digit or letter, also spelt out ("seven", "letter_b", "digit 3", "upper-q")."""
     words = WORDS.findall(name.replace("_", " "))
     spelt = {"zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"}
-    kinds = {"digit", "letter", "number", "char", "character", "upper", "lower", "uppercase", "lowercase", "capital", "small"}
+    kinds = {
+        "digit",
+        "letter",
+        "number",
+        "char",
+        "character",
+        "upper",
+        "lower",
+        "uppercase",
+        "lowercase",
+        "capital",
+        "small",
+    }
     rest = [w for w in words if w not in kinds]
     return len(rest) == 1 and (len(rest[0]) == 1 or rest[0] in spelt)

@@ -8,7 +8,7 @@ from typing import Literal
 from foveate.config import from_dict, parse_json
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, silent
+from foveate.events import Listener, StageEvent, silent
 from foveate.files import folder_lock, free_name
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
@@ -56,6 +56,8 @@ def train(
             bad_files=bad_files,
         )
         announce(dataset, listener)
+        for note in plan.notes:
+            listener(StageEvent(note))
         folder = free_name(runs, name or dataset.name) if ranks.rank() == 0 else None
         return complete(Path(ranks.agreed(folder)), plan, dataset, listener)
 

@@ -125,9 +125,7 @@ def plain_batches(
 
 def buffers_of(norms: Iterable[nn.Module]) -> list[Buffers]:
     """Copies of the running statistics of norms."""
-    return [
-        {n: b.clone() for n, b in m.named_buffers(recurse=False) if n.startswith("running_")} for m in norms
-    ]
+    return [{n: b.clone() for n, b in m.named_buffers(recurse=False) if n.startswith("running_")} for m in norms]
 
 
 @torch.no_grad()

@@ -15,9 +15,10 @@ from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import free_name
-from foveate.recipes import RECIPES
+from foveate.recipes.adapt import IMBALANCE
 from foveate.runs.complete import complete
-from foveate.runs.defaults import recipe_name
+from foveate.report.units import percent
+from foveate.runs.defaults import facts_of, recipe_for
 from foveate.runs.epochs import anneal, limit_epochs
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
 from foveate.runs.run import Run, announce
@@ -30,15 +31,18 @@ from foveate.selection.halving import (
     LinearProbeRunner,
     SharedPictures,
     choose_entrants,
+    counted_on,
     make_rows,
     slowest_ms,
     successive_halving,
 )
 from foveate.train.head import Probe
+from foveate.train.metric import check_metric
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 SEARCHED = 2  # how many nets of a search race
+PROBE_SHARE = 0.3  # of the time that is left, at most, for the features of all training pictures
 MAX_DROP = 0.5  # points of validation accuracy that compression may lose
 
 
@@ -51,6 +55,8 @@ class Request:
     budget: Budget
     time: TimeBudget
     recipe: Recipe  # that these pictures call for
+    notes: tuple[str, ...]  # how it follows them
+    balance: Literal["auto", "none", "weights", "draws"]
     weights: str | None
     models: str | None
     search: str | None
@@ -71,6 +77,7 @@ class Winner:
     rows: list[dict[str, object]]  # all candidates, for the report
     race_seconds: float
     probe: Probe | None  # a linear classifier on all pictures, with published weights
+    probe_seconds: float  # that it took, with its rounds of the race
     shown: int  # pictures that the race has shown to it, from scratch
     initial_weights: Mapping[str, torch.Tensor] | None  # what came of these
 
@@ -94,6 +101,8 @@ def fit(
     search: str | None = None,
     compress: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
+    balance: Literal["auto", "none", "weights", "draws"] = "auto",
+    metric: str = "accuracy",
     listener: Listener | None = None,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
@@ -108,6 +117,9 @@ def fit(
     three tenths of the time go into a search, whose best nets then race against those of the zoo. compress: four
     tenths of the time go into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of
     validation accuracy; its run, NAME-small, is returned.
+    balance: what is done where classes are of unequal size (data/balance.py); auto: where the largest has more than
+    IMBALANCE times the pictures of the smallest, what has the best balanced accuracy on validation. metric: by which
+    candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
     """
     listener = listener or silent
@@ -116,6 +128,7 @@ def fit(
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
     check_device(device)
     check_runtime(runtime)
+    check_metric(metric)
     budget = Budget(
         max_latency_ms=max_latency_ms,
         max_size_bytes=max_size_bytes,
@@ -127,12 +140,18 @@ def fit(
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    check_metric(metric, dataset.classes)
+    recipe, notes = recipe_for(dataset, weights)
+    for note in notes:
+        listener(StageEvent(note))
     request = Request(
         data=str(data),
         dataset=dataset,
         budget=budget,
         time=time,
-        recipe=replace(RECIPES[recipe_name(dataset, weights)], seed=seed),
+        recipe=replace(recipe, seed=seed, metric=metric, balance="none" if balance == "auto" else balance),
+        notes=tuple(notes),
+        balance=balance,
         weights=weights,
         models=models,
         search=search,
@@ -146,7 +165,9 @@ def fit(
     )
     plan, start = plan_training(request, race(request, measure_candidates(request)))
     run = complete(free_name(runs, request.name), plan, dataset, listener, start=start)
-    return compress_best(request, run) if compress else run
+    if compress:
+        run = compress_best(request, run)
+    return Run(run.folder, {**run.summary, "time_s": time_s, "seconds": time.clock() - time.begun})
 
 
 def measure_candidates(request: Request) -> list[Measured]:
@@ -188,30 +209,35 @@ def race(request: Request, measured: list[Measured]) -> Winner:
     dataset, time, threads = request.dataset, request.time, request.threads
     fitting = select_affordable(measured, request.budget)
     begun, left_s, race_s = time.clock(), time.left_s, time.race_s
-    shared = SharedPictures(dataset, request.bad_files, request.listener, request.device)
+    shared = SharedPictures(dataset, request.bad_files, request.listener, request.device, request.recipe.metric)
     entering = choose_entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
     entries: list[Entry] = []
     if len(entering) > 1:
         entries = successive_halving(entering, request.recipe, race_s, threads, shared, request.listener)
     chosen = entries[0].measured if entries else entering[0]
-    table = make_rows(entries, measured, fitting, chosen, len(dataset.splits["val"]))
+    table = make_rows(entries, measured, fitting, chosen, counted_on(dataset, request.weights is not None))
     seconds = time.clock() - begun
-    runner, probe = entries[0].runner if entries else None, None
+    runner, probe, probe_s = entries[0].runner if entries else None, None, 0.0
     if request.weights is not None:
         request.listener(StageEvent(f"fitting a linear classifier on the features of {chosen.candidate.model}"))
+        before = time.clock()
         if not isinstance(runner, LinearProbeRunner):
             runner = LinearProbeRunner(chosen.candidate, threads, shared)
-        probe = runner.probe(1.0)
+        probe = runner.probe(PROBE_SHARE * time.left_s)
+        probe_s = time.clock() - before + (entries[0].seconds if entries else 0.0)
     shown, weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
-    return Winner(chosen.candidate, table, seconds, probe, shown, weights)
+    return Winner(chosen.candidate, table, seconds, probe, probe_s, shown, weights)
 
 
 def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
     """The winner's training in the time that is left, and what it begins with."""
     dataset, candidate, initial_weights = request.dataset, winner.candidate, winner.initial_weights
     request.listener(StageEvent(f"timing {candidate.model}"))
+    chosen, notes = balance_classes(request, winner)
+    for note in notes:
+        request.listener(StageEvent(note))
     recipe = limit_epochs(
-        request.recipe,
+        chosen,
         candidate.config,
         candidate.preprocess,
         dataset,
@@ -236,11 +262,38 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         threads=request.threads,
         budget=request.budget,
         fingerprint=dataset.fingerprint,
+        notes=(*request.notes, *notes),
         command=command_line(),
     )
-    goes_on = {"goes_on_from_race": initial_weights is not None}
-    story = {"candidates": winner.rows, "race_seconds": winner.race_seconds, **goes_on}
-    return plan, Start(story, winner.probe, initial_weights)
+    time, whole_s = request.time, request.time.whole_s
+    story = {
+        "candidates": winner.rows,
+        "race_seconds": winner.race_seconds,
+        "goes_on_from_race": initial_weights is not None,
+        **({"probe_seconds": winner.probe_seconds} if winner.probe is not None else {}),
+    }
+    left = lambda: time.begun + time.run_s - time.end_s - time.clock()  # noqa: E731
+    return plan, Start(story, winner.probe, initial_weights, left, time.begun, whole_s)
+
+
+def balance_classes(request: Request, winner: Winner) -> tuple[Recipe, list[str]]:
+    """The recipe with what is done about classes of unequal size, and a line of why.
+
+    auto, where the largest class has more than IMBALANCE times the pictures of the smallest: from published weights
+    what gives a linear classifier on the frozen features the higher balanced accuracy on the validation pictures;
+    from scratch weights, without a trial.
+    """
+    facts = facts_of(request.dataset, request.weights)
+    if request.balance != "auto" or facts.imbalance <= IMBALANCE:
+        return request.recipe, []
+    sizes = f"the largest class has {facts.imbalance:.0f} times the pictures of the smallest"
+    if winner.probe is None:
+        return replace(request.recipe, balance="weights"), [f"classes are weighted by their size: {sizes}"]
+    plain, weighted = winner.probe.balanced, winner.probe.balanced_weighted
+    better = weighted > plain
+    numbers = f"balanced accuracy of a linear classifier {percent(weighted)} % with weights, {percent(plain)} % without"
+    why = f"classes are {'weighted by their size' if better else 'left as they are'}: {sizes}; {numbers}"
+    return replace(request.recipe, balance="weights" if better else "none"), [why]
 
 
 def compress_best(request: Request, run: Run) -> Run:

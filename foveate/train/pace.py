@@ -1,0 +1,44 @@
+"""A training that keeps its time: seconds a step and an evaluation measured as it goes, fewer epochs where they grow."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MARGIN = 1.1  # the next step or evaluation may take so many times the longest of the recent ones
+RECENT = 0.3  # weight of the newest step in the running mean of seconds a step
+
+
+@dataclass
+class Pace:
+    """left: seconds that training may still take, negative when they are over. clock: counts seconds."""
+
+    left: Callable[[], float]
+    clock: Callable[[], float] = time.monotonic
+    step_s: float = 0.0  # running mean; 0 before the first step
+    evaluate_s: float = 0.0  # the last evaluation, with what is written after it
+    since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.since = self.clock()
+
+    def stepped(self) -> None:
+        """A step is over: it took the time since the last thing that was noted."""
+        spent = self._spent()
+        self.step_s = spent if not self.step_s else self.step_s + RECENT * (spent - self.step_s)
+
+    def evaluated(self) -> None:
+        """An evaluation is over."""
+        self.evaluate_s = max(0.5 * self.evaluate_s, self._spent())
+
+    def over(self) -> bool:
+        """Whether one more step and an evaluation would take more than there is."""
+        return self.left() < MARGIN * (self.step_s + self.evaluate_s)
+
+    def fitting(self, steps: int) -> int:
+        """How many more epochs of so many steps there is time for, each with its evaluation."""
+        epoch_s = steps * self.step_s + self.evaluate_s
+        return max(0, int((self.left() - self.evaluate_s) / epoch_s)) if epoch_s > 0 else 10**9
+
+    def _spent(self) -> float:
+        before, self.since = self.since, self.clock()
+        return self.since - before
