@@ -97,7 +97,7 @@ def warn(facts: Facts) -> list[Warned]:
         found.append(
             Warned(
                 "training_contradicts_validation",
-                f"training has {percent(known)} % and validation {percent(facts.val_accuracy)} %: the network knows its "
+                f"training has {percent(known)} %, validation {percent(facts.val_accuracy)} %: the network knows its "
                 "pictures, and nothing of others; look at the splits and the labels",
             )
         )
@@ -109,7 +109,7 @@ def warn(facts: Facts) -> list[Warned]:
         found.append(
             Warned(
                 "overfit",
-                f"strong over-fit: {percent(known)} % on training and {percent(facts.val_accuracy)} % on validation pictures",
+                f"strong over-fit: {percent(known)} % on training, {percent(facts.val_accuracy)} % on validation pictures",
             )
         )
     silent = [

@@ -78,7 +78,8 @@ def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, list
 
     The classifier is left as it was drawn, or, with plan.head_start, is a linear one on the published features: probe,
     or else one that is fitted here (features of all pictures are computed). Norms are folded into convolutions where
-    the recipe says so; the average follows. Returns whether the classifier is that linear one. Raises WeightsError or ConfigError where the weights are of another net.
+    the recipe says so; the average follows. Returns whether the classifier is that linear one.
+    Raises WeightsError or ConfigError where the weights are of another net.
     """
     from foveate.deploy.features import feature_session, features
     from foveate.train.evaluate import labels_of

@@ -42,7 +42,7 @@ class Progress:
     skipped: int = 0  # steps of this epoch whose loss was not finite
 
     def judge(self, row: Mapping[str, Any]) -> None:
-        """Keep a row as the best one: the higher metric (else accuracy), among equals the lower loss, then the later epoch.
+        """Keep a row as the best one: the higher metric (else accuracy), then the lower loss, then the later epoch.
 
         A row that was not evaluated is passed over.
         """

@@ -106,7 +106,7 @@ def cross_validate(
 
 
 def fold_of(labels: np.ndarray, folds: int) -> np.ndarray:
-    """The fold of every sample, int64 (N,): each class is dealt out in a fixed random order, one class after another."""
+    """The fold of every sample, int64 (N,): the classes are dealt out in turn, each in a fixed random order."""
     order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
     place = np.empty(len(labels), np.int64)

@@ -1,4 +1,4 @@
-"""A training that keeps its time: seconds a step and an evaluation measured as it goes, fewer epochs where they grow."""
+"""A training that keeps its time: its steps and evaluations are timed as it goes; where they grow, epochs are left out."""
 
 import time
 from collections.abc import Callable

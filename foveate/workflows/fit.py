@@ -16,8 +16,8 @@ from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import free_name
 from foveate.recipes.adapt import IMBALANCE
-from foveate.runs.complete import complete
 from foveate.report.units import percent
+from foveate.runs.complete import complete
 from foveate.runs.defaults import facts_of, recipe_for
 from foveate.runs.epochs import anneal, limit_epochs
 from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
@@ -78,6 +78,7 @@ class Winner:
     race_seconds: float
     probe: Probe | None  # a linear classifier on all pictures, with published weights
     probe_seconds: float  # that it took, with its rounds of the race
+    end_s: float  # kept for all that comes after training
     shown: int  # pictures that the race has shown to it, from scratch
     initial_weights: Mapping[str, torch.Tensor] | None  # what came of these
 
@@ -208,6 +209,7 @@ def race(request: Request, measured: list[Measured]) -> Winner:
     """
     dataset, time, threads = request.dataset, request.time, request.threads
     fitting = select_affordable(measured, request.budget)
+    end_s = time.kept_s((time.clock() - time.begun) / (1 + len(measured)))
     begun, left_s, race_s = time.clock(), time.left_s, time.race_s
     shared = SharedPictures(dataset, request.bad_files, request.listener, request.device, request.recipe.metric)
     entering = choose_entrants(fitting, len(dataset.splits["train"]), left_s, RACE_SHARE)
@@ -226,7 +228,7 @@ def race(request: Request, measured: list[Measured]) -> Winner:
         probe = runner.probe(PROBE_SHARE * time.left_s)
         probe_s = time.clock() - before + (entries[0].seconds if entries else 0.0)
     shown, weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
-    return Winner(chosen.candidate, table, seconds, probe, probe_s, shown, weights)
+    return Winner(chosen.candidate, table, seconds, probe, probe_s, end_s, shown, weights)
 
 
 def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
@@ -241,7 +243,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         candidate.config,
         candidate.preprocess,
         dataset,
-        request.time.training_s,
+        max(0.0, request.time.left_s - winner.end_s),
         published=candidate.weights is not None,
         device=request.device,
     )
@@ -272,7 +274,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         "goes_on_from_race": initial_weights is not None,
         **({"probe_seconds": winner.probe_seconds} if winner.probe is not None else {}),
     }
-    left = lambda: time.begun + time.run_s - time.end_s - time.clock()  # noqa: E731
+    left = lambda: time.begun + time.run_s - winner.end_s - time.clock()  # noqa: E731
     return plan, Start(story, winner.probe, initial_weights, left, time.begun, whole_s)
 
 
