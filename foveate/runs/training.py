@@ -88,10 +88,14 @@ def train_in(
             state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
         if not resume:
             set_first_weights(folder, state, plan, job, start, listener)
-        pace = None if start.left is None else Pace(start.left)
+        pace = None
+        if start.left is not None:
+            ratio = 0.5 * len(job.val) / min(plan.recipe.batch, len(job.train))  # a forward pass is a third of a step
+            points = 2 + len(plan.recipe.blend) if plan.weights is not None else 0
+            pace = Pace(start.left, ratio=ratio, after=points)
         progress = run_training(folder, state, job, listener, stop, resume=resume, pace=pace)
         if ranks.rank() == 0:
-            blend_best(folder, job, listener)
+            blend_best(folder, job, listener, None if pace is None else pace.points)
         now = time.monotonic()
         return Trained(plan, job, progress, now - begun, begun if start.begun is None else start.begun, start.asked_s)
 
@@ -129,11 +133,12 @@ def set_first_weights(folder: Path, state: State, plan: Plan, job: Job, start: S
             write_json(folder / LINEAR, {"linear": started, "seconds": seconds})
 
 
-def blend_best(folder: Path, job: Job, listener: Listener) -> None:
+def blend_best(folder: Path, job: Job, listener: Listener, most: int | None = None) -> None:
     """Put the best point between the start and best/ into best/, where it is not done yet.
 
     Where the start is the linear classifier on frozen features it is one of the points: what is shipped is then never
-    below it on the validation pictures, and its accuracy is written down. The other points are the recipe's.
+    below it on the validation pictures, and its accuracy is written down. The other points are the recipe's. most: points
+    that there is time for, the end included; the linear classifier comes first, then those nearest to the end.
     """
     if not (folder / START).exists():
         return
@@ -142,7 +147,8 @@ def blend_best(folder: Path, job: Job, listener: Listener) -> None:
         return
     listener(StageEvent("trying weights between the start and the end"))
     tensors, linear = read_tensors(folder / START), read_linear(folder)
-    shares = tuple(sorted({*job.recipe.blend, *((0.0,) if linear.get("linear") else ())}))
+    wanted = [0.0] * bool(linear.get("linear")) + sorted({*job.recipe.blend} - {0.0}, reverse=True)
+    shares = tuple(wanted if most is None else wanted[: max(1, most - 1)])
     metric = lambda logits, labels: score(job.recipe.metric, logits, labels, job.classes)  # noqa: E731
     share, value, _, found = blend(model, tensors, shares, job.val, job.preprocess, metric)
     if 0.0 in found and linear.get("linear"):

@@ -36,6 +36,7 @@ from foveate.zoo.weights import load_weights
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
+FIRST = 32  # pictures by which features are timed
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
 
@@ -213,7 +214,8 @@ class LinearProbeRunner:
 
     def probe(self, seconds: float = math.inf) -> Probe:
         """A linear classifier on the features of the training split, of as much of it as there are seconds for."""
-        self.grow(SHARES[0] if math.isfinite(seconds) else 1.0)
+        few = min(1.0, max(FIRST, 4 * len(self.shared.dataset.classes)) / len(self.order))
+        self.grow(few if math.isfinite(seconds) else 1.0)
         per_picture = self.seconds / max(1, self.done)
         room = seconds / per_picture if per_picture > 0 else math.inf
         self.grow(min(1.0, (self.done + room) / len(self.order)))

@@ -29,7 +29,8 @@ class Probe:
     val_accuracy: float
     val_loss: float
     balanced: float = 0.0  # mean of the classes' validation accuracies
-    balanced_weighted: float = 0.0  # the same of a classifier whose classes count by the inverse of their size
+    accuracy_weighted: float = 0.0  # validation accuracy of a classifier whose classes count by their inverse size
+    balanced_weighted: float = 0.0  # and the mean of its classes' accuracies
     score: float = 0.0  # the metric that chooses
 
 
@@ -65,8 +66,9 @@ def linear_probe(
     if not weighted:
         return best
     weight, bias = fit_linear(train, train_labels, classes, chosen, balanced=True)
-    guess = (val @ weight.T + bias).argmax(1)
-    return replace(best, balanced_weighted=balanced(guess, val_labels, classes))
+    logits = val @ weight.T + bias
+    even = balanced(logits.argmax(1), val_labels, classes)
+    return replace(best, accuracy_weighted=accuracy(logits, val_labels), balanced_weighted=even)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,9 @@ def refresh(model: nn.Module, batches: Iterable[torch.Tensor], *, only: Sequence
     try:
         for norm in norms:
             norm.training = True
+            for name, buffer in norm.named_buffers(recurse=False):
+                if name.startswith("running_"):
+                    buffer.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)  # nothing of them is to stay: 0 * inf is NaN
         for x in batches:
             seen += 1
             for norm in norms:

@@ -43,7 +43,7 @@ from foveate.zoo import list_models
 
 SEARCHED = 2  # how many nets of a search race
 PROBE_SHARE = 0.3  # of the time that is left, at most, for the features of all training pictures
-MAX_DROP = 0.5  # points of validation accuracy that compression may lose
+MAX_DROP = 0.5  # points of validation accuracy that compression, or class weights, may lose
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,8 @@ def balance_classes(request: Request, winner: Winner) -> tuple[Recipe, list[str]
     """The recipe with what is done about classes of unequal size, and a line of why.
 
     auto, where the largest class has more than IMBALANCE times the pictures of the smallest: from published weights
-    what gives a linear classifier on the frozen features the higher balanced accuracy on the validation pictures;
+    what gives a linear classifier on the frozen features the higher balanced accuracy on the validation pictures, where
+    plain accuracy, if that is the metric, does not fall by more than MAX_DROP points;
     from scratch weights, without a trial.
     """
     facts = facts_of(request.dataset, request.weights)
@@ -292,7 +293,8 @@ def balance_classes(request: Request, winner: Winner) -> tuple[Recipe, list[str]
     if winner.probe is None:
         return replace(request.recipe, balance="weights"), [f"classes are weighted by their size: {sizes}"]
     plain, weighted = winner.probe.balanced, winner.probe.balanced_weighted
-    better = weighted > plain
+    lost = winner.probe.val_accuracy - winner.probe.accuracy_weighted
+    better = weighted > plain and (request.recipe.metric != "accuracy" or lost <= MAX_DROP / 100)
     numbers = f"balanced accuracy of a linear classifier {percent(weighted)} % with weights, {percent(plain)} % without"
     why = f"classes are {'weighted by their size' if better else 'left as they are'}: {sizes}; {numbers}"
     return replace(request.recipe, balance="weights" if better else "none"), [why]

@@ -57,7 +57,14 @@ def test_signs_and_sides_are_not_mirrored(classes):
 
 @pytest.mark.parametrize(
     "classes",
-    [["cat", "dog"], ["bright", "dark"], ["sparrow", "crow"], ["leftover", "meal"], [str(i) for i in range(100)], ["a"]],
+    [
+        ["cat", "dog"],
+        ["bright", "dark"],
+        ["sparrow", "crow"],
+        ["leftover", "meal"],
+        [str(i) for i in range(100)],
+        ["a"],
+    ],
 )
 def test_other_classes_are(classes):
     assert mirrored_differs(classes) == ""

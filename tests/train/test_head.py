@@ -16,7 +16,7 @@ def clouds(n, classes, seed=0, spread=0.3):
 def test_cross_validation_judges_every_picture_once(classes):
     x, labels = clouds(60, classes)
     found = cross_validate(x, labels, classes)
-    assert (found.n, found.folds) == (60, 5) and found.accuracy > 0.9 and found.score == found.accuracy
+    assert (found.n, found.folds) == (60, 5) and found.accuracy >= 0.85 and found.score == found.accuracy
 
 
 def test_cross_validation_of_noise_is_at_chance():

@@ -38,7 +38,9 @@ class Clock:
 def run(seconds, step_s, monkeypatch, recipe=RECIPE, evaluate_s=1.0):
     """A training of 4 steps an epoch that takes step_s(number) a step; (progress, clock, rates)."""
     clock, rates = Clock(), []
-    split = Split(tuple(f"p/{i}" for i in range(32)), tuple(i % 2 for i in range(32)), np.zeros((32, 8, 8, 3), np.uint8))
+    split = Split(
+        tuple(f"p/{i}" for i in range(32)), tuple(i % 2 for i in range(32)), np.zeros((32, 8, 8, 3), np.uint8)
+    )
     job = Job("x", training_pictures(split, 8).load(), evaluation_pictures(split, P).load(), P, recipe, ("a", "b"), {})
     real, row = engine.train, engine._row
 
