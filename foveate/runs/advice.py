@@ -109,7 +109,7 @@ def warn(facts: Facts) -> list[Warned]:
         found.append(
             Warned(
                 "overfit",
-                f"strong over-fit: {percent(known)} % on training, {percent(facts.val_accuracy)} % on validation pictures",
+                f"strong over-fit: training has {percent(known)} %, validation {percent(facts.val_accuracy)} %",
             )
         )
     silent = [

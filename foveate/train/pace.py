@@ -1,4 +1,4 @@
-"""A training that keeps its time: its steps and evaluations are timed as it goes; where they grow, epochs are left out."""
+"""A training that keeps its time: its steps are timed as it goes, and epochs are left out where they grow."""
 
 import time
 from collections.abc import Callable

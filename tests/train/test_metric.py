@@ -44,5 +44,5 @@ def test_a_name_that_is_none_is_refused_before_any_picture_is_read(name):
 
 def test_a_class_that_is_not_there_is_named_with_a_near_one():
     assert check_metric("recall@dig") == "recall@dig"
-    with pytest.raises(ConfigError, match='no class "dig".*dog'):
+    with pytest.raises(ConfigError, match=r'no class "dig".*dog'):
         check_metric("recall@dig", ("cat", "dog"))
