@@ -23,6 +23,7 @@ from foveate.errors import FoveateError, InUseError, WriteError
 CRASH_VARIABLE = "FOVEATE_CRASHPOINT"  # "name" or "name:n": SIGKILL at the n-th passing (tests only)
 _passed: dict[str, int] = {}
 LOCK, OWNER = ".lock", ".owner"  # files of a folder that is held: the kernel's lock, and who has it
+GIVEN_UP_S = 60.0  # from which age on a lock in an empty folder is nobody's, where the kernel says so too
 LOOK_S = 0.1  # between two tries while waiting for a lock
 
 
@@ -235,15 +236,28 @@ def process_start(pid: int) -> str | None:
         return None
 
 
+def _remove_given_up(path: Path) -> None:
+    """Remove a folder where nothing is but an old lock that nobody holds: its process was killed before it wrote."""
+    with contextlib.suppress(OSError, FoveateError):
+        names = set(os.listdir(path))
+        # an empty folder, or a lock of this minute, may be that of a process which begins just now
+        if LOCK not in names or names - {LOCK, OWNER} or time.time() - (path / LOCK).stat().st_mtime < GIVEN_UP_S:
+            return
+        with folder_lock(path):
+            if set(os.listdir(path)) <= {LOCK, OWNER}:
+                shutil.rmtree(path)
+
+
 def free_name(folder: str | Path, name: str) -> Path:
     """Make and return folder/NAME-1, NAME-2, ...: the first that does not exist. Creation is atomic, so two processes
-    get two names.
+    get two names. One that holds nothing but the lock of a process that is gone counts as one that does not exist.
     """
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for i in range(1, 1_000_000):
             path = folder / f"{name}-{i}"
+            _remove_given_up(path)
             try:
                 path.mkdir()
                 return path

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -358,6 +359,36 @@ def test_run_names_are_never_given_twice(tmp_path):
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     given = [name for process in both for name in process.communicate(timeout=60)[0].split()]
     assert sorted(given) == sorted(f"x-{i}" for i in range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("left", "age_s", "name"),
+    [
+        ({".lock": ""}, 3600, "digits-1"),
+        ({".lock": "", ".owner": ""}, 3600, "digits-1"),
+        ({".lock": ""}, 0, "digits-2"),  # perhaps of a process that begins just now
+        ({}, 3600, "digits-2"),
+        ({".lock": "", "recipe.json": "{}"}, 3600, "digits-2"),
+        ({".lock": "", ".hidden": ""}, 3600, "digits-2"),
+    ],
+)
+def test_a_folder_with_nothing_but_an_old_lock_is_free(tmp_path, left, age_s, name):
+    old = tmp_path / "digits-1"
+    old.mkdir()
+    for file, text in left.items():
+        (old / file).write_text(text)
+        os.utime(old / file, (time.time() - age_s,) * 2)
+    assert files.free_name(tmp_path, "digits").name == name
+    assert names(tmp_path / name) == [] and names(tmp_path)[-1] == name
+
+
+def test_a_folder_with_nothing_but_a_lock_that_is_held_is_not_free(tmp_path):
+    old = tmp_path / "digits-1"
+    old.mkdir()
+    with files.folder_lock(old):
+        os.utime(old / ".lock", (0, 0))
+        assert files.free_name(tmp_path, "digits").name == "digits-2"
+        assert names(old) == [".lock", ".owner"]
 
 
 def test_no_free_name_where_nothing_can_be_made(tmp_path):

@@ -54,9 +54,12 @@ def command(
             "--multiple",
             low=1,
             high=256,
-            help="Widths become multiples of it; by default 8 or 16 for a latency, else 1.",
+            help="Widths become multiples of it; by default of what the runtime takes at once, 8 or 16.",
         ),
     ] = None,
+    allow_slower: Annotated[
+        bool, typer.Option("--allow-slower", help="Take a step that costs less and runs longer than the original.")
+    ] = False,
     check: Annotated[
         str | None,
         option("--check", metavar="NAME", help="Prove for this model: removing channels equals masking."),
@@ -95,6 +98,7 @@ def command(
             time_s=time_s,
             steps=steps,
             multiple=multiple,
+            allow_slower=allow_slower,
             resume=resume,
             threads=threads,
             listener=listener,
@@ -140,7 +144,7 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
             accuracy = f"{percent(row['val_accuracy']):>5}   {percent(row['test_accuracy'])} ({low}-{high})"
             cost = f"{count(row['macs']):>8}  {milliseconds(row['latency_ms']):>8}"
             cost += f"  {size(row['size_bytes']):>8}"
-            mark = "   <- chosen" if row["chosen"] else ""
+            mark = "   <- chosen" if row["chosen"] else "   slower" if row["slower"] else ""
             lines.append(f"{row['step']:>4}  {row['method']:<{wide}}  {accuracy:<26} {cost}{mark}")
     accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     before, after = rows[0], rows[s["chosen"]]

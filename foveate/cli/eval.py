@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options.data import Data, Model, model_folder
+from foveate.cli.options.data import Data, FollowLinks, Model, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output
 from foveate.cli.options.run import Bad, BadFiles
@@ -45,6 +45,7 @@ def command(
         int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
     ] = None,
     bad_files: Bad = BadFiles.stop,
+    follow_links: FollowLinks = False,
     output: Output,
 ) -> None:
     """Measure accuracy on labelled pictures.
@@ -55,7 +56,13 @@ def command(
     from foveate.runs.evaluate import evaluate_model
 
     result = evaluate_model(
-        folder, data, split=split.value, bad_files=bad_files.value, views=views.value, resolution=resolution
+        folder,
+        data,
+        split=split.value,
+        bad_files=bad_files.value,
+        follow_links=follow_links,
+        views=views.value,
+        resolution=resolution,
     )
     if result:  # one of several processes: the first one speaks
         output.answer(result, lambda: lines(result, split.value))

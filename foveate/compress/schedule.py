@@ -36,6 +36,7 @@ Plans = dict[str, list[int]]
 
 REFILL = 16  # tries to bring a unit back
 MOST = 0.8  # a layer of few units left is a bottleneck that neither a fit nor training opens again
+STRIDES = 50  # what more goes where a plan misses its target: this part of all units
 PROBED = 8  # a group's units over this are removed at once to see what one of them costs
 
 
@@ -127,18 +128,25 @@ def choose(
     queue = order(config, scored, multiple, by_cost)
     known: dict[Any, float] = {}
 
-    def fits(remove: Mapping[str, int]) -> bool:
-        smaller = sketch(config, scored, remove, multiple)
+    def within(smaller: Any) -> bool:
         if smaller not in known:
             known[smaller] = cost(smaller)
         return known[smaller] <= target
+
+    def fits(remove: Mapping[str, int]) -> bool:
+        return within(sketch(config, scored, remove, multiple))
 
     if not fits(Counter(queue)):
         raise BudgetError(
             f"{min(known.values()):.6g} is the least that {config.family} can shrink to, over {target:.6g}"
         )
-    remove = bring_back(queue[: fewest(queue, fits)], fits, refill)
-    return exact(config, scored, remove, multiple)
+    gone = fewest(queue, fits)
+    plan = exact(config, scored, bring_back(queue[:gone], fits, refill), multiple)
+    # widths that do not go together in the network cost more than their sketch
+    while not (plan and within(narrow(config, plan))) and gone < len(queue):
+        gone = min(len(queue), gone + max(1, len(queue) // STRIDES))
+        plan = exact(config, scored, Counter(queue[:gone]), multiple)
+    return plan
 
 
 def fewest(queue: Sequence[str], fits: Callable[[Mapping[str, int]], bool]) -> int:

@@ -1,10 +1,17 @@
-"""Built-in data sets: real pictures that come with a dependency and need no network."""
+"""Built-in data sets: real pictures that need no network.
 
+clothes: 400 photographs of eight kinds of clothes, short side 160 px, a folder of this package with train/ val/ test/
+(32, 6 and 12 a class). Cut by scripts/cut_clothes from Alexey Grigorev's clothing-dataset-small, CC0 1.0.
+digits: 1,797 scans of 8 x 8 px that ship with scikit-learn.
+"""
+
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-BUILT_IN = ("digits",)
+BUILT_IN = ("clothes", "digits")
+CLOTHES = Path(__file__).parent / "clothes"
 
 
 class BuiltIn(NamedTuple):

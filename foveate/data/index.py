@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.builtin import BUILT_IN, digits
-from foveate.data.gate.screen import HEADER_LIMIT, same_bytes, screen
-from foveate.data.gate.structure import FATAL, structure
-from foveate.data.gate.walk import SPLITS, Item, Listing, below, read_folder, some
+from foveate.data.builtin import BUILT_IN, CLOTHES, digits
+from foveate.data.gate.layout import read_folder
+from foveate.data.gate.screen import HEADER_LIMIT, Screened, same_bytes, screen
+from foveate.data.gate.structure import FATAL, sentence, structure
+from foveate.data.gate.walk import SPLITS, Item, Listing, below, outside_line, some
 from foveate.data.holdout import alike, check_fractions, hold_out, units
 from foveate.data.read.formats import shown
 from foveate.data.read.kinds import KINDS
 from foveate.data.table import read_table
 from foveate.errors import ConfigError, DataError
+
+WHOLE = ("nested", "unlabelled")  # kinds of notices that are told in full, and before training
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,12 @@ class Dataset:
     notes: tuple[str, ...]
     fingerprint: str  # SHA-256 of split, name below root, size and class of every sample, in order
     left_out: tuple[tuple[str, str], ...]  # (path, reason)
+    warnings: tuple[str, ...] = ()  # those of the notes that a user should see before training
+
+    def sentence(self) -> str:
+        """The classes and their pictures, all splits together: what a user can object to."""
+        n = np.bincount(np.concatenate([split.labels for split in self.splits.values()]), minlength=len(self.classes))
+        return sentence(dict(zip(self.classes, n.tolist(), strict=True)))
 
 
 def open_data(
@@ -61,24 +70,46 @@ def open_data(
     bad_files: str = "stop",
     need_test: bool = True,
     group_by: str | None = None,
+    follow_links: bool = False,
 ) -> Dataset:
-    """Index DATA: a folder of splits or of classes, a CSV path,label[,split,group], or the built-in "digits".
+    """Index DATA: a folder of splits or of classes, a CSV path,label[,split,group], or "clothes" or "digits", built in.
 
     Classes are the names in train in text order; val and test are mapped by name.
     Missing splits are cut from train, stratified, with the seed. val, test: their shares of what is there to be cut; 0
     cuts none; need_test=False cuts no test. Members of a group stay together, and files with the same bytes (up to
     HEADER_LIMIT pictures). group_by: a regular expression on the name below DATA; its first group, else the match, is
-    the group. bad_files: "stop" raises DataError; "skip" leaves them out and lists them.
-    A folder that is called digits is given as "./digits".
+    the group. bad_files: "stop" raises DataError; "skip" leaves them out and lists them. follow_links: take what links
+    outside of the folder lead to; else they are a DataError.
+    A folder that is called like a built-in data set is given as "./digits".
     """
     check_fractions(val, test)
     if bad_files not in ("stop", "skip"):
         raise ConfigError(f'bad_files = "{bad_files}": expected "stop" or "skip"')
     shares = {"val": val, "test": test} if need_test else {"val": val}
-    if isinstance(data, str) and data in BUILT_IN:
-        return _built_in(data, shares, seed)
-    listing = read(data)
-    screened = screen(listing)
+    if data == "digits":
+        return _digits(shares, seed)
+    listing = read(data, follow_links)
+    return assemble(
+        listing, screen(listing), shares, seed, bad_files=bad_files, group_by=group_by, further=_shadowed(data)
+    )
+
+
+def assemble(
+    listing: Listing,
+    screened: Screened,
+    shares: dict[str, float],
+    seed: int,
+    *,
+    bad_files: str = "stop",
+    group_by: str | None = None,
+    further: Sequence[str] = (),
+) -> Dataset:
+    """The data set of a listing whose pictures were looked at. Everything that stops training is a DataError here.
+
+    further: notes of the caller.
+    """
+    if outside := [notice.path for notice in listing.notices if notice.kind == "outside"]:
+        raise DataError(outside_line(listing.root, outside))
     if screened.bad and bad_files == "stop":
         raise DataError(_stop_line(listing, screened.bad))
     notes = list(screened.notes)
@@ -87,20 +118,24 @@ def open_data(
             f"{len(screened.bad):,} bad files left out: {some(below(listing.root, p) for p, _ in screened.bad)}"
         )
     found = structure(listing, screened.items)
-    for notice in [*listing.notices, *found]:
-        if notice.kind in FATAL:
-            raise DataError(f"{shown(notice.path if notice.kind == 'no_access' else listing.root)}: {notice.text}")
-    notes += _told(listing) + [notice.text for notice in found]
+    for kind in FATAL:
+        for notice in [*listing.notices, *found]:
+            if notice.kind == kind:
+                at_path = kind in ("no_access", "text_link")
+                how = f"; {KINDS[kind].fix}" if kind == "text_link" else ""
+                raise DataError(f"{shown(notice.path if at_path else listing.root)}: {notice.text}{how}")
+    notes += _told(listing) + [notice.text for notice in found] + list(further)
     items = screened.items if group_by is None else _grouped(screened.items, listing.root, group_by)
     items, cut = _cut(items, shares, seed)
-    return _dataset(listing, items, [*notes, *cut], tuple(screened.bad))
+    warnings = tuple(notice.text for notice in listing.notices if notice.kind in WHOLE)
+    return _dataset(listing, items, [*notes, *cut], tuple(screened.bad), warnings)
 
 
-def read(data: str | Path) -> Listing:
-    """The listing of a folder or a CSV, before any picture is opened."""
-    path = os.fspath(data)
+def read(data: str | Path, follow_links: bool = False) -> Listing:
+    """The listing of a folder, a CSV or the built-in photographs, before any picture is opened."""
+    path = os.fspath(CLOTHES if data == "clothes" else data)
     if os.path.isdir(path):
-        return read_folder(path)
+        return read_folder(path, follow_links or data == "clothes")  # installers may link a package from a cache
     if os.path.isfile(path) and path.lower().endswith(".csv"):
         return read_table(path)
     if os.path.lexists(path):
@@ -136,12 +171,13 @@ def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
 
 
 def _told(listing: Listing) -> list[str]:
-    """One note for each kind of oddity that the walk met; hidden files are none."""
+    """One note for each kind of oddity that the walk met."""
     by_kind: dict[str, list[str]] = {}
     for notice in listing.notices:
-        if notice.kind != "hidden":
+        if notice.kind not in WHOLE:
             by_kind.setdefault(notice.kind, []).append(below(listing.root, notice.path))
-    return [f"{KINDS[kind].title}: {some(paths)}" for kind, paths in by_kind.items()]
+    whole = [notice.text for notice in listing.notices if notice.kind in WHOLE]
+    return whole + [f"{KINDS[kind].title}: {some(paths)}" for kind, paths in by_kind.items()]
 
 
 def _grouped(items: list[Item], root: str, group_by: str) -> list[Item]:
@@ -195,7 +231,13 @@ def _torn(items: list[Item]) -> list[str]:
     return [f"{KINDS['group_leak'].title}: {some(torn)}"] if torn else []
 
 
-def _dataset(listing: Listing, items: list[Item], notes: list[str], left_out: tuple[tuple[str, str], ...]) -> Dataset:
+def _dataset(
+    listing: Listing,
+    items: list[Item],
+    notes: list[str],
+    left_out: tuple[tuple[str, str], ...],
+    warnings: tuple[str, ...],
+) -> Dataset:
     classes = tuple(sorted({item.label for item in items if item.split == "train"}))
     index = {name: i for i, name in enumerate(classes)}
     digest, splits = hashlib.sha256(), {}
@@ -212,11 +254,19 @@ def _dataset(listing: Listing, items: list[Item], notes: list[str], left_out: tu
         for item in part:
             line = f"{name}\0{below(listing.root, item.path)}\0{item.size_bytes}\0{item.label}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
-    return Dataset(listing.name, listing.root, classes, splits, tuple(notes), digest.hexdigest(), left_out)
+    fingerprint = digest.hexdigest()
+    return Dataset(listing.name, listing.root, classes, splits, tuple(notes), fingerprint, left_out, warnings)
 
 
-def _built_in(name: str, shares: dict[str, float], seed: int) -> Dataset:
-    """A built-in data set, cut with the seed. Its fingerprint is of pixels, labels and splits."""
+def _shadowed(data: str | Path) -> list[str]:
+    """A note where a folder here has the name of the built-in data set that is used."""
+    if data in BUILT_IN and os.path.isdir(data):
+        return [f'the built-in "{data}" is used, not the folder of that name; write ./{data} for the folder']
+    return []
+
+
+def _digits(shares: dict[str, float], seed: int) -> Dataset:
+    """The scans of digits, cut with the seed. The fingerprint is of pixels, labels and splits."""
     data = digits()
     shares = {split: share for split, share in shares.items() if share > 0}
     places = np.array(hold_out(data.labels, range(len(data.labels)), shares, seed))
@@ -228,9 +278,8 @@ def _built_in(name: str, shares: dict[str, float], seed: int) -> Dataset:
             paths, labels = tuple(data.names[i] for i in chosen), tuple(data.labels[i] for i in chosen)
             splits[split] = Split(paths, labels, data.pixels[chosen])
     notes = [f"{' and '.join(shares)} cut, stratified, with seed {seed}"] if shares else []
-    if os.path.isdir(name):
-        notes.append(f'the built-in "{name}" is used, not the folder of that name; write ./{name} for the folder')
-    return Dataset(name, "", data.classes, splits, tuple(notes), digest.hexdigest(), ())
+    notes += _shadowed("digits")
+    return Dataset("digits", "", data.classes, splits, tuple(notes), digest.hexdigest(), ())
 
 
 def subset(split: Split, picks: np.ndarray) -> Split:

@@ -31,6 +31,7 @@ def train(
     seed: int = 0,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Train one named model on data and finish the run (test, ONNX, latency, report).
@@ -54,6 +55,7 @@ def train(
             seed=seed,
             device=device,
             bad_files=bad_files,
+            follow_links=follow_links,
         )
         announce(dataset, listener)
         for note in plan.notes:
@@ -68,7 +70,8 @@ def resume_run(folder: str | Path, listener: Listener) -> Run:
     if not (folder / "recipe.json").is_file():
         raise ConfigError(f"{folder}: no recipe.json here; expected a run folder such as runs/photos-1")
     plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
-    dataset = announce(open_data(plan.data, seed=plan.recipe.seed, bad_files=plan.bad_files), listener)
+    found = open_data(plan.data, seed=plan.recipe.seed, bad_files=plan.bad_files, follow_links=plan.follow_links)
+    dataset = announce(found, listener)
     if dataset.fingerprint != plan.fingerprint:
         raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
     return complete(folder, plan, dataset, listener, resume=True)

@@ -20,6 +20,7 @@ def evaluate_model(
     *,
     split: str = "test",
     bad_files: str = "stop",
+    follow_links: bool = False,
     views: str = "one",
     resolution: int | None = None,
 ) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def evaluate_model(
 
     with ranks.joined("cpu"):
         model, card = load_model(Path(folder))
-        dataset = open_data(data, bad_files=bad_files)
+        dataset = open_data(data, bad_files=bad_files, follow_links=follow_links)
         if split not in dataset.splits:
             raise DataError(f'{data}: no split "{split}"; there is {", ".join(dataset.splits)}')
         if unknown := sorted(set(dataset.classes) - set(card.classes)):

@@ -73,6 +73,7 @@ class Plan:
     weights: str | None = None
     head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False  # take what links outside of the data lead to
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 0  # of the latency measurement; 0: all
     budget: Budget = Budget()
@@ -106,6 +107,7 @@ def prepare(
     seed: int = 0,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
 ) -> tuple[Plan, Dataset]:
     """The plan of a run and its data, as run.train describes them; nothing is written and nothing trained.
 
@@ -123,7 +125,7 @@ def prepare(
     for text in rooms["preprocess"]:
         with_change(Preprocess(), text)
     check_device(device)
-    dataset = open_data(data, seed=seed, bad_files=bad_files)
+    dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
     given, notes = [text.partition("=")[0] for text in rooms["recipe"]] + ["batch"] * auto, list[str]()
     if recipe is None:
         chosen, notes = recipe_for(dataset, weights, given)
@@ -147,6 +149,7 @@ def prepare(
         weights=weights,
         head_start=weights is not None,
         bad_files=bad_files,
+        follow_links=follow_links,
         device=device,
         fingerprint=dataset.fingerprint,
         notes=tuple(notes),

@@ -66,6 +66,7 @@ class Request:
     threads: int  # of the latency measurement
     device: Literal["cpu", "cuda"]
     bad_files: Literal["stop", "skip"]
+    follow_links: bool
     listener: Listener
 
 
@@ -99,6 +100,7 @@ def fit(
     threads: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     search: str | None = None,
     compress: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
@@ -140,7 +142,7 @@ def fit(
     )
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
-    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     check_metric(metric, dataset.classes)
     recipe, notes = recipe_for(dataset, weights)
     for note in notes:
@@ -162,6 +164,7 @@ def fit(
         threads=threads or torch.get_num_threads(),
         device=device,
         bad_files=bad_files,
+        follow_links=follow_links,
         listener=listener,
     )
     plan, start = plan_training(request, race(request, measure_candidates(request)))
@@ -196,6 +199,7 @@ def search_candidates(request: Request, space: str) -> list[Measured]:
         threads=request.threads,
         device=request.device,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
         command=command_line(),
     )
     listener, name, runs = request.listener, request.name, request.runs
@@ -260,6 +264,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         weights=request.weights,
         head_start=request.weights is not None,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
         device=request.device,
         threads=request.threads,
         budget=request.budget,
@@ -315,6 +320,7 @@ def compress_best(request: Request, run: Run) -> Run:
         seed=request.seed,
         threads=request.threads,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
         runtime=request.budget.runtime,
         listener=request.listener,
     )

@@ -295,7 +295,9 @@ def test_predict_answers_the_others_when_a_picture_is_bad(run, model, pictures):
     code, out, err = run("predict", model, pictures, pictures / "gone.jpg")
     assert code == 3
     assert len(out.splitlines()) == 2
-    assert [name in line for name, line in zip(("b.jpg", "gone.jpg"), err.splitlines(), strict=True)] == [True, True]
+    *errors, left_out = err.splitlines()
+    assert [name in line for name, line in zip(("b.jpg", "gone.jpg"), errors, strict=True)] == [True, True]
+    assert left_out == "1 left out: files that are no pictures (1)"
 
 
 def test_predict_reads_a_list_from_stdin(model, pictures):

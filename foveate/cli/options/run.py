@@ -7,6 +7,7 @@ from typing import Annotated, Literal, TypedDict
 
 import typer
 
+from foveate.cli.options.data import FollowLinks
 from foveate.cli.options.declare import option
 from foveate.errors import ConfigError
 
@@ -54,6 +55,7 @@ class RunKeywords(TypedDict):
     runs: str
     seed: int
     bad_files: Literal["stop", "skip"]
+    follow_links: bool
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,17 @@ class RunOptions:
     runs: Annotated[str, typer.Option("--runs", metavar="DIR", help="Folder that holds the runs.")] = "runs"
     seed: Seed = 0
     bad_files: Bad = BadFiles.stop
+    follow_links: FollowLinks = False
 
     def keywords(self) -> RunKeywords:
         """As arguments of fit, train, search, ablate and compress."""
-        return {"name": self.name, "runs": self.runs, "seed": self.seed, "bad_files": self.bad_files.value}
+        return {
+            "name": self.name,
+            "runs": self.runs,
+            "seed": self.seed,
+            "bad_files": self.bad_files.value,
+            "follow_links": self.follow_links,
+        }
 
 
 def require(given: Mapping[str, object], usage: str) -> None:

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from foveate.config import near
 from foveate.data.gate.walk import SPLITS, Item, Listing, Notice, some
@@ -10,10 +10,13 @@ from foveate.data.read.formats import shown
 
 FATAL = (
     "no_access",
+    "outside",
+    "text_link",
     "twin_names",
     "unknown_class",
     "few_classes",
 )  # nobody can train on these; the order is that of telling
+NAMED, FIRST = 12, 8  # classes of the sentence: all up to so many, else the first
 IMBALANCE = 10.0  # largest class / smallest class in train from which on it is told
 
 
@@ -23,6 +26,32 @@ def counts(items: Iterable[Item]) -> dict[str, dict[str, int]]:
     for item in items:
         table[item.split][item.label] += 1
     return {split: dict(sorted(table[split].items())) for split in ("", *SPLITS) if split in table}
+
+
+def sentence(pictures: Mapping[str, int]) -> str:
+    """What a person can object to: "3 classes: ant 40, bee 40, cat 38"; of many classes the first, and the range."""
+    if not pictures:
+        return "no pictures in class folders"
+    head = f"{len(pictures):,} class{'es' if len(pictures) > 1 else ''}: "
+    named = [f"{_short(name)} {n:,}" for name, n in pictures.items()]
+    if len(named) <= NAMED:
+        return head + ", ".join(named)
+    rest = sorted(list(pictures.values())[FIRST:])
+    each = f"{rest[0]:,}" if rest[0] == rest[-1] else f"{rest[0]:,} to {rest[-1]:,}"
+    return f"{head}{', '.join(named[:FIRST])}, ... {len(rest):,} more ({each} picture{'s' if each != '1' else ''} each)"
+
+
+def in_all(table: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """class -> pictures of all splits together, in order."""
+    total: Counter[str] = Counter()
+    for labels in table.values():
+        total.update(labels)
+    return dict(sorted(total.items()))
+
+
+def _short(name: str) -> str:
+    name = shown(name)
+    return name if len(name) <= 40 else f"{name[:37]}..."
 
 
 def imbalance(table: dict[str, dict[str, int]]) -> float:

@@ -38,6 +38,12 @@ KINDS: dict[str, Kind] = {
     ),
     "one_image": Kind("warning", "classes with one picture in train", "add pictures or remove the class"),
     "empty_class": Kind("warning", "empty class folders", "fill or delete them; they are no class"),
+    "nested": Kind(
+        "warning", "class folders whose pictures lie one level deeper", "give the folder that holds the classes"
+    ),
+    "unlabelled": Kind(
+        "warning", "pictures without labels, left out", "sort them into class folders, or label them by foveate predict"
+    ),
     "imbalance": Kind(
         "warning", "classes of very different size", "judge by the accuracy of each class, not by the mean alone"
     ),
@@ -52,9 +58,16 @@ KINDS: dict[str, Kind] = {
     # links and special files
     "loop": Kind("warning", "link loops", "delete the link"),
     "outside": Kind(
-        "warning", "links to places outside the folder, not followed", "copy the files in, or list them in a CSV"
+        "error",
+        "links to places outside the folder, not followed",
+        "take them with --follow-links, or copy the files in",
     ),
-    "broken_link": Kind("warning", "links or files that went away", "mend or delete them"),
+    "text_link": Kind(
+        "error",
+        "links to folders that were saved as text",
+        "restore them (git config core.symlinks true, then git checkout .) or copy the files in",
+    ),
+    "broken_link": Kind("error", "links that lead nowhere", "fetch what they lead to, or delete them"),
     "special": Kind("warning", "special files (FIFO, socket, device), never opened", "move them away"),
     "same_file": Kind("info", "further links to a file, counted once", "nothing to do"),
     # what is read, with a note

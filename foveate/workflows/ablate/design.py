@@ -88,6 +88,7 @@ class Request:
     weights: str | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False
     threads: int = 0  # CPU threads of one trial; 0: the probe decides
     unequal: bool = False  # rows of different lengths are wanted
 
@@ -151,7 +152,8 @@ def design(request: Request, listener: Listener, command: str = "") -> Ablation:
             )
     fingerprints = [dataset.fingerprint]
     for seed in request.seeds[1:]:
-        fingerprints.append(open_data(request.data, seed=seed, bad_files=request.bad_files).fingerprint)
+        again = open_data(request.data, seed=seed, bad_files=request.bad_files, follow_links=request.follow_links)
+        fingerprints.append(again.fingerprint)
     made_rows = tuple(_row(row, plan, request) for row, plan in zip(rows, plans, strict=True))
     _refuse_idle(made_rows)
     return Ablation(
@@ -191,6 +193,7 @@ def planned(request: Request, changes: Sequence[str]) -> tuple[Plan, Dataset]:
         seed=request.seeds[0],
         device=request.device,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
     )
 
 

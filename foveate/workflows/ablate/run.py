@@ -48,6 +48,7 @@ def ablate(
     workers: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     unequal: bool = False,
     name: str | None = None,
     runs: str | Path = "runs",
@@ -74,6 +75,7 @@ def ablate(
         weights=weights,
         device=device,
         bad_files=bad_files,
+        follow_links=follow_links,
         threads=max(1, (os.cpu_count() or 1) // count) if count > 1 and device == "cpu" else 0,
         unequal=unequal,
     )

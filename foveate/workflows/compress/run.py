@@ -40,7 +40,7 @@ from foveate.workflows.compress.int8 import quantise_step, try_int8, why_missing
 from foveate.workflows.compress.methods import make_method, pick_method
 from foveate.workflows.compress.source import check_data, read_source
 from foveate.workflows.compress.step import make_step, step_rows
-from foveate.workflows.compress.targets import MOST, choose, fits, float_steps, next_goal
+from foveate.workflows.compress.targets import MOST, choose, fits, float_steps, next_goal, slower
 from foveate.workflows.compress.tuning import tuning_recipe
 
 EPOCHS, MOST_EPOCHS = 10, 200  # of fine-tuning a step: without a time, and the most that a time gives
@@ -62,12 +62,14 @@ def compress(
     steps: int = 0,
     rounds: int = 1,
     multiple: int | None = None,
+    allow_slower: bool = False,
     name: str | None = None,
     runs: str | Path = "runs",
     resume: str | Path | None = None,
     seed: int = 0,
     threads: int | None = None,
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     listener: Listener | None = None,
 ) -> Run:
@@ -77,8 +79,9 @@ def compress(
     exported model in `runtime` on this device; max_size_bytes: its file. At most one of these four; max_drop, points
     of validation accuracy, alone or with one of them. method: a call of METHODS; auto compares the cheap ones first.
     epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: steps (each about 0.7 of the one
-    above). rounds: of pruning in a step. multiple: widths become multiples of it; None: of what the processor
-    takes at once for a latency, else of 1. resume: a run folder; everything else comes from it.
+    above). rounds: of pruning in a step. multiple: widths become multiples of it; None: of what the runtime takes at
+    once (16 or 8), of less in a narrow network, of 1 for a size. allow_slower: whether a step may be chosen that has
+    fewer multiply-adds, parameters or bytes and takes longer. resume: a run folder; everything else comes from it.
     Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
     """
     listener = listener or silent
@@ -91,17 +94,20 @@ def compress(
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
             plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
-            dataset = announce(open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files), listener)
+            links = plan.follow_links
+            found = open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files, follow_links=links)
+            dataset = announce(found, listener)
             if dataset.fingerprint != plan.fingerprint:
                 raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
         else:
             targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
-            goal = make_goal(targets, max_drop, method, steps, rounds, multiple)
+            goal = make_goal(targets, max_drop, method, steps, rounds, multiple, allow_slower)
             card, goal, base = read_source(model, goal, seed)
-            dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
+            found = open_data(data, seed=goal.split_seed, bad_files=bad_files, follow_links=follow_links)
+            dataset = announce(found, listener)
             check_data(card, dataset, data, listener)
             plan = first_plan(card, str(data), dataset, threads, bad_files)
-            plan = replace(plan, budget=Budget(runtime=runtime, time_s=time_s))
+            plan = replace(plan, follow_links=follow_links, budget=Budget(runtime=runtime, time_s=time_s))
             goal = resolve_goal(goal, card, plan)
             recipe = tuning_recipe(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
             recipe = fit_into_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
@@ -197,6 +203,7 @@ def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: fl
             "model": run.plan.model if i == 0 else f"{run.plan.model} {row['macs'] / whole:.2f}x",
             "resolution": size,
             "fits": fits(goal, row),
+            "slower": slower(rows, row),
             "chosen": i == number,
         }
         for i, row in enumerate(rows)

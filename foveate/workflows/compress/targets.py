@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foveate.compress.schedule import floor
+from foveate.deploy.compare import MARGIN
 from foveate.errors import BudgetError
 from foveate.train.artefact import read_card
 from foveate.workflows.compress.compression_run import CompressionRun
@@ -13,6 +14,7 @@ from foveate.workflows.compress.goal import INT8_METHOD, STEP, Goal, steps_to
 
 MOST = 12  # steps where only the accuracy bounds
 EXTRA = 3  # more steps where a measured cost is missed
+JITTER_MS = 0.02  # what a call of a runtime takes more or less, whatever the network
 NEAR = 0.95  # of a latency: a step that is to cost more than this may only be measured as faster, and lose nothing
 
 
@@ -59,6 +61,11 @@ def fits(goal: Goal, row: Mapping[str, Any]) -> bool:
     return bool(row.get("kept", True)) and (goal.target is None or row[goal.kind] <= goal.target)
 
 
+def slower(rows: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> bool:
+    """Whether a step takes longer than the original by more than timing in turns may err."""
+    return float(row["latency_ms"]) > (1 + MARGIN) * float(rows[0]["latency_ms"]) + JITTER_MS
+
+
 def config_of(row: Mapping[str, Any]) -> Any:
     """The architecture of a step."""
     return read_card(row["run"])[0].architecture
@@ -67,16 +74,25 @@ def config_of(row: Mapping[str, Any]) -> Any:
 def choose(goal: Goal, rows: Sequence[Mapping[str, Any]]) -> int:
     """The number of the best step: within target and drop the most accurate on validation, then the cheapest; without
     a target the cheapest within the drop, which then counts from the most accurate step (fine-tuning may have made it
-    better than the original). BudgetError where there is none, with the nearest.
+    better than the original). A step that is slower than the original is none of them unless that is allowed.
+    BudgetError where there is none, with the nearest.
     """
     top = rows[0]["val_accuracy"] if goal.target is not None else max(row["val_accuracy"] for row in rows)
     lost = [100 * (top - row["val_accuracy"]) for row in rows]
-    cheap = [i for i, row in enumerate(rows) if fits(goal, row)]
+    fitting = [i for i, row in enumerate(rows) if fits(goal, row)]
+    cheap = [i for i in fitting if goal.allow_slower or not slower(rows, rows[i])]
     near = [i for i in cheap if goal.max_drop is None or lost[i] <= goal.max_drop + 1e-9]
     if near and goal.target is None:
         return min(near, key=lambda i: (rows[i][goal.kind], rows[i]["latency_ms"]))
     if near:
         return min(near, key=lambda i: (lost[i], rows[i][goal.kind]))
+    if fitting and not cheap:
+        quick = min((rows[i] for i in fitting), key=lambda row: float(row["latency_ms"]))
+        raise BudgetError(
+            f"{amount(goal.kind, goal.target or 0)} is reached by step {quick['step']} ({quick['run']}), which takes "
+            f"{quick['latency_ms'] / rows[0]['latency_ms']:.2f} times as long as the original; take it with "
+            f"--allow-slower, or leave --multiple to foveate"
+        )
     if not cheap:
         least = min(rows, key=lambda row: float(row[goal.kind]))
         raise BudgetError(

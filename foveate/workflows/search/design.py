@@ -48,6 +48,7 @@ class Search:
     threads: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False  # take what links outside of the data lead to
     command: str = ""
     version: str = __version__
 

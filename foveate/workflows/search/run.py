@@ -70,6 +70,7 @@ def search(
     threads: int | None = None,
     device: Literal["cpu", "cuda"] = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Search a space on pictures and train the best net that was found; returns the winner's run.
@@ -88,7 +89,7 @@ def search(
     check_runtime(budget.runtime)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
-    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     if ray is not None and evaluate.startswith("supernet"):
         raise ConfigError(
             "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
@@ -110,6 +111,7 @@ def search(
         threads=threads or 0,
         device=device,
         bad_files=bad_files,
+        follow_links=follow_links,
         command=command_line(),
     )
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
@@ -344,6 +346,7 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
         recipe=replace(recipe, seed=design.seed),
         preprocess=candidate.preprocess,
         bad_files=design.bad_files,
+        follow_links=design.follow_links,
         device=design.device,
         threads=design.threads,
         budget=design.budget,

@@ -29,7 +29,7 @@ def load_search(folder: Path) -> Search:
 
 def opened(design: Search) -> tuple[Dataset, Space]:
     """The pictures and the space of a search."""
-    dataset = open_data(design.data, seed=design.seed, bad_files=design.bad_files)
+    dataset = open_data(design.data, seed=design.seed, bad_files=design.bad_files, follow_links=design.follow_links)
     if dataset.fingerprint != design.fingerprint:
         raise DataError(f"{design.data}: the pictures changed since the search began; start a new one")
     return dataset, fitted_space(design.space, dataset, None)[1]

@@ -1,6 +1,7 @@
 """foveate compress from the command line: a trained digit classifier at half its multiply-adds, and what goes wrong."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -13,7 +14,9 @@ import torch
 from compressible import RECIPE, TINY, P, call, step_row
 
 from foveate.cli import main
+from foveate.compress.schedule import floor
 from foveate.config import from_dict, parse_json, replace
+from foveate.cost.count import cost
 from foveate.data.index import open_data
 from foveate.data.load import evaluation_pictures
 from foveate.deploy.runtime import open_session
@@ -26,17 +29,17 @@ from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.recipe import Loss, Mix, Optim
 from foveate.train.signals import Stop
 from foveate.workflows.compress.costs import channels_at_once
-from foveate.workflows.compress.goal import Goal, make_goal, read_goal
+from foveate.workflows.compress.goal import Goal, make_goal, read_goal, settle_multiple
 from foveate.workflows.compress.run import compress, open_run
 from foveate.workflows.compress.step import make_step, step_rows
-from foveate.workflows.compress.targets import choose, next_goal
+from foveate.workflows.compress.targets import choose, next_goal, slower
 from foveate.workflows.compress.tuning import tuning_recipe
-from foveate.zoo import build
+from foveate.zoo import build, variant
 
 KEYS = {"method", "test_accuracy", "test_interval", "macs", "params", "latency_ms", "size_bytes", "run", "chosen"}
 
 
-OPTIONS = ("--macs", "0.5", "--epochs", "1", "--threads", "1", "--quiet")
+OPTIONS = ("--macs", "0.5", "--multiple", "1", "--epochs", "1", "--threads", "1", "--quiet")
 
 
 @pytest.fixture(scope="module")
@@ -227,12 +230,31 @@ def test_the_best_that_fits_is_chosen(target, drop, step):
     assert choose(Goal("m", "macs", target, max_drop=drop), ROWS) == step
 
 
-def test_widths_follow_the_processor_where_a_latency_is_asked_for():
-    block = channels_at_once()
+def test_widths_follow_the_processor_where_the_network_is_wide_enough():
+    block, lite, thin = channels_at_once(), variant("efficientnet_lite0"), variant("resnet20_cifar")
     assert block in (8, 16)
-    assert make_goal({"latency_ms": 3.0}, None, "auto", 0, 3).multiple == block
-    assert make_goal({"macs": 0.5}, None, "auto", 0, 3).multiple == make_goal({}, 0.5, "auto", 0, 3).multiple == 1
+
+    def macs(config):
+        return float(cost(config, resolution=32).macs)
+
+    assert settle_multiple(lite, "latency_ms", macs, 1.0) == block  # nothing is measured
+    assert settle_multiple(lite, "size_bytes", macs, 1.0) == 1
+    assert settle_multiple(lite, "macs", macs, 0.6 * macs(lite)) == block
+    assert settle_multiple(lite, "macs", macs, math.inf) == block  # --max-drop alone
+    narrow = settle_multiple(thin, "macs", macs, 0.3 * macs(thin))  # 16, 32 and 64 channels
+    assert 1 <= narrow < block and macs(floor(thin, narrow)) <= 0.15 * macs(thin)
+    assert make_goal({"macs": 0.5}, None, "auto", 0, 3).multiple == 0  # still open
     assert make_goal({"latency_ms": 3.0}, None, "auto", 0, 3, 4).multiple == 4
+
+
+def test_a_step_that_is_slower_than_the_original_is_chosen_only_where_that_is_allowed():
+    rows = [dict(row, latency_ms=ms) for row, ms in zip(ROWS, (4.0, 4.05, 6.6, 3.9), strict=True)]
+    assert [slower(rows, row) for row in rows] == [False, False, True, False]
+    assert choose(Goal("m", "macs", 5e6), rows) == 3  # step 2 is more accurate
+    assert choose(Goal("m", "macs", 5e6, allow_slower=True), rows) == 2
+    assert choose(Goal("m", "macs", None, max_drop=1.0), rows) == 1
+    with pytest.raises(BudgetError, match=r"5 M multiply-adds is reached by step 2 .*1\.65 times .*--allow-slower"):
+        choose(Goal("m", "macs", 5e6), rows[:3])
 
 
 def test_where_nothing_fits_the_nearest_is_named():
