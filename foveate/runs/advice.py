@@ -146,7 +146,8 @@ def advise(facts: Facts, warnings: Sequence[Warned]) -> list[NextStep]:
         )
     if (facts.cut or facts.short or facts.epochs < 3) and weak and facts.time_s is not None:
         longer = f"{max(1, round(4 * facts.time_s / 60))}m"
-        found.append(NextStep(f"foveate fit {data} --time {longer}", f"only {plural(facts.epochs, 'epoch')} fitted in"))
+        fitted = "not one epoch" if facts.cut else f"only {plural(facts.epochs, 'epoch')}"
+        found.append(NextStep(f"foveate fit {data} --time {longer}", f"{fitted} fitted in"))
     if "training_contradicts_validation" in codes:
         found.append(NextStep(f"foveate data check {data}", "duplicates, wrong labels and torn groups look like this"))
     fewest = min(range(len(facts.classes)), key=lambda i: (facts.train_counts[i], i))

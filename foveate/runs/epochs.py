@@ -84,7 +84,8 @@ def time_picture(
     batch = min(recipe.batch, len(split))
     part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
     pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
-    state, seconds = make_state(apply_folding(config, recipe), recipe, device), []
+    state = make_state(apply_folding(config, recipe), recipe, device)
+    seconds: list[float] = []
     with cpu_threads(recipe.threads):
         steps = train(state, pictures, preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
         for _ in range(1 + TIMED):
