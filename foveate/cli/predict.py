@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli.options.data import FollowLinks, model_folder
-from foveate.cli.options.declare import command_of
-from foveate.cli.options.output import Output, print_json
-from foveate.errors import DataError
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output, print_json, warn
+from foveate.errors import DataError, printable
 
 EXAMPLE = "Example: foveate predict runs/photos-1/best my.jpg --top 3"
 ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})  # a name must not make a row or a column
@@ -34,6 +34,9 @@ def command(
     *,
     follow_links: FollowLinks = False,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels a picture, most probable first.")] = 1,
+    resolution: Annotated[
+        int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
+    ] = None,
     output: Output,
 ) -> None:
     """Label pictures.
@@ -43,7 +46,7 @@ def command(
     folder = Path(model) if Path(model).suffix.lower() in (".onnx", ".xml") else model_folder(model)
     from foveate.deploy.exported import load
 
-    classifier = load(folder)
+    classifier = load(folder, resolution=resolution, tell=warn)
     answers: list[dict[str, Any]] = []
     bad = 0
     told: Counter[str] = Counter()
@@ -52,7 +55,7 @@ def command(
             best = classifier.predict(path, top=top)
         except DataError as error:
             bad += 1
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr, flush=True)
             answers.append({"path": path, "error": str(error)})
             continue
         if output.as_json:

@@ -111,7 +111,7 @@ def assemble(
     if outside := [notice.path for notice in listing.notices if notice.kind == "outside"]:
         raise DataError(outside_line(listing.root, outside))
     if screened.bad and bad_files == "stop":
-        raise DataError(_stop_line(listing, screened.bad))
+        raise DataError(stop_line(listing, screened.bad))
     notes = list(screened.notes)
     if screened.bad:
         notes.append(
@@ -136,10 +136,10 @@ def read(data: str | Path, follow_links: bool = False) -> Listing:
     path = os.fspath(CLOTHES if data == "clothes" else data)
     if os.path.isdir(path):
         return read_folder(path, follow_links or data == "clothes")  # installers may link a package from a cache
-    if os.path.isfile(path) and path.lower().endswith(".csv"):
+    if os.path.isfile(path) and path.lower().endswith((".csv", ".tsv")):
         return read_table(path)
     if os.path.lexists(path):
-        raise DataError(f"{shown(path)}: expected a folder or a .csv file; unpack archives first")
+        raise DataError(f"{shown(path)}: expected a folder or a .csv or .tsv file; unpack archives first")
     raise DataError(f"{shown(path)}: no such folder or CSV file; built in: {', '.join(BUILT_IN)}")
 
 
@@ -160,12 +160,18 @@ def changed(split: Split, indices: Sequence[int] | None = None) -> list[tuple[st
     return found
 
 
-def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
+def stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
     """One line for bad files: how many, the first, how to go on."""
     first = "; ".join(
         f"{shown(below(listing.root, path))} ({shown(reason.partition(':')[0])})" for path, reason in bad[:3]
     )
     more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    for kind in ("lfs_pointer", "annex_pointer"):
+        if count := sum(reason.startswith(kind) for _, reason in bad):
+            which = some(below(listing.root, path) for path, reason in bad if reason.startswith(kind))
+            return f"{shown(listing.source)}: {count:,} files are {KINDS[kind].title}: {which}; {KINDS[kind].fix}"
+    if listing.claimed and len(listing.missing) == len(bad) > len(listing.items):
+        more += " (paths count from the folder of the table)"
     how = f"go on without them: --bad-files skip; see all: foveate data check {shown(listing.source)}"
     return f"{len(bad):,} of {len(listing.items) + len(listing.missing):,} files can not be used: {first}{more}; {how}"
 

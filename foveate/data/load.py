@@ -21,7 +21,7 @@ from foveate.data.balance import balanced_order
 from foveate.data.index import Split
 from foveate.data.preprocess import Preprocess, needed, prepare
 from foveate.data.random import epoch_order, uniforms
-from foveate.data.read.decode import Need, decode_image
+from foveate.data.read.decode import Need, opened
 from foveate.data.read.fast import cut, shrunk
 from foveate.data.read.formats import BadImage
 from foveate.data.repeat import repeated_order, virtual_samples
@@ -100,7 +100,8 @@ class Pictures:
             return picture, 1.0
         if isinstance(source, np.ndarray):
             return self.ready(Image.fromarray(source))
-        return self.ready(decode_image(source, background=self.background, need=self.need))
+        with opened(source, background=self.background, need=self.need) as image:
+            return self.ready(image)
 
     def load(self, threads: int = 2) -> "Pictures":
         """Decode everything once and keep it. A bad file stops with its name, or is left out (bad_files "skip").
@@ -247,7 +248,7 @@ def evaluation_pictures(split: Split, preprocess: Preprocess) -> Pictures:
     """A split prepared as prediction prepares its pictures: uint8 (3, resolution, resolution)."""
 
     def ready(image: Image.Image) -> Square:
-        return torch.from_numpy(prepare(np.array(image), preprocess)).permute(2, 0, 1), 1.0
+        return torch.from_numpy(prepare(image, preprocess)).permute(2, 0, 1), 1.0
 
     return Pictures(split, preprocess.resolution, ready, preprocess.background, need=needed(preprocess))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from foveate.config import replace
 from foveate.data.index import Dataset
-from foveate.data.preprocess import Preprocess, at_resolution
+from foveate.data.preprocess import Preprocess, at_resolution, grey
 from foveate.data.sample import is_grey, is_small
 from foveate.recipes import RECIPES
 from foveate.recipes.adapt import Facts, adapt
@@ -17,14 +17,21 @@ from foveate.zoo.family import Config
 def default_preprocess(name: str, config: Config, dataset: Dataset, weights: str | None) -> Preprocess:
     """What published weights want; else the network's resolution: whole small pictures, centre crops of photographs.
 
-    name: the variant that config is of, if any. A file of weights is taken for the public ones of it (Published).
+    Grey for a network of one channel. name: the variant that config is of, if any. A file of weights is taken for the
+    public ones of it (Published).
     """
-    from foveate.zoo import list_models
+    found = _coloured(name, config, dataset, weights)
+    return grey(found) if config.in_chans == 1 else found
+
+
+def _coloured(name: str, config: Config, dataset: Dataset, weights: str | None) -> Preprocess:
+    from foveate.zoo import list_models, zoo_name
     from foveate.zoo.catalogue import published
     from foveate.zoo.weights import weights_info
 
     if weights is not None and (info := weights_info(config, weights)):
         return Preprocess(**info)
+    name = zoo_name(name)
     size, small = config.resolution, is_small(dataset)
     if small:
         ours = Preprocess(resolution=size, resize=size, fit="squash")

@@ -12,18 +12,18 @@ from foveate import __version__
 from foveate.config import (
     NonNegative,
     Positive,
+    dotted_paths,
     field_names,
     override,
     parse_json,
-    pick,
     record,
     replace,
 )
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import free_bytes
-from foveate.data.preprocess import Preprocess, at_resolution, with_change
+from foveate.data.preprocess import Preprocess, at_resolution, grey, with_change
 from foveate.errors import ConfigError
-from foveate.recipes import RECIPES
+from foveate.recipes import find_recipe
 from foveate.recipes.adapt import adapt
 from foveate.runs.defaults import default_preprocess, facts_of, recipe_for
 from foveate.train.check import checked
@@ -80,6 +80,7 @@ class Plan:
     fingerprint: str = ""  # of the data
     notes: tuple[str, ...] = ()  # how the recipe follows the data, a line for each change
     command: str = ""
+    changes: tuple[str, ...] = ()  # KEY=VALUE as typed
     version: str = __version__
 
 
@@ -113,19 +114,23 @@ def prepare(
 
     Raises ConfigError or DataError.
     """
-    chosen = pick(RECIPES, recipe, "recipe") if isinstance(recipe, str) else recipe or Recipe()
+    chosen = find_recipe(recipe) if isinstance(recipe, str) else recipe or Recipe()
     rooms: dict[str, list[str]] = {"model": [], "preprocess": [], "recipe": []}
     for text in overrides:
-        room, _, rest = text.partition(".")
-        rooms[room if room in ("model", "preprocess") else "recipe"].append(rest if room in rooms else text)
+        room, rest = room_of(text)
+        rooms[room].append(rest)
+    check_rooms(network(model), rooms["recipe"])
     if auto := "batch=auto" in rooms["recipe"]:
         rooms["recipe"].remove("batch=auto")
     # before the data is read: a typing error should not cost a scan
-    check_step(override(network(model), rooms["model"]), checked(override(chosen, rooms["recipe"])))
+    asked = override(network(model), rooms["model"])
+    check_step(asked, checked(override(chosen, rooms["recipe"])))
+    channels = asked.in_chans
     for text in rooms["preprocess"]:
-        with_change(Preprocess(), text)
+        with_change(grey(Preprocess()) if channels == 1 else Preprocess(), text)
     check_device(device)
     dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
+    pictures = len(dataset.splits["train"])
     given, notes = [text.partition("=")[0] for text in rooms["recipe"]] + ["batch"] * auto, list[str]()
     if recipe is None:
         chosen, notes = recipe_for(dataset, weights, given)
@@ -138,8 +143,13 @@ def prepare(
     preprocess = apply_test_options(default_preprocess(model, config, dataset, weights), chosen)
     for text in rooms["preprocess"]:
         preprocess = with_change(preprocess, text)
+    if preprocess.channels != config.in_chans:
+        raise ConfigError(
+            f"preprocess.mean has {preprocess.channels} numbers, model.in_chans = {config.in_chans}: expected as many"
+        )
     if auto:
-        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, len(dataset.splits["train"]), device))
+        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, pictures, device))
+    check_step(config, chosen, preprocess.resolution, pictures)
     plan = Plan(
         data=str(data),
         model=model,
@@ -154,8 +164,29 @@ def prepare(
         fingerprint=dataset.fingerprint,
         notes=tuple(notes),
         command=command_line(),
+        changes=tuple(overrides),
     )
     return plan, dataset
+
+
+def room_of(text: str) -> tuple[str, str]:
+    """("model", "preprocess" or "recipe": which record a KEY=VALUE changes, KEY=VALUE as that record knows it)."""
+    room, _, rest = text.partition(".")
+    return (room, rest) if room in ("model", "preprocess", "recipe") else ("recipe", text)
+
+
+def check_rooms(config: Config, changes: Sequence[str]) -> None:
+    """ConfigError for a change of the recipe whose key is one of the network or of preprocess, with how to write it."""
+    for text in changes:
+        key = text.partition("=")[0]
+        if key.partition(".")[0] in field_names(Recipe()):
+            continue
+        rooms = {"model": config, "preprocess": Preprocess()}
+        paths = [f"{room}.{path}" for room, record in rooms.items() for path in dotted_paths(record)]
+        same = [path for path in paths if path == f"model.{key}" or path == f"preprocess.{key}"]
+        same = same or [path for path in paths if path.endswith(f".{key}")]
+        if same and not any(path.rpartition(".")[2] == key for path in dotted_paths(Recipe())):
+            raise ConfigError(f'{key}: unknown key "{key}"; did you mean {" or ".join(same[:3])}?')
 
 
 def find_batch(config: Config, recipe: Recipe, preprocess: Preprocess, pictures: int, device: str) -> int:

@@ -20,6 +20,7 @@ class Run:
 
     folder: Path
     summary: Mapping[str, Any]
+    before: bool = False  # it was finished before it was asked to go on, and nothing was done
 
 
 def announce(dataset: Dataset, listener: Listener) -> Dataset:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,7 +90,11 @@ def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, list
 
     config = plan.architecture
     source = build(config)
-    load_weights(source, str(plan.weights), except_head=True)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        load_weights(source, str(plan.weights), except_head=True)
+    for note in notes:  # which of several state dicts was taken
+        listener(WarningEvent(str(note.message)))
     started = False
     if plan.head_start:
         if probe is None:

@@ -144,7 +144,7 @@ def update(state: State, recipe: Recipe, last: bool) -> None:
     if state.scaler.is_enabled():
         state.scaler.unscale_(state.optimizer)
     if recipe.optim.agc:
-        body = [p for group in state.optimizer.param_groups if not group["head"] for p in group["params"]]
+        body = [p for group in state.optimizer.param_groups if not group.get("head") for p in group["params"]]
         clip_adaptive(body, recipe.optim.agc)
     if recipe.optim.clip_norm:
         nn.utils.clip_grad_norm_(state.model.parameters(), recipe.optim.clip_norm)

@@ -56,10 +56,10 @@ def smooth(targets: torch.Tensor, amount: float, spread: str) -> torch.Tensor:
 
 
 def distillation(logits: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 times the cross entropy of softmax(r / T) and softmax(z / T): (N, K) each -> (). arXiv:1503.02531 section 2.
+    """T^2 times the divergence of softmax(z / T) from softmax(r / T): (N, K) each -> (). arXiv:1503.02531 section 2.
 
-    T^2 keeps the size of the gradient when T changes. The cross entropy, as arXiv:1812.01187 section 5.3 writes it:
-    it differs from the divergence by the teacher's entropy, which no student can change.
+    0 where the student says what its teacher says. T^2 keeps the size of the gradient when T changes. The cross entropy
+    of arXiv:1812.01187 section 5.3 less the teacher's entropy, which no student can change: the same gradient.
     """
-    soft = F.softmax(teacher / temperature, dim=1)
-    return F.cross_entropy(logits / temperature, soft) * temperature**2
+    known, guess = F.log_softmax(teacher / temperature, dim=1), F.log_softmax(logits / temperature, dim=1)
+    return F.kl_div(guess, known, reduction="batchmean", log_target=True) * temperature**2

@@ -82,7 +82,7 @@ class Loss:
     smoothing: Probability = 0.0
     # how much of it the label's own class keeps: "all": 1 - e + e/K (PyTorch); "others": 1 - e (arXiv:1812.01187)
     spread: Literal["all", "others"] = "all"
-    aux: NonNegative = 0.3  # weight of each auxiliary head, where the network has them (arXiv:1409.4842)
+    aux: NonNegative | None = None  # weight of each auxiliary head, where the network has them; None: its paper's
     teacher: str = ""  # a model folder whose predictions are learned too (arXiv:1503.02531)
     temperature: Positive = 20.0
     distill: NonNegative = 1.0  # weight of the teacher's term, which holds temperature ** 2

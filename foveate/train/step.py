@@ -112,7 +112,7 @@ def _loss(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> t
     counts = () if task.weights is None else (targets @ task.weights.to(targets),)  # how much each picture counts
     loss = task.measure(logits, goal, *counts)
     for z in others:
-        loss = loss + loss_of.aux * task.measure(z, goal, *counts)
+        loss = loss + state.aux_weight * task.measure(z, goal, *counts)
     if taught is not None:
         loss = loss + loss_of.distill * distillation(logits, taught, loss_of.temperature)
     return loss, (logits.argmax(1) == targets.argmax(1)).sum()

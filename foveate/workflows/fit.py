@@ -14,7 +14,7 @@ from foveate.config import near, replace
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
-from foveate.files import free_name
+from foveate.files import check_writable, free_name
 from foveate.recipes.adapt import IMBALANCE
 from foveate.report.units import percent
 from foveate.runs.complete import complete
@@ -142,6 +142,7 @@ def fit(
     )
     if search is not None and weights is not None:
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
+    check_writable(runs)
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     check_metric(metric, dataset.classes)
     recipe, notes = recipe_for(dataset, weights)

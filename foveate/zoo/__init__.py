@@ -7,9 +7,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from foveate.config import from_dict, near, pick, replace
+from foveate.config import from_dict, near, override, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.zoo.aliases import ALIASES, resolve
 from foveate.zoo.families import FAMILIES as FAMILIES
 from foveate.zoo.family import Config, Network
 from foveate.zoo.meta import shapes_only
@@ -23,11 +24,31 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def variant(name: str) -> Config:
-    """The config of a named variant; an unknown name raises ConfigError with near ones."""
+    """The config of a named variant; names of torchvision and timm, with a tag too, are those of zoo/aliases.py.
+
+    An unknown name raises ConfigError with near ones.
+    """
     for family in FAMILIES.values():
         if name in family.variants:
-            return family.variants[name]
-    raise ConfigError(f'unknown model "{name}": {near(name, list_models())}')
+            return cast(Config, family.variants[name])
+    if (found := _resolve(name)) is not None:
+        ours, changes = found
+        return override(variant(ours), changes)
+    base = name.partition(".")[0]
+    raise ConfigError(f'unknown model "{name}": {near(base, {*list_models(), *ALIASES})}')
+
+
+def zoo_name(name: str) -> str:
+    """The zoo's own name of a variant that torchvision or timm call otherwise; any other text as it is.
+
+    A name that means another form of a variant (another padding) stays.
+    """
+    found = None if any(name in f.variants for f in FAMILIES.values()) else _resolve(name)
+    return found[0] if found is not None and not found[1] else name
+
+
+def _resolve(name: str) -> tuple[str, tuple[str, ...]] | None:
+    return resolve(name, {n: None for f in FAMILIES.values() for n in f.variants})
 
 
 def config_from(data: Any, what: str = "config") -> Config:

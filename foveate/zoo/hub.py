@@ -34,6 +34,21 @@ def hub_file(source: str, name: str = WEIGHTS) -> Path:
         raise WeightsError(f"{source}: {name} could not be fetched (offline?): {reason}") from None
 
 
+def is_fetched(source: str) -> bool:
+    """Whether a file of the repository of an address is on this machine already; asks nobody."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    repository, _, revision = source.removeprefix(PREFIX).partition("@")
+    names = (WEIGHTS, FACTS, "pytorch_model.bin")
+    try:
+        found = [try_to_load_from_cache(repository, name, revision=revision or None) for name in names]
+    except ValueError:  # an address that can not be
+        return False
+    return any(isinstance(path, str) for path in found)
+
+
 def hub_folder(source: str) -> Path:
     """The local copy of a model folder of foveate on a hub."""
     folder = hub_file(source, FACTS).parent

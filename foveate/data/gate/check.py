@@ -17,7 +17,7 @@ from foveate.data.gate.structure import counts, imbalance, in_all, sentence, str
 from foveate.data.gate.walk import Item, Listing, below
 from foveate.data.holdout import alike
 from foveate.data.index import assemble, read
-from foveate.data.read.decode import decode
+from foveate.data.read.decode import opened
 from foveate.data.read.formats import BadImage, Header, Limits, open_picture, probe
 from foveate.data.read.kinds import KINDS, Severity
 from foveate.data.read.reader import DEFAULT_LIMITS, Refused
@@ -153,12 +153,13 @@ def _looks(
 
 
 def _look(item: Item, limits: Limits) -> _Look:
-    """Read a file once and decode it."""
+    """Decode a file, then read its bytes: the system has them still."""
     try:
+        with opened(item.path, limits) as image:  # while it lasts, no large picture of another thread is decoded
+            thumb = thumbnail(image)
         with open_picture(item.path, limits) as file:
-            data = file.readall() or b""
-        pixels = decode(data, limits)
-        return _Look(None, hashlib.sha256(data).digest(), probe(item.path, limits), thumbnail(pixels))
+            digest = hashlib.file_digest(file, "sha256").digest()
+        return _Look(None, digest, probe(item.path, limits), thumb)
     except Refused as refused:
         return _Look((refused.reason, refused.detail))
     except BadImage as error:

@@ -9,6 +9,7 @@ from typing import Any
 from foveate.data.gate.check import SEVERITIES, Finding, Report
 from foveate.data.read.formats import shown
 from foveate.data.read.kinds import KINDS
+from foveate.files import cell
 
 SCHEMA = "foveate.data.gate.check/1"
 
@@ -88,5 +89,4 @@ def _exact(name: str) -> str:
 
 def _cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    text = shown(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return cell(shown(text))

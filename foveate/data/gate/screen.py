@@ -52,7 +52,10 @@ def screen(listing: Listing) -> Screened:
 
 def claims(listing: Listing, path: str, reason: str) -> bool:
     """Whether a file that can not be used should have been a picture: a table, its name or its first bytes say so."""
-    return listing.claimed or picture_name(path) or reason.partition(":")[0] not in ("format", "empty")
+    return listing.claimed or picture_name(path) or reason.partition(":")[0] not in UNSURE
+
+
+UNSURE = ("format", "empty", "lfs_pointer", "annex_pointer")  # reasons that do not say that it was to be a picture
 
 
 def missing_kind(listing: Listing) -> str:

@@ -1,5 +1,6 @@
 """What can be said of classes and splits from names and counts alone."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,6 +75,9 @@ def structure(listing: Listing, items: list[Item]) -> list[Notice]:
     ]
 
 
+_PUNCTUATION = re.compile(r"[\s_\u002d\u00ad\u2010-\u2015\u2212\u200b-\u200d\u2060\ufeff]+")  # hyphens, blanks, none
+
+
 def _look_alikes(names: set[str]) -> Iterator[Notice]:
     same, cased = defaultdict(list), defaultdict(list)
     for name in sorted(names):
@@ -86,6 +90,13 @@ def _look_alikes(names: set[str]) -> Iterator[Notice]:
     for twins in cased.values():
         if len(twins) > 1 and len({unicodedata.normalize("NFC", t) for t in twins}) > 1:
             yield Notice("case_names", twins[0], f"the class names {some(twins)} differ in case only")
+    liked = defaultdict(list)
+    for key, twins in cased.items():
+        liked[_PUNCTUATION.sub(" ", unicodedata.normalize("NFKC", key)).strip()].append(twins[0])
+    for twins in liked.values():
+        if len(twins) > 1:
+            text = f"the class names {' and '.join(map(ascii, twins))} differ in hyphens, blanks or underscores only"
+            yield Notice("like_names", twins[0], text)
 
 
 def _unknown(table: dict[str, dict[str, int]], train: dict[str, int]) -> Iterator[Notice]:
@@ -99,8 +110,9 @@ def _unknown(table: dict[str, dict[str, int]], train: dict[str, int]) -> Iterato
 
 def _few(listing: Listing, train: dict[str, int]) -> Iterator[Notice]:
     if len(train) < 2:
-        have = f'one class with pictures, "{shown(next(iter(train)))}"' if train else "no pictures in class folders"
-        yield Notice("few_classes", "", f"{have}; expected two classes or more, as folders train/CLASS or CLASS")
+        have = f'one class with pictures, "{shown(next(iter(train)))}"' if train else "no pictures"
+        how = "as labels of its rows" if listing.claimed else "as folders train/CLASS or CLASS"
+        yield Notice("few_classes", "", f"{have}; expected two classes or more, {how}")
 
 
 def _empty(listing: Listing, table: dict[str, dict[str, int]], train: dict[str, int]) -> Iterator[Notice]:

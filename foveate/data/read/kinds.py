@@ -20,6 +20,8 @@ KINDS: dict[str, Kind] = {
     ),
     "unreadable": Kind("error", "unreadable pictures", "replace them, or leave them out: --bad-files skip"),
     "format": Kind("error", "not a picture format that is read", "convert to JPEG, PNG or WebP, or move them away"),
+    "lfs_pointer": Kind("error", "git LFS pointers, not the pictures themselves", "fetch them: git lfs pull"),
+    "annex_pointer": Kind("error", "git-annex pointers, not the pictures themselves", "fetch them: git annex get ."),
     "empty": Kind("error", "empty files", "copy them again from the source, or delete them"),
     "too_large": Kind("error", "pictures over the size limit", "scale them down; no network sees that many pixels"),
     "missing": Kind("error", "rows without a file", "correct the path, or delete the row"),
@@ -33,6 +35,9 @@ KINDS: dict[str, Kind] = {
     ),
     "few_classes": Kind("error", "fewer than two classes", "put pictures into at least two class folders"),
     "case_names": Kind("warning", "class names that differ in case only", "join them if they are one class"),
+    "like_names": Kind(
+        "warning", "class names that differ in hyphens, blanks or underscores only", "join them if they are one class"
+    ),
     "missing_class": Kind(
         "warning", "classes without pictures in val or test", "add pictures, or the accuracy says nothing of them"
     ),
@@ -81,6 +86,7 @@ KINDS: dict[str, Kind] = {
     "cmyk": Kind("info", "CMYK pictures, converted to RGB", "nothing to do"),
     "alpha": Kind("info", "pictures with transparency, laid over the background", "nothing to do"),
     "palette": Kind("info", "palette pictures, converted to RGB", "nothing to do"),
+    "joined_labels": Kind("info", "labels that differ in blanks or Unicode form only, joined", "nothing to do"),
     "stray": Kind("info", "files and folders outside the classes, ignored", "move pictures into a class folder"),
     "no_picture": Kind("info", "files that are no pictures, ignored", "nothing to do"),
     "hidden": Kind("info", "hidden and system files, ignored", "nothing to do"),

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
 from foveate.events import EpochEvent, Event, Listener, ReadingEvent, StageEvent, StepEvent, TrialEvent, silent
-from foveate.files import claimed, folder_lock, free_name, write_json
+from foveate.files import check_writable, claimed, folder_lock, free_name, write_json
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.runs.workers import is_orphan
@@ -29,6 +29,7 @@ from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, write_report
 from foveate.workflows.ablate.trial import RESULT, forget, name_of, result, run_trial, tell, tidy
 from foveate.workflows.ablate.workers import SharedTrials
+from foveate.zoo.hub import PREFIX, is_fetched
 
 PAUSE_S = 0.5  # between two looks at what other processes do
 REPORT_S = 60.0  # the longest that the reports of others are waited for
@@ -64,6 +65,7 @@ def ablate(
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more; intervals over seeds need 2, exact tests 6")
     count = workers_for(workers, device)
+    check_writable(runs)
     request = Request(
         data=str(data),
         model=model,
@@ -87,7 +89,7 @@ def ablate(
             write_json(folder / "env.json", environment())
             write_json(folder / "ablation.json", made)
         folder = ranks.agreed(folder)
-    return resume_ablation(Path(str(folder)), workers=count, listener=listener if first else silent)
+    return _finished(Path(str(folder)), count, False, listener if first else silent)
 
 
 def resume_ablation(
@@ -95,9 +97,19 @@ def resume_ablation(
 ) -> Run:
     """Do what is left of an ablation, beside other processes that do the same, and write its results.
 
-    retry: failed trials run again.
+    retry: failed trials run again. ConfigError where the folder names weights on a hub that were never fetched here.
     """
-    folder, listener = Path(folder), listener or silent
+    for row in load_ablation(Path(folder)).rows:
+        if (weights := row.plan.weights or "").startswith(PREFIX) and not is_fetched(weights):
+            raise ConfigError(
+                f"{folder}: it begins with {weights}, and a folder may not say what is fetched; where you trust that "
+                f"repository, fetch it first: hf download {weights.removeprefix(PREFIX).partition('@')[0]}"
+            )
+    return _finished(Path(folder), workers, retry, listener or silent)
+
+
+def _finished(folder: Path, workers: int | None, retry: bool, listener: Listener) -> Run:
+    """Take part in an ablation that the user began, or that may go on, until all has its result."""
     ablation = load_ablation(folder)
     count = workers_for(workers, ablation.rows[0].plan.device)
     if retry:

@@ -17,8 +17,8 @@ from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, StageEvent, silent
-from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
+from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.files import check_writable, folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
 from foveate.runs.epochs import count_epochs
@@ -100,6 +100,7 @@ def compress(
             if dataset.fingerprint != plan.fingerprint:
                 raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
         else:
+            check_writable(runs)
             targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
             goal = make_goal(targets, max_drop, method, steps, rounds, multiple, allow_slower)
             card, goal, base = read_source(model, goal, seed)
@@ -116,7 +117,7 @@ def compress(
             write_json(folder / "compress.json", goal)
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())
-        with folder_lock(folder):
+        with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))):
             sweep(folder)
             return run_steps(open_run(folder, goal, plan, dataset, listener, stop))
 

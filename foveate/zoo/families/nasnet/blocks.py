@@ -231,7 +231,7 @@ class Pool(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         margin = [self.kernel // 2] * 2
         if self.padding == "same":  # where SAME pads one more after than before, ceil_mode adds that last window
-            margin = [same_pads(side, self.kernel, self.stride)[0] for side in x.shape[-2:]]
+            margin = [same_pads(x.shape[i], self.kernel, self.stride)[0] for i in (-2, -1)]
         ceil = self.padding == "same"
         if self.kind == "max":
             return F.max_pool2d(x, self.kernel, self.stride, margin, ceil_mode=ceil)

@@ -338,6 +338,7 @@ FAMILY = Family(
     {"timm": from_timm, "pytorchcv": from_pytorchcv},
     PUBLISHED,
     auxiliary=("aux_head.",),
+    aux_weight=0.4,
     tiny=TINY,
     ragged=True,
     small="nasnet_mobile",
