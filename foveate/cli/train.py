@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from foveate.cli import show
+from foveate.cli.fit import next_lines
 from foveate.cli.options.data import Training
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
@@ -62,6 +63,7 @@ def command(
         return [
             f"{s.get('test_split', 'test'):<9} {accuracy} · {milliseconds(s['latency_ms'])} median",
             f"model     {run.folder / 'best'}",
+            *(next_lines(s["next_steps"], quiet) if s["warnings"] else []),
         ]
 
     output.answer(s, lines)

@@ -73,6 +73,8 @@ def train(
         announce(dataset, listener)
         origin = f"from {plan.weights}" if plan.weights is not None else "from scratch"
         listener(StageEvent(f"training {plan.model} {origin}, on {describe_device(plan.device)}"))
+        for note in plan.notes:
+            listener(StageEvent(note))
         folder = free_name(runs or "runs", name or dataset.name) if ranks.rank() == 0 else None
         return complete(Path(ranks.agreed(folder)), plan, dataset, listener)
 

@@ -24,8 +24,9 @@ from foveate.data.load import free_bytes
 from foveate.data.preprocess import Preprocess, at_resolution, grey, with_change
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError
-from foveate.recipes import RECIPES, find_recipe
-from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.recipes import find_recipe
+from foveate.recipes.adapt import adapt
+from foveate.runs.defaults import default_preprocess, facts_of, recipe_for
 from foveate.runs.devices import Device, DeviceName, check_device
 from foveate.runs.weights import hub_network, weights_at_hand
 from foveate.train.check import checked
@@ -36,6 +37,8 @@ from foveate.zoo.family import Config
 from foveate.zoo.hub import PREFIX
 from foveate.zoo.sources import form_for, public_weights
 from foveate.zoo.tensors import read_small
+
+NAMED = ("epochs", "augment.flip", "augment.crop", "augment.lighting")  # of a recipe that was asked for by its name
 
 
 @record
@@ -80,6 +83,7 @@ class Plan:
     threads: int = 0  # of the latency measurement; 0: all
     budget: Budget = Budget()
     fingerprint: str = ""  # of the data
+    notes: tuple[str, ...] = ()  # how the recipe follows the data, a line for each change
     command: str = ""
     changes: tuple[str, ...] = ()  # KEY=VALUE as typed
     version: str = __version__
@@ -137,7 +141,12 @@ def prepare(
     dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
     pictures = len(dataset.splits["train"])
     weights = settle_weights(weights, model, recipe, dataset)
-    chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
+    given, notes = [text.partition("=")[0] for text in rooms["recipe"]] + ["batch"] * auto, list[str]()
+    if recipe is None:
+        chosen, notes = recipe_for(dataset, weights, given)
+    elif isinstance(recipe, str):  # a named recipe is what it says, but for a batch that leaves an epoch no steps
+        chosen, notes = adapt(chosen, facts_of(dataset, weights), [*given, *NAMED])
+    chosen = override(chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
     published = form_for(network(model), weights or "")
     config = override(apply_edits(published, chosen.edits), rooms["model"])
@@ -164,6 +173,7 @@ def prepare(
         follow_links=follow_links,
         device=place,
         fingerprint=dataset.fingerprint,
+        notes=tuple(notes),
         command=command_line(),
         changes=tuple(overrides),
     )

@@ -22,21 +22,25 @@ from foveate.data.sample import store_side
 from foveate.deploy.features import feature_session, features
 from foveate.errors import WeightsError
 from foveate.events import HalvingEvent, Listener, StageEvent, WarningEvent
+from foveate.recipes.adapt import IMBALANCE
 from foveate.runs.setup import make_state, read
 from foveate.selection.candidates import Candidate, Measured
 from foveate.selection.fetching import Fetching
 from foveate.selection.published import promise
-from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
-from foveate.train.head import Probe, linear_probe
+from foveate.train.evaluate import cross_entropy, labels_of
+from foveate.train.head import FEW, Folds, Probe, cross_validate, linear_probe
 from foveate.train.intervals import wilson
 from foveate.train.loop import train
+from foveate.train.metric import score
 from foveate.train.recipe import Recipe, Schedule
+from foveate.train.settled import settle_statistics
 from foveate.zoo import build
 from foveate.zoo.hub import PREFIX as HUB_PREFIX
 from foveate.zoo.weights import load_weights, weights_info
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
+FIRST = 32  # pictures by which features are timed
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
 
@@ -52,7 +56,7 @@ class Entry:
 
     measured: Measured
     runner: Runner | None = None  # its network and data; None before its first round and once it is out of the race
-    val_accuracy: float = 0.0  # 0 to 1, on the whole validation split
+    val_accuracy: float = 0.0  # 0 to 1, on the whole validation split: the metric that is asked for, else accuracy
     val_loss: float = math.inf  # mean cross-entropy there, in nats
     rounds: list[dict[str, float]] = field(default_factory=list)  # {round (from 1), val_accuracy} of each round
     seconds: float = 0.0  # wall time of all its rounds
@@ -149,7 +153,7 @@ def successive_halving(
             entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
             entry.seconds += time.monotonic() - begun
             entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
-        running = rank(running, len(shared.dataset.splits["val"]))
+        running = rank(running, counted_on(shared.dataset, published))
         keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
         for i, entry in enumerate(running):
             c = entry.measured.candidate
@@ -188,6 +192,12 @@ def best_of_heats(heats: Sequence[Sequence[Entry]], n: int) -> list[Entry]:
     return [winner, *(e for heat in heats for e in heat if e is not winner)]
 
 
+def counted_on(dataset: Dataset, published: bool) -> int:
+    """How many pictures an accuracy of the race is of: validation, or all but test where it is cross-validated."""
+    train, val = len(dataset.splits["train"]), len(dataset.splits["val"])
+    return train + val if published and train + val < FEW else val
+
+
 def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
     """Best first. Accuracies within one standard error of their difference count as equal to the best.
 
@@ -212,7 +222,10 @@ def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
 class SharedPictures:
     """Decoded pictures by resolution, shared by the candidates that want the same."""
 
-    def __init__(self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu"):
+    def __init__(
+        self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu", metric: str = "accuracy"
+    ):
+        self.metric = metric  # that the race is decided by
         self.dataset, self.bad_files, self.listener, self.device = dataset, bad_files, listener, device
         self.made: dict[object, Pictures] = {}
         self.fetching = Fetching((), listener)
@@ -258,26 +271,55 @@ class LinearProbeRunner:
         self.session = feature_session(model, candidate.preprocess, threads)
         self.val = features(self.session, shared.val(candidate))
         self.order = epoch_order(len(shared.dataset.splits["train"]), 0, 0)
-        self.done = 0
+        self.done, self.seconds = 0, 0.0  # training pictures whose features are there, and the time that they took
         self.parts: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
 
-    def probe(self, share: float) -> Probe:
-        """A linear classifier on the features of this share of the training split."""
-        end = round(share * len(self.order))
+    def grow(self, share: float) -> None:
+        """Features of this share of the training split, where they are not there yet."""
+        end, begun = round(share * len(self.order)), time.monotonic()
         if end > self.done:
             part = self.shared.part(self.candidate, self.order[self.done : end])
             self.parts.append(features(self.session, part))
             self.labels.append(labels_of(part))
-            self.done = end
-        labels = labels_of(self.shared.val(self.candidate))
-        classes = len(self.shared.dataset.classes)
-        return linear_probe(np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, classes)
+            self.done, self.seconds = end, self.seconds + time.monotonic() - begun
+
+    def probe(self, seconds: float = math.inf) -> Probe:
+        """A linear classifier on the features of the training split, of as much of it as there are seconds for."""
+        few = min(1.0, max(FIRST, 4 * len(self.shared.dataset.classes)) / len(self.order))
+        self.grow(few if math.isfinite(seconds) else 1.0)
+        per_picture = self.seconds / max(1, self.done)
+        room = seconds / per_picture if per_picture > 0 else math.inf
+        self.grow(min(1.0, (self.done + room) / len(self.order)))
+        return self.fit()
+
+    def fit(self) -> Probe:
+        """A linear classifier on the features that are there."""
+        dataset = self.shared.dataset
+        labels, counts = labels_of(self.shared.val(self.candidate)), np.bincount(dataset.splits["train"].labels)
+        weighted = bool(counts.max() > IMBALANCE * counts[counts > 0].min())
+        found = (np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, len(dataset.classes))
+        metric = lambda logits, labels: score(self.shared.metric, logits, labels, dataset.classes)  # noqa: E731
+        return linear_probe(*found, metric=metric, weighted=weighted)
+
+    def cross_validated(self) -> Folds | None:
+        """The classifier on FOLDS parts of training and validation pictures in turn, where they are too few for one
+        split to say much; None where they are not.
+        """
+        dataset, val = self.shared.dataset, labels_of(self.shared.val(self.candidate))
+        if len(self.order) + len(val) >= FEW:
+            return None
+        self.grow(1.0)
+        x, y = np.concatenate([*self.parts, self.val]), np.concatenate([*self.labels, val])
+        return cross_validate(x, y, len(dataset.classes), lambda z, t: score(self.shared.metric, z, t, dataset.classes))
 
     def run(self, number: int, until: float) -> tuple[float, float]:
-        """One round: the share of that round, however long it takes."""
-        probe = self.probe(SHARES[number])
-        return probe.val_accuracy, probe.val_loss
+        """One round: the share of that round, however long it takes; of few pictures all, cross-validated."""
+        if (folds := self.cross_validated()) is not None:
+            return folds.score, folds.loss
+        self.grow(SHARES[number])
+        probe = self.fit()
+        return probe.score, probe.val_loss
 
 
 class FromScratchRunner:
@@ -290,16 +332,21 @@ class FromScratchRunner:
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
         self.preprocess, self.val, self.batch = candidate.preprocess, shared.val(candidate), recipe.batch
         self.state = make_state(candidate.config, recipe, shared.device)
-        pictures = shared.training(store_side(size, shared.dataset))
-        self.steps = train(self.state, pictures, self.preprocess, recipe, len(shared.dataset.classes))
+        self.pictures, self.recipe = shared.training(store_side(size, shared.dataset)), recipe
+        self.names, self.classes = shared.dataset.classes, len(shared.dataset.classes)
+        self.steps = train(self.state, self.pictures, self.preprocess, recipe, self.classes)
 
     def run(self, number: int, until: float) -> tuple[float, float]:
         """One round: at least one step, and as many as the time allows."""
         next(self.steps)
         while time.monotonic() < until:
             next(self.steps)
-        logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
-        return accuracy(logits, labels), cross_entropy(logits, labels)
+        state, pictures = self.state, (self.pictures, self.val)
+        settled = settle_statistics(
+            state.best, state.quiet_norms, state.model, *pictures, self.preprocess, self.recipe, self.classes
+        )
+        logits, labels = settled.logits.numpy(), labels_of(self.val)
+        return score(self.recipe.metric, logits, labels, self.names), cross_entropy(logits, labels)
 
     def initial_weights(self) -> tuple[int, dict[str, torch.Tensor]]:
         """How many pictures the race has shown, and the weights that came of it."""

@@ -16,9 +16,10 @@ from foveate.data.sample import is_small
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import check_writable, free_name
-from foveate.recipes import RECIPES
+from foveate.recipes.adapt import IMBALANCE
+from foveate.report.units import percent
 from foveate.runs.complete import complete
-from foveate.runs.defaults import recipe_name
+from foveate.runs.defaults import facts_of, recipe_for
 from foveate.runs.devices import Device, check_device, describe_device
 from foveate.runs.epochs import anneal, limit_epochs
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
@@ -33,17 +34,20 @@ from foveate.selection.halving import (
     SharedPictures,
     best_of_heats,
     choose_entrants,
+    counted_on,
     make_rows,
     slowest_ms,
     split_heats,
     successive_halving,
 )
 from foveate.train.head import Probe
+from foveate.train.metric import check_metric
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 SEARCHED = 2  # how many nets of a search race
-MAX_DROP = 0.5  # points of validation accuracy that compression may lose
+PROBE_SHARE = 0.3  # of the time that is left, at most, for the features of all training pictures
+MAX_DROP = 0.5  # points of validation accuracy that compression, or class weights, may lose
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Request:
     budget: Budget
     time: TimeBudget
     recipe: Recipe  # that these pictures call for, from scratch
+    balance: Literal["auto", "none", "weights", "draws"]
     weights: str | None  # "auto", "hub", a source, or None: from scratch
     licence: Literal["commercial", "any"]
     models: str | None
@@ -77,6 +82,8 @@ class Winner:
     rows: list[dict[str, object]]  # all candidates, for the report
     race_seconds: float
     probe: Probe | None  # a linear classifier on all pictures, with published weights
+    probe_seconds: float  # that it took, with its rounds of the race
+    end_s: float  # kept for all that comes after training
     shown: int  # pictures that the race has shown to it, from scratch
     initial_weights: Mapping[str, torch.Tensor] | None  # what came of these
 
@@ -102,6 +109,8 @@ def fit(
     search: str | None = None,
     compress: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
+    balance: Literal["auto", "none", "weights", "draws"] = "auto",
+    metric: str = "accuracy",
     listener: Listener | None = None,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
@@ -119,6 +128,9 @@ def fit(
     three tenths of the time go into a search, whose best nets then race against those of the zoo. compress: four
     tenths of the time go into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of
     validation accuracy; its run, NAME-small, is returned.
+    balance: what is done where classes are of unequal size (data/balance.py); auto: where the largest has more than
+    IMBALANCE times the pictures of the smallest, what has the best balanced accuracy on validation. metric: by which
+    candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
     """
     listener = listener or silent
@@ -127,6 +139,7 @@ def fit(
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
     place = check_device(device)
     check_runtime(runtime)
+    check_metric(metric)
     budget = Budget(
         max_latency_ms=max_latency_ms,
         max_size_bytes=max_size_bytes,
@@ -140,12 +153,15 @@ def fit(
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
     check_writable(runs)
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
+    check_metric(metric, dataset.classes)
+    recipe, _ = recipe_for(dataset, None)
     request = Request(
         data=str(data),
         dataset=dataset,
         budget=budget,
         time=time,
-        recipe=replace(RECIPES[recipe_name(dataset, None)], seed=seed),
+        recipe=replace(recipe, seed=seed, metric=metric, balance="none" if balance == "auto" else balance),
+        balance=balance,
         weights=weights,
         licence=licence,
         models=models,
@@ -161,7 +177,9 @@ def fit(
     )
     plan, start = plan_training(request, race(request, measure_candidates(request)))
     run = complete(free_name(runs, request.name), plan, dataset, listener, start=start)
-    return compress_best(request, run) if compress else run
+    if compress:
+        run = compress_best(request, run)
+    return Run(run.folder, {**run.summary, "time_s": time_s, "seconds": time.clock() - time.begun})
 
 
 def measure_candidates(request: Request) -> list[Measured]:
@@ -203,8 +221,9 @@ def race(request: Request, measured: list[Measured]) -> Winner:
     """
     dataset, time, threads = request.dataset, request.time, request.threads
     fitting = select_affordable(measured, request.budget)
+    end_s = time.kept_s((time.clock() - time.begun) / (1 + len(measured)))
     begun, left_s, race_s = time.clock(), time.left_s, time.race_s
-    shared = SharedPictures(dataset, request.bad_files, request.listener, request.device)
+    shared = SharedPictures(dataset, request.bad_files, request.listener, request.device, request.recipe.metric)
     fields = split_heats(fitting, is_small(dataset))
     heats: list[list[Entry]] = []
     for field in fields:
@@ -214,19 +233,21 @@ def race(request: Request, measured: list[Measured]) -> Winner:
             heats.append(successive_halving(entering, request.recipe, *options))
     entries = best_of_heats(heats, len(dataset.splits["val"])) if heats else []
     chosen = entries[0].measured if entries else entering[0]
-    table = make_rows(entries, measured, fitting, chosen, len(dataset.splits["val"]))
+    table = make_rows(entries, measured, fitting, chosen, counted_on(dataset, chosen.candidate.weights is not None))
     seconds = time.clock() - begun
-    runner, probe = entries[0].runner if entries else None, None
+    runner, probe, probe_s = entries[0].runner if entries else None, None, 0.0
     if chosen.candidate.weights is not None:
         request.listener(StageEvent(f"fitting a linear classifier on the features of {chosen.candidate.model}"))
+        before = time.clock()
         if not isinstance(runner, LinearProbeRunner):
             shared.fetch([chosen])
             runner = LinearProbeRunner(chosen.candidate, threads, shared)
-        probe = runner.probe(1.0)
+        probe = runner.probe(PROBE_SHARE * time.left_s)
+        probe_s = time.clock() - before + (entries[0].seconds if entries else 0.0)
     shown, weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
     # a hub's weights are known by their commit once they are here
     candidate = runner.candidate if isinstance(runner, LinearProbeRunner) else chosen.candidate
-    return Winner(candidate, table, seconds, probe, shown, weights)
+    return Winner(candidate, table, seconds, probe, probe_s, end_s, shown, weights)
 
 
 def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
@@ -234,13 +255,15 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
     dataset, candidate, initial_weights = request.dataset, winner.candidate, winner.initial_weights
     start_from = f"from {candidate.weights}" if candidate.weights is not None else "from scratch"
     request.listener(StageEvent(f"timing {candidate.model} ({start_from}, on {describe_device(request.device)})"))
-    tuned = replace(RECIPES[recipe_name(dataset, candidate.weights)], seed=request.seed)
+    chosen, notes = choose_recipe(request, winner)
+    for note in notes:
+        request.listener(StageEvent(note))
     recipe = limit_epochs(
-        tuned if candidate.weights is not None else request.recipe,
+        chosen,
         candidate.config,
         candidate.preprocess,
         dataset,
-        request.time.training_s,
+        max(0.0, request.time.left_s - winner.end_s),
         published=candidate.weights is not None,
         device=request.device,
     )
@@ -262,11 +285,44 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         threads=request.threads,
         budget=request.budget,
         fingerprint=dataset.fingerprint,
+        notes=tuple(notes),
         command=command_line(),
     )
-    goes_on = {"goes_on_from_race": initial_weights is not None}
-    story = {"candidates": winner.rows, "race_seconds": winner.race_seconds, **goes_on}
-    return plan, Start(story, winner.probe, initial_weights)
+    time, whole_s = request.time, request.time.whole_s
+    story = {
+        "candidates": winner.rows,
+        "race_seconds": winner.race_seconds,
+        "goes_on_from_race": initial_weights is not None,
+        **({"probe_seconds": winner.probe_seconds} if winner.probe is not None else {}),
+    }
+    left = lambda: time.begun + time.run_s - winner.end_s - time.clock()  # noqa: E731
+    return plan, Start(story, winner.probe, initial_weights, left, time.begun, whole_s)
+
+
+def choose_recipe(request: Request, winner: Winner) -> tuple[Recipe, list[str]]:
+    """The recipe of the winner, changed to suit the pictures, with what is done about classes of unequal size, and a
+    line of why for each change.
+
+    balance auto, where the largest class has more than IMBALANCE times the pictures of the smallest: from published
+    weights what gives a linear classifier on the frozen features the higher balanced accuracy on the validation
+    pictures, where plain accuracy, if that is the metric, does not fall by more than MAX_DROP points; from scratch
+    weights, without a trial.
+    """
+    asked, source = request.recipe, winner.candidate.weights
+    recipe, notes = recipe_for(request.dataset, source)
+    recipe = replace(recipe, seed=asked.seed, metric=asked.metric, balance=asked.balance)
+    facts = facts_of(request.dataset, source)
+    if request.balance != "auto" or facts.imbalance <= IMBALANCE:
+        return recipe, notes
+    sizes = f"the largest class has {facts.imbalance:.0f} times the pictures of the smallest"
+    if winner.probe is None:
+        return replace(recipe, balance="weights"), [*notes, f"classes are weighted by their size: {sizes}"]
+    plain, weighted = winner.probe.balanced, winner.probe.balanced_weighted
+    lost = winner.probe.val_accuracy - winner.probe.accuracy_weighted
+    better = weighted > plain and (recipe.metric != "accuracy" or lost <= MAX_DROP / 100)
+    numbers = f"balanced accuracy of a linear classifier {percent(weighted)} % with weights, {percent(plain)} % without"
+    why = f"classes are {'weighted by their size' if better else 'left as they are'}: {sizes}; {numbers}"
+    return replace(recipe, balance="weights" if better else "none"), [*notes, why]
 
 
 def compress_best(request: Request, run: Run) -> Run:
