@@ -57,6 +57,36 @@ def near(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"
 
 
+def near_key(record: Any, key: str, before: str = "") -> str:
+    """The hint after a key that a record (class or value) does not have: the same key deeper inside, else a near one.
+
+    before: the dotted path of the record, with its last dot; it stands before what is found.
+    """
+    paths = dotted_paths(record)
+    same = [before + path for path in paths if path.rpartition(".")[2] == key]
+    if same:
+        return f"did you mean {' or '.join(same[:3])}?"
+    here = field_names(record)
+    if difflib.get_close_matches(key, here, cutoff=0.5):
+        return near(key, here)
+    last: dict[str, str] = {}
+    for path in paths:
+        last.setdefault(path.rpartition(".")[2], path)
+    found = difflib.get_close_matches(key.rpartition(".")[2], last, n=2, cutoff=0.7)
+    return f"did you mean {' or '.join(before + last[name] for name in found)}?" if found else near(key, here)
+
+
+def dotted_paths(record: Any) -> list[str]:
+    """Paths of all fields of a record (class or value) and of the records inside it, those near the root first."""
+    paths, inner = [], []
+    for f in dataclasses.fields(record):
+        paths.append(f.name)
+        child = _record_in(f.type) if isinstance(record, type) else getattr(record, f.name)
+        if dataclasses.is_dataclass(child):
+            inner += [f"{f.name}.{path}" for path in dotted_paths(child)]
+    return paths + inner
+
+
 def pick(table: Mapping[str, T], name: str, what: str) -> T:
     """table[name], or a ConfigError that names the near ones."""
     if name not in table:
@@ -77,7 +107,7 @@ def explain(error: pydantic.ValidationError, cls: Any) -> str:
     path = [str(p) for p in fault["loc"]]
     where = f"{cls.__name__}.{'.'.join(path)}" if path else cls.__name__
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f'{where}: unknown key "{path[-1]}"; {near(path[-1], _siblings(cls, path[:-1]))}'
+        return f'{where}: unknown key "{path[-1]}"; {near_key(*_record_at(cls, path))}'
     given = repr(fault.get("input"))
     given = given if len(given) <= 60 else given[:57] + "..."
     if fault["type"] in ("missing", "missing_argument"):
@@ -86,15 +116,16 @@ def explain(error: pydantic.ValidationError, cls: Any) -> str:
     return f"{where} = {given}: {message[0].lower()}{message[1:]}"
 
 
-def _siblings(cls: Any, path: list[str]) -> list[str]:
-    """Field names of the record that stands at path below cls (the near-match candidates)."""
-    names = field_names(cls)
-    for part in path:
+def _record_at(cls: Any, path: list[str]) -> tuple[Any, str, str]:
+    """(the record class in which the last key of path stands, that key, the path of the record with its dot)."""
+    before = ""
+    for part in path[:-1]:
         hint = next((f.type for f in dataclasses.fields(cls) if f.name == part), None)
         inner = _record_in(hint)
+        before += f"{part}."
         if inner is not None:
-            cls, names = inner, field_names(inner)
-    return names
+            cls = inner
+    return cls, path[-1], before
 
 
 def _record_in(hint: Any) -> Any:
@@ -202,8 +233,10 @@ def replace(value: T, **changes: object) -> T:
 
 def get_path(value: Any, path: str) -> Any:
     """The value at a dotted path: get_path(config, "stages.2.kernel")."""
+    before = ""
     for part in path.split("."):
-        value = _child(value, part, path)
+        value = _child(value, part, path, before)
+        before += f"{part}."
     return value
 
 
@@ -218,7 +251,7 @@ def set_path(value: T, path: str, new: object) -> T:
     return replace(value, **{head: inner})
 
 
-def _child(value: Any, part: str, path: str) -> Any:
+def _child(value: Any, part: str, path: str, before: str = "") -> Any:
     if isinstance(value, tuple):
         if not part.isdigit() or int(part) >= len(value):
             raise ConfigError(f'{path}: "{part}" is not an index from 0 to {len(value) - 1}')
@@ -226,7 +259,7 @@ def _child(value: Any, part: str, path: str) -> Any:
     if not dataclasses.is_dataclass(value):
         raise ConfigError(f'{path}: there is nothing below "{part}"')
     if part not in field_names(value):
-        raise ConfigError(f'{path}: unknown key "{part}"; {near(part, field_names(value))}')
+        raise ConfigError(f'{path}: unknown key "{part}"; {near_key(value, part, before)}')
     return getattr(value, part)
 
 

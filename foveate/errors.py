@@ -47,3 +47,18 @@ class Interrupted(FoveateError):
     def __init__(self, message: str, exit_code: int = 75) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with nothing in it that moves a terminal or hides a letter; escaped it stands as \\n, \\x1b, \\u202e.
+
+    Escaped are controls, escape sequences, line ends, marks of direction, letters of no width, odd spaces and bytes of
+    names that are not UTF-8 (the code points U+DC80 to U+DCFF, shown as \\x80 to \\xff). keep: characters that stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escaped(c) for c in text)
+
+
+def _escaped(c: str) -> str:
+    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode()

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -280,6 +281,61 @@ def test_the_lock_of_another_host_is_respected(tmp_path):
     assert names(tmp_path) == [".owner"]
 
 
+def test_an_owner_of_another_host_that_gives_no_sign_of_life_is_taken_over(tmp_path):
+    owner = tmp_path / ".owner"
+    text = json.dumps({"pid": 1, "host": "elsewhere", "since": "2026-01-02 03:04:05"})
+    owner.write_text(text)
+    seen = owner.stat().st_mtime
+    os.utime(owner, (seen, seen - files.DEAD_S / 2))
+    with pytest.raises(InUseError, match="same command takes over 10 minutes after"), files.folder_lock(tmp_path):
+        pass
+    os.utime(owner, (seen, seen - 2 * files.DEAD_S))
+    said = []
+    with files.folder_lock(tmp_path, notice=said.append):
+        assert json.loads(owner.read_bytes())["pid"] == os.getpid()
+    assert len(said) == 1 and "process 1 on elsewhere, which gave no sign of life for 20 minutes: taken over" in said[0]
+    owner.write_text(text)
+    os.utime(owner, (seen + 7200, seen + 7200))  # a clock that went back: nobody is dead by it
+    with pytest.raises(InUseError), files.folder_lock(tmp_path):
+        pass
+
+
+def test_who_holds_a_folder_gives_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BEAT_S", 0.01)
+    with files.folder_lock(tmp_path):
+        owner = tmp_path / ".owner"
+        os.utime(owner, (1.0, 1.0))
+        for _ in range(1000):
+            if owner.stat().st_mtime > 1.0:
+                break
+            time.sleep(0.01)
+        assert owner.stat().st_mtime > 1.0
+    assert names(tmp_path) == []
+
+
+def test_a_folder_is_tested_for_writing_and_nothing_is_left(tmp_path):
+    files.check_writable(tmp_path / "a" / "b")
+    files.check_writable(tmp_path)
+    assert names(tmp_path) == []
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(WriteError, match=f"could not write {path}"):
+            files.check_writable(path)
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [("", "free some and start again"), ("state", "go on with --resume"), ("study.db", "go on with --resume")],
+)
+def test_a_full_disk_says_resume_only_where_there_is_a_checkpoint(tmp_path, there, says):
+    run = tmp_path / "runs" / "photos-1"
+    (run / "best").mkdir(parents=True)
+    if there:
+        (run / there).mkdir()
+    error = files.write_failure(run / "best" / "model.onnx", 9, OSError(errno.ENOSPC, "full"))
+    assert says in str(error) and (not there or str(run) in str(error))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}'])
 def test_a_note_torn_by_a_crash_holds_nobody_up(tmp_path, text):
     (tmp_path / ".owner").write_text(text)
@@ -358,6 +414,36 @@ def test_run_names_are_never_given_twice(tmp_path):
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     given = [name for process in both for name in process.communicate(timeout=60)[0].split()]
     assert sorted(given) == sorted(f"x-{i}" for i in range(1, 101))
+
+
+@pytest.mark.parametrize(
+    ("left", "age_s", "name"),
+    [
+        ({".lock": ""}, 3600, "digits-1"),
+        ({".lock": "", ".owner": ""}, 3600, "digits-1"),
+        ({".lock": ""}, 0, "digits-2"),  # perhaps of a process that begins just now
+        ({}, 3600, "digits-2"),
+        ({".lock": "", "recipe.json": "{}"}, 3600, "digits-2"),
+        ({".lock": "", ".hidden": ""}, 3600, "digits-2"),
+    ],
+)
+def test_a_folder_with_nothing_but_an_old_lock_is_free(tmp_path, left, age_s, name):
+    old = tmp_path / "digits-1"
+    old.mkdir()
+    for file, text in left.items():
+        (old / file).write_text(text)
+        os.utime(old / file, (time.time() - age_s,) * 2)
+    assert files.free_name(tmp_path, "digits").name == name
+    assert names(tmp_path / name) == [] and names(tmp_path)[-1] == name
+
+
+def test_a_folder_with_nothing_but_a_lock_that_is_held_is_not_free(tmp_path):
+    old = tmp_path / "digits-1"
+    old.mkdir()
+    with files.folder_lock(old):
+        os.utime(old / ".lock", (0, 0))
+        assert files.free_name(tmp_path, "digits").name == "digits-2"
+        assert names(old) == [".lock", ".owner"]
 
 
 def test_no_free_name_where_nothing_can_be_made(tmp_path):

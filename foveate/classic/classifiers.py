@@ -15,7 +15,7 @@ SMALLEST = 1e-2  # added to variances before scaling (Coates, Lee and Ng)
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """sizes: fields of ClassicConfig that say how large the arrays are. state: of the decider. centre and scale: of what
+    """sizes: fields of ClassicConfig that say how large the arrays are. state: of the decider. centre, scale: of what
     comes before it, (D,) each.
     """
 

@@ -15,8 +15,8 @@ import typer
 
 from foveate.cli import ablate, compress, data, doctor, export, fit, models, predict, profile, scale, search, train
 from foveate.cli import eval as evaluate
-from foveate.cli.options.output import Debug
-from foveate.errors import FoveateError
+from foveate.cli.options.output import Debug, Visible
+from foveate.errors import FoveateError, printable
 
 EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # what a shell reports for SIGINT and SIGPIPE
 NARROW = 52  # columns
@@ -82,7 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. A failure is one line on stderr, with --debug the traceback too."""
     _make_streams_forgiving()
     settings = {"debug": False}  # --debug writes here, wherever it stands on the line
-    with warnings.catch_warnings():
+    with (
+        contextlib.redirect_stdout(Visible(sys.stdout)),
+        contextlib.redirect_stderr(Visible(sys.stderr)),
+        warnings.catch_warnings(),
+    ):
         if not sys.warnoptions:  # other packages' advice to programmers; -W or PYTHONWARNINGS brings it back
             warnings.simplefilter("ignore")
         try:
@@ -136,7 +140,7 @@ def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
 def _system_line(error: OSError) -> str:
     """What the system refused, and where."""
     what = _one_line(error.strerror or str(error)).lower()
-    return f"error: {error.filename}: {what}" if error.filename else f"error: {what}"
+    return f"error: {_one_line(str(error.filename))}: {what}" if error.filename else f"error: {what}"
 
 
 def _usage_line(error: Any) -> str:
@@ -150,7 +154,7 @@ def _usage_line(error: Any) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _say(line: str) -> None:

@@ -23,7 +23,7 @@ from foveate.cli.options.run import (
 from foveate.errors import ConfigError
 from foveate.report.units import duration
 
-EXAMPLE = "Example: foveate ablate photos --model resnet18 --factors cosine,mixup,layers.act=silu --epochs 20"
+EXAMPLE = "Example: foveate ablate photos --model resnet18 --factors smoothing,mixup,layers.act=silu --epochs 20"
 
 
 @command_of
@@ -48,11 +48,11 @@ def command(
     workers: Annotated[
         int | None, option("--workers", low=1, high=1024, help="Processes; by default one, on CUDA one a device.")
     ] = None,
-    weights: Weights = None,
+    weights: Weights = "none",
     resume: Resume = None,
     retry: Annotated[bool, typer.Option("--retry", help="With --resume: failed trials run again.")] = False,
     place: RunOptions,
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -68,7 +68,7 @@ def command(
     kind = one_kind(cumulative, one_out, factorial)
     given = {"DATA": data, "--model NAME": what.model, "--factors A,B": factors}
     if resume is not None:
-        refuse_beside_resume({**given, "KEY=VALUE": changes, "--base": base})
+        refuse_beside_resume(resume, recorded(resume, what.changes), ("workers", "retry", "unequal"))
     else:
         require(given, "foveate ablate DATA --model NAME --factors A,B")
         if retry:
@@ -88,7 +88,7 @@ def command(
                 overrides=changes,
                 kind=kind,
                 seeds=seeds,
-                weights=weights,
+                weights=None if weights == "none" else weights,
                 workers=workers,
                 device=device.value,
                 unequal=unequal,
@@ -98,6 +98,29 @@ def command(
     if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
         times = timing(run.folder, load_ablation(run.folder))
         output.answer({**run.summary, "timing": times}, lambda: closing(run.folder, times, quiet))
+
+
+def recorded(folder: str, changes: list[str] | None) -> dict[str, object]:
+    """What an ablation has, by the parameters of the command."""
+    from foveate.workflows.ablate.run import load_ablation
+
+    found = load_ablation(Path(folder))
+    plan = found.rows[0].plan
+    kinds = {"one_out": "one-out", "cumulative": "cumulative", "factorial": "factorial"}
+    return {
+        **{option: found.kind == kind for option, kind in kinds.items()},
+        "data": found.data,
+        "model": plan.model,
+        "base": found.base,
+        "factors": ",".join(found.factors),
+        "changes": changes if set(changes or []) <= set(found.changes) else list(found.changes),
+        "epochs": plan.recipe.epochs,
+        "seeds": len(found.seeds),
+        "seed": found.seeds[0],
+        "weights": plan.weights,
+        "device": plan.device,
+        "bad_files": plan.bad_files,
+    }
 
 
 def one_kind(

@@ -10,7 +10,7 @@ from foveate.cli.options.budget import Budget, TimeOrNone, read
 from foveate.cli.options.data import DataOrNone, ModelOrNone, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet, print_json
-from foveate.cli.options.run import Resume, RunOptions, Threads, require
+from foveate.cli.options.run import Resume, RunOptions, Threads, refuse_beside_resume, require
 from foveate.errors import FoveateError
 from foveate.report.units import count, milliseconds, percent, share, size
 
@@ -80,6 +80,8 @@ def command(
         return
     if resume is None:
         require({"MODEL": model, "DATA": data}, "foveate compress MODEL DATA, --resume RUN or --check NAME")
+    else:
+        refuse_beside_resume(resume, recorded(resume), ("threads",))
     limits = budget.limits()
     time_s = read(units.time_s, "--time", time)
     wanted_macs, wanted_params = read(amount, "--macs", macs), read(amount, "--params", params)
@@ -106,6 +108,18 @@ def command(
             **place.keywords(),
         )
     print("\n".join(map(line, run.summary["ladder"]) if output.as_json else closing(run.summary, quiet)))
+
+
+def recorded(folder: str) -> dict[str, object]:
+    """What a compression has, by those parameters of the command that it keeps as they are typed."""
+    from pathlib import Path
+
+    from foveate.runs.complete import read_plan
+    from foveate.workflows.compress.goal import read_goal
+
+    goal, plan = read_goal(Path(folder)), read_plan(Path(folder))
+    kept = {key: getattr(goal, key) for key in ("method", "max_drop", "steps")}
+    return {**kept, "model": goal.source, "data": plan.data, "seed": goal.split_seed, "epochs": plan.recipe.epochs}
 
 
 def amount(option: str, text: str) -> float:

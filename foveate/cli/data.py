@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from foveate.cli.options.data import FollowLinks
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, print_json
 from foveate.cli.options.run import Bad, BadFiles, Seed
@@ -33,6 +34,7 @@ def check_command(
         Path | None,
         typer.Option("--clean", help="Write a CSV of the pictures that are left without bad and double ones."),
     ] = None,
+    follow_links: FollowLinks = False,
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Pictures decoded at a time.")] = 2,
     output: Output,
 ) -> None:
@@ -44,12 +46,12 @@ def check_command(
     from foveate.files import write_text
 
     _check_csv("--clean", clean)
-    report = check(data, threads=threads, progress=_Progress())
+    report = check(data, threads=threads, follow_links=follow_links, progress=_Progress())
     if out is not None:
-        kinds = {".json": as_json_text, ".csv": as_csv}
+        kinds = {".json": lambda found: as_json_text(found, strict), ".csv": as_csv}
         write_text(out, kinds[out.suffix.lower()](report) if out.suffix.lower() in kinds else as_text(report, None))
     if output.as_json:
-        print_json(as_data(report))
+        print_json(as_data(report, strict))
     else:
         print(as_text(report, None if every else 20), end="")
     if clean is not None:
@@ -73,6 +75,7 @@ def split_command(
         str | None, option("--group-by", metavar="REGEX", help="What it finds in a name stays in one split.")
     ] = None,
     bad_files: Bad = BadFiles.stop,
+    follow_links: FollowLinks = False,
     output: Output,
 ) -> None:
     """Write a split list path,label,split: stratified, seeded, groups and equal files kept together. Moves no file."""
@@ -81,13 +84,22 @@ def split_command(
     from foveate.data.split import write_split_csv
 
     _check_csv("--out", out)
-    dataset = open_data(data, seed=seed, val=val, test=test, bad_files=bad_files.value, group_by=group_by)
+    dataset = open_data(
+        data,
+        seed=seed,
+        val=val,
+        test=test,
+        bad_files=bad_files.value,
+        group_by=group_by,
+        follow_links=follow_links,
+    )
     write_split_csv(dataset, out)
     sizes = {name: len(part) for name, part in dataset.splits.items()}
     if output.as_json:
         told = {"splits": sizes, "classes": len(dataset.classes), "notes": list(dataset.notes)}
         print_json({"out": shown(out), **told, "left_out": len(dataset.left_out), "fingerprint": dataset.fingerprint})
         return
+    print(dataset.sentence())
     print(f"{shown(out)}: {', '.join(f'{name} {n:,}' for name, n in sizes.items())}")
     for note in dataset.notes:
         print(f"  {note}")

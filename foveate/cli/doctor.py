@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.options.data import Training
+from foveate.cli.options.data import FollowLinks, Training
 from foveate.cli.options.declare import command_of
 from foveate.cli.options.output import Output
 from foveate.cli.options.run import Device, Processor, Recipe
@@ -27,7 +27,8 @@ def command(
     *,
     recipe: Recipe = None,
     time: Annotated[str, typer.Option("--time", metavar="TIME", help="What the measured steps may take.")] = "1m",
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
+    follow_links: FollowLinks = False,
     output: Output,
 ) -> None:
     """Tell what this machine has and what is wrong with it.
@@ -46,7 +47,14 @@ def command(
     diagnosis = None
     if data is not None and what.model is not None and not found.broken:
         diagnosis = diagnose(
-            data, what.model, recipe=recipe, overrides=changes, device=device.value, most_s=most_s, told=_say
+            data,
+            what.model,
+            recipe=recipe,
+            overrides=changes,
+            device=device.value,
+            follow_links=follow_links,
+            most_s=most_s,
+            told=_say,
         )
     report: dict[str, Any] = {"environment": found.facts, "problems": [*found.broken, *found.problems]}
     report["training"] = diagnosis and {**asdict(diagnosis), "data_share": diagnosis.data_share}

@@ -6,22 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options.data import Data, Model, model_folder
+from foveate.cli.options.data import Data, FollowLinks, Model, model_folder
 from foveate.cli.options.declare import command_of, option
-from foveate.cli.options.output import Output
+from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Bad, BadFiles
 from foveate.report.units import share
 
 EXAMPLE = "Example: foveate eval runs/photos-1/best photos --split test"
 SHOWN_CLASSES = 20
-
-
-class Split(enum.StrEnum):
-    """The parts of a data set."""
-
-    train = "train"
-    val = "val"
-    test = "test"
 
 
 class Views(enum.StrEnum):
@@ -37,7 +29,10 @@ def command(
     model: Model,
     data: Data,
     *,
-    split: Annotated[Split, typer.Option("--split", help="Which part of the data.")] = Split.test,
+    split: Annotated[
+        str | None,
+        option("--split", metavar="NAME", help="train, val, test or all; else test where DATA has it, or all."),
+    ] = None,
     views: Annotated[
         Views, typer.Option("--views", help="Average over the mirror image too, or over six views.")
     ] = Views.one,
@@ -45,25 +40,38 @@ def command(
         int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
     ] = None,
     bad_files: Bad = BadFiles.stop,
+    follow_links: FollowLinks = False,
     output: Output,
 ) -> None:
     """Measure accuracy on labelled pictures.
 
-    The whole split and every class, each with its 95 % interval.
+    The pictures of a split, or all of a folder or table without splits; every class, each with its 95 % interval.
     """
     folder = model_folder(model)
     from foveate.runs.evaluate import evaluate_model
 
     result = evaluate_model(
-        folder, data, split=split.value, bad_files=bad_files.value, views=views.value, resolution=resolution
+        folder,
+        data,
+        split=split,
+        bad_files=bad_files.value,
+        follow_links=follow_links,
+        views=views.value,
+        resolution=resolution,
+        tell=warn,
     )
     if result:  # one of several processes: the first one speaks
-        output.answer(result, lambda: lines(result, split.value))
+        output.answer(result, lambda: lines(result))
 
 
-def lines(result: Mapping[str, Any], split: str) -> list[str]:
-    """The accuracy, then the classes from worst to best (the worst ones where there are many)."""
-    out = [f"{split:<9} {share(result['accuracy'], result['interval'], result['n'])}"]
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """What was judged, the accuracy, then the classes from worst to best (the worst ones where there are many)."""
+    from foveate.data.gate.walk import some
+
+    out = [result["judged"], *result["notes"]]
+    if missing := result["classes_missing"]:
+        out.append(f"no picture of {some(missing)}: the accuracy says nothing of {'them' if missing[1:] else 'it'}")
+    out += [f"{result['split']:<9} {share(result['accuracy'], result['interval'], result['n'])}"]
     rows = [(str(r["class"]), r) for r in result.get("per_class", [])]
     rows = sorted((row for row in rows if row[1]["n"]), key=lambda row: row[1]["accuracy"])
     wide = max((len(label) for label, _ in rows), default=0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli.options.data import MaxDrop, Model, model_folder
+from foveate.cli.options.data import FollowLinks, MaxDrop, Model, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output
 from foveate.cli.options.run import Threads
@@ -44,6 +44,7 @@ def command(
     pictures: Annotated[
         str | None, option("--pictures", metavar="DIR", help="Real pictures to compare on; generated ones without it.")
     ] = None,
+    follow_links: FollowLinks = False,
     max_drop: MaxDrop = 1.0,
     threads: Threads = None,
     output: Output,
@@ -71,7 +72,7 @@ def command(
     if to is not To.best and (reason := TARGETS[to.value].missing()) is not None:
         raise ConfigError(f"--to {to.value}: {reason}")
     net, card = load_model(folder)
-    calibration, sample = given(data, pictures, card.classes)
+    calibration, sample = given(data, pictures, card.classes, follow_links)
     subject = Subject(
         net,
         card.preprocess,

@@ -1,17 +1,17 @@
 """foveate predict: label and probability of pictures given as files, folders or a list on stdin."""
 
-import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options.data import model_folder
-from foveate.cli.options.declare import command_of
-from foveate.cli.options.output import Output, print_json
-from foveate.errors import DataError
+from foveate.cli.options.data import FollowLinks, model_folder
+from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.output import Output, print_json, warn
+from foveate.errors import DataError, printable
 
 EXAMPLE = "Example: foveate predict runs/photos-1/best my.jpg --top 3"
 ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})  # a name must not make a row or a column
@@ -32,7 +32,11 @@ def command(
         ),
     ],
     *,
+    follow_links: FollowLinks = False,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels a picture, most probable first.")] = 1,
+    resolution: Annotated[
+        int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
+    ] = None,
     output: Output,
 ) -> None:
     """Label pictures.
@@ -42,15 +46,16 @@ def command(
     folder = Path(model) if Path(model).suffix.lower() in (".onnx", ".xml") else model_folder(model)
     from foveate.deploy.exported import load
 
-    classifier = load(folder)
+    classifier = load(folder, resolution=resolution, tell=warn)
     answers: list[dict[str, Any]] = []
     bad = 0
-    for path in paths(images):
+    told: Counter[str] = Counter()
+    for path in paths(images, follow_links, told):
         try:
             best = classifier.predict(path, top=top)
         except DataError as error:
             bad += 1
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr, flush=True)
             answers.append({"path": path, "error": str(error)})
             continue
         if output.as_json:
@@ -59,52 +64,58 @@ def command(
         for label, p in best:
             print(f"{path.translate(ESCAPES)}\t{label.translate(ESCAPES)}\t{p:.4f}")
     if output.as_json:
-        print_json({"model": str(folder), "predictions": answers})
+        print_json({"model": str(folder), "predictions": answers, "left_out": dict(told)})
+    if told:
+        print(left_out_line(told), file=sys.stderr)
     if bad:
         raise typer.Exit(DataError.exit_code)
 
 
-def paths(images: Iterable[str]) -> Iterator[str]:
-    """Every file meant by the words of the command line, folders walked in name order."""
+def paths(images: Iterable[str], follow_links: bool = False, told: Counter[str] | None = None) -> Iterator[str]:
+    """Every file meant by the words of the command line, folders walked in name order.
+
+    told: counts what is left out of folders, by kind.
+    """
     for word in images:
         if word == "-":
             yield from (text for raw in sys.stdin or () if (text := raw.rstrip("\r\n")))
         elif Path(word).is_dir():
-            yield from inside(word)
+            yield from inside(word, follow_links, told)
         else:
             yield word
 
 
-def inside(folder: str) -> list[str]:
-    """Files below a folder that are named like pictures; hidden ones are left out. DataError where there are none."""
-    found = []
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            os.path.join(here, name)
-            for name in sorted(files)
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
-        ]
+def inside(folder: str, follow_links: bool = False, told: Counter[str] | None = None) -> list[str]:
+    """The pictures below a folder, found as training finds them: by name, or by content where the name says nothing.
+
+    Links to pictures that are not there are among them, so that they are told. DataError where there are none, and for
+    links that lead outside. told: counts what is left out, by kind.
+    """
+    from foveate.data.gate.screen import claims, header_fault
+    from foveate.data.gate.walk import outside_line, picture_name, pictures_below
+    from foveate.data.read.formats import shown
+
+    listing = pictures_below(folder, follow_links)
+    if outside := [notice.path for notice in listing.notices if notice.kind == "outside"]:
+        raise DataError(outside_line(folder, outside))
+    found = [path for path, _ in listing.missing]
+    left_out = Counter(notice.kind for notice in listing.notices)
+    for item in listing.items:
+        fault = None if picture_name(item.path) else header_fault(item.path)
+        if fault is None or claims(listing, item.path, fault):
+            found.append(item.path)
+        else:
+            left_out["no_picture"] += 1
     if not found:
-        raise DataError(f"{folder}: no pictures in this folder; expected files such as .jpg or .png")
-    return found
+        raise DataError(f"{shown(folder)}: no pictures in this folder; expected files such as .jpg or .png")
+    if told is not None:
+        told.update(left_out)
+    return sorted(found)
 
 
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".avif",
-    ]
-)
+def left_out_line(told: Mapping[str, int]) -> str:
+    """ "5 left out: hidden and system files (3), files that are no pictures (2)"."""
+    from foveate.data.read.kinds import KINDS
+
+    kinds = [f"{KINDS[kind].title.removesuffix(', ignored')} ({n:,})" for kind, n in told.items() if n]
+    return f"{sum(told.values()):,} left out: {', '.join(kinds)}"

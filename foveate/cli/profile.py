@@ -8,7 +8,7 @@ import typer
 
 from foveate.cli import units
 from foveate.cli.options.budget import read
-from foveate.cli.options.data import MaxDrop
+from foveate.cli.options.data import FollowLinks, MaxDrop
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output
 from foveate.cli.options.run import Processor, Threads
@@ -54,6 +54,7 @@ def command(
     data: Annotated[
         str | None, option("--data", metavar="DATA", help="Compare the accuracy of the precisions on these pictures.")
     ] = None,
+    follow_links: FollowLinks = False,
     max_drop: MaxDrop = 1.0,
     device: Annotated[Processor, typer.Option("--device", help="Where PyTorch is timed.")] = Processor.cpu,
     calibrate: Annotated[
@@ -101,6 +102,7 @@ def command(
     if measure:
         import torch
 
+        from foveate.runs.devices import check_device
         from foveate.zoo import build
 
         compared, latency, size_bytes = measured(
@@ -109,10 +111,11 @@ def command(
             opened.classes,
             runtime=runtime,
             data=data,
+            follow_links=follow_links,
             batch=batch,
             threads=threads or torch.get_num_threads(),
             max_drop=max_drop / 100,
-            device=device.value,
+            device=check_device(device.value),
         )
         times = Measured(latency, compared, whole=runtime is not None)
         profile = replace(profile, size_bytes=size_bytes, measured=times)

@@ -29,6 +29,7 @@ def measured(
     *,
     runtime: str | None,
     data: str | None,
+    follow_links: bool = False,
     batch: int,
     threads: int,
     max_drop: float,
@@ -44,7 +45,7 @@ def measured(
     from foveate.deploy.subject import Subject
 
     wanted = quick() if runtime is None else pairs(None if runtime == "all" else runtime.split(","))
-    calibration, sample = given(data, None, classes)
+    calibration, sample = given(data, None, classes, follow_links)
     if not calibration and any(precision == "int8" for _, precision in wanted):
         told("warning: int8 is calibrated and judged on generated pictures; --data DATA gives real ones")
         calibration = list(sample.pictures)

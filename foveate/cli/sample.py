@@ -15,7 +15,11 @@ CALIBRATION, CHECKED = 200, 256  # pictures at most
 
 
 def labelled(
-    data: str, classes: Sequence[str], bad_files: str = "stop", checked: int = CHECKED
+    data: str,
+    classes: Sequence[str],
+    bad_files: str = "stop",
+    checked: int = CHECKED,
+    follow_links: bool = False,
 ) -> tuple[list["np.ndarray"], "Sample"]:
     """(pictures of train for calibration, labelled pictures of test, or of val where there is no test), spread evenly.
 
@@ -26,7 +30,7 @@ def labelled(
     from foveate.data.index import open_data
     from foveate.deploy.compare import Sample
 
-    dataset = open_data(data, bad_files=bad_files)
+    dataset = open_data(data, bad_files=bad_files, follow_links=follow_links)
     if unknown := sorted(set(dataset.classes) - set(classes)):
         raise DataError(f'{data}: class "{unknown[0]}" is not one of the model\'s {len(classes)} classes')
     place = np.array([list(classes).index(name) for name in dataset.classes])
@@ -37,13 +41,13 @@ def labelled(
     return calibration, Sample(pictures, labels, f"{name} of {dataset.name}")
 
 
-def unlabelled(folder: str) -> tuple[list["np.ndarray"], "Sample"]:
+def unlabelled(folder: str, follow_links: bool = False) -> tuple[list["np.ndarray"], "Sample"]:
     """The pictures below a folder, dealt out in turns: for calibration, and for comparing answers."""
     from foveate.cli.predict import inside
     from foveate.data.read.decode import decode
     from foveate.deploy.compare import Sample
 
-    names = inside(folder)
+    names = inside(folder, follow_links)
     found = []
     for name in names[:: max(1, len(names) // (CALIBRATION + CHECKED))]:
         try:
@@ -55,14 +59,16 @@ def unlabelled(folder: str) -> tuple[list["np.ndarray"], "Sample"]:
     return found[::2][:CALIBRATION], Sample((found[1::2] or found)[:CHECKED], name=folder)
 
 
-def given(data: str | None, folder: str | None, classes: Sequence[str]) -> tuple[list["np.ndarray"], "Sample"]:
+def given(
+    data: str | None, folder: str | None, classes: Sequence[str], follow_links: bool = False
+) -> tuple[list["np.ndarray"], "Sample"]:
     """By --data, by --pictures, or generated ones (nothing for calibration); ConfigError for both."""
     if data is not None and folder is not None:
         raise ConfigError("--data and --pictures: give one of them")
     if data is not None:
-        return labelled(data, classes)
+        return labelled(data, classes, follow_links=follow_links)
     if folder is not None:
-        return unlabelled(folder)
+        return unlabelled(folder, follow_links)
     from foveate.deploy.compare import Sample, generated
 
     return [], Sample(generated(), name="generated")

@@ -6,6 +6,7 @@ import typer
 
 from foveate.cli import show, units
 from foveate.cli.options.budget import Time
+from foveate.cli.options.data import FollowLinks
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
 from foveate.cli.options.run import Bad, BadFiles, Seed
@@ -34,6 +35,7 @@ def command(
     steps: Annotated[int, typer.Option("--steps", min=1, max=12, help="Shares of the doubling; 4: 15 candidates.")] = 4,
     seed: Seed = 0,
     bad_files: Bad = BadFiles.stop,
+    follow_links: FollowLinks = False,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -69,6 +71,7 @@ def command(
                 steps=steps,
                 seed=seed,
                 bad_files=bad_files.value,
+                follow_links=follow_links,
                 listener=listener,
             )
         coefficients = found.rows[0].coefficients

@@ -23,7 +23,7 @@ def command(
     ] = None,
     *,
     space: Annotated[
-        str | None, option("--space", help="A name, a call such as resnet(...), or a file my_space.py.")
+        str | None, option("--space", help="A name, a call such as resnet(...), or my_space.py, which is run as code.")
     ] = None,
     sampler: Annotated[
         str, typer.Option("--sampler", help="A name, a call such as evolution(population=20); on a table also all.")

@@ -1,6 +1,5 @@
 """The half of foveate search that finds a network for pictures: short trainings, then the best in full."""
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,6 @@ from foveate.cli.options.run import (
 from foveate.report.units import count, milliseconds, share, size
 
 
-class Reward(enum.StrEnum):
-    """What one objective is made of accuracy and budget."""
-
-    strict = "strict"
-    accuracy = "accuracy"
-    mnasnet_soft = "mnasnet_soft"
-    mnasnet_hard = "mnasnet_hard"
-    tunas = "tunas"
-
-
 @dataclass(frozen=True)
 class Costs(Budget):
     """The budget of a search, and its time."""
@@ -46,9 +35,14 @@ class Costs(Budget):
 class Trials:
     """How a network is valued, and where the trials run."""
 
-    reward: Annotated[Reward, typer.Option("--reward", help="How accuracy and budget become one number.")] = (
-        Reward.strict
-    )
+    reward: Annotated[
+        str,
+        typer.Option(
+            "--reward",
+            metavar="NAME",
+            help="Of accuracy and budget: strict, accuracy, mnasnet_soft(w=-0.07), mnasnet_hard, tunas(b=-0.07).",
+        ),
+    ] = "strict"
     evaluate: Annotated[
         str,
         typer.Option("--evaluate", metavar="HOW", help="train, supernet(epochs=20), or a score: zen, naswot, synflow."),
@@ -73,7 +67,7 @@ class WinnerRun(RunOptions):
     """The run of the winner."""
 
     threads: Threads = None
-    device: Device = Processor.cpu
+    device: Device = Processor.auto
     quiet: Quiet = False
 
 
@@ -90,26 +84,30 @@ def search_on_pictures(
     output: Output,
 ) -> None:
     """Search, train the winner, print both. number: of different nets; None: as many as the time allows."""
-    if trials.resume is not None:
-        refuse_beside_resume({"DATA": data, "--space": space})
     limits = costs.limits()
     macs = read(units.count, "--max-macs", costs.max_macs)
     time_s = read(units.time_s, "--time", costs.time)
     from foveate.runs import plan
     from foveate.workflows.search.run import resume_search, search
 
+    wanted = plan.Budget(**limits, max_macs=macs, time_s=time_s)
+    if trials.resume is not None:
+        known = recorded(trials.resume, wanted, costs, space)
+        refuse_beside_resume(trials.resume, known, ("workers", "ray", "storage"))
+
     with show.progress(place.quiet) as listener:
         if trials.resume is not None:
-            run = resume_search(trials.resume, workers=trials.workers, ray=trials.ray, listener=listener)
+            named = {"space": space, "storage": trials.storage}  # a folder names neither code nor a database
+            run = resume_search(trials.resume, **named, workers=trials.workers, ray=trials.ray, listener=listener)
         else:
             run = search(
                 str(data),
                 str(space),
                 sampler=sampler,
-                reward=trials.reward.value,
+                reward=trials.reward,
                 evaluate=trials.evaluate,
                 objectives=objectives.split(",") if objectives else ("accuracy",),
-                budget=plan.Budget(**limits, max_macs=macs, time_s=time_s),
+                budget=wanted,
                 trials=number,
                 epochs=trials.epochs,
                 pictures=trials.pictures,
@@ -124,6 +122,30 @@ def search_on_pictures(
                 **place.keywords(),
             )
     output.answer(run.summary, lambda: closing(run.summary, place.quiet))
+
+
+def recorded(folder: str, wanted: Any, costs: Costs, space: str | None) -> dict[str, object]:
+    """What a search has, by the parameters of the command; what is written otherwise and means the same is as typed."""
+    from foveate.workflows.search.study import load_search
+
+    design = load_search(Path(folder))
+    names = {"max_latency": "max_latency_ms", "max_size": "max_size_bytes", "max_macs": "max_macs", "time": "time_s"}
+    limits = {
+        option: getattr(costs, option) if getattr(wanted, field) == found else found
+        for option, field, found in ((o, f, getattr(design.budget, f)) for o, f in names.items())
+    }
+    call = space is not None and "(" not in space and design.space.partition("(")[0] == space
+    return {
+        **{key: getattr(design, key) for key in ("data", "sampler", "reward", "evaluate", "seed", "threads", "device")},
+        **{key: getattr(design, key) for key in ("bad_files", "storage", "pictures")},
+        **limits,
+        "runtime": design.budget.runtime,
+        "space": space if call else design.space,
+        "objectives": ",".join(design.objectives),
+        "number": design.trials,
+        "epochs": design.proxy.epochs,
+        "resolution": design.preprocess.resolution,
+    }
 
 
 def closing(s: Mapping[str, Any], quiet: bool) -> list[str]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
+from foveate.cli.options.output import Visible
+from foveate.errors import printable
 from foveate.events import (
     CandidateEvent,
     DataEvent,
@@ -49,11 +51,15 @@ def numbers(event: StepEvent | EpochEvent) -> str:
 
 def _place(event: StepEvent | EpochEvent) -> str:
     """What is trained and how far it is."""
-    return "  ".join(part for part in (event.label, f"epoch {event.epoch}/{event.epochs}") if part)
+    return "  ".join(printable(part) for part in (event.label, f"epoch {event.epoch}/{event.epochs}") if part)
 
 
 def line(event: Event) -> str:
-    """An event as one line of text; "" for a kind that is not shown."""
+    """An event as one line of printable text; "" for a kind that is not shown."""
+    return printable(_line(event))
+
+
+def _line(event: Event) -> str:
     match event:
         case DataEvent():
             return f"{event.name}  {data_line(vars(event))}"
@@ -109,7 +115,9 @@ class Bar:
         if self.console.width >= NARROW:
             name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
             columns = [name, BarColumn(bar_width=20), TaskProgressColumn(), *columns]
-        self.progress = Progress(*columns, console=self.console, transient=True, redirect_stdout=False)
+        self.progress = Progress(
+            *columns, console=self.console, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         self.task = self.progress.add_task("", total=None, numbers="")
 
     def __call__(self, event: Event) -> None:
@@ -137,7 +145,8 @@ def progress(quiet: bool) -> Iterator[Listener]:
     if quiet:
         yield _only_warnings
     elif sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
-        bar = Bar(sys.stderr)
+        # the bar moves the cursor, and so writes past the filter; what it shows is printable
+        bar = Bar(sys.stderr.stream if isinstance(sys.stderr, Visible) else sys.stderr)
         with bar.progress:
             yield bar
     else:

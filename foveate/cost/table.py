@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from foveate.cost.count import Cost, kind
+from foveate.files import cell
 
 Numbers = tuple[int, int, int, int, int]  # params, buffers, macs, element-wise FLOPs, activation bytes
 COLUMNS = ("name", "kind", "output", "params", "buffers", "macs", "elementwise_flops", "activation_bytes")
@@ -43,11 +44,11 @@ def rows(counted: Cost, activations: Mapping[str, int]) -> list[dict[str, object
 
 
 def csv_text(table: list[dict[str, object]]) -> str:
-    """The rows as CSV with a header line."""
+    """The rows as CSV with a header line; no cell is a formula."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows({k: cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in table)
     return stream.getvalue()
 
 

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from foveate.data.builtin import BUILT_IN, CLOTHES, digits
-from foveate.data.gate.screen import HEADER_LIMIT, same_bytes, screen
-from foveate.data.gate.structure import FATAL, structure
-from foveate.data.gate.walk import SPLITS, Item, Listing, below, read_folder, some
+from foveate.data.gate.layout import read_folder
+from foveate.data.gate.screen import HEADER_LIMIT, Screened, same_bytes, screen
+from foveate.data.gate.structure import FATAL, sentence, structure
+from foveate.data.gate.walk import SPLITS, Item, Listing, below, outside_line, some
 from foveate.data.holdout import alike, check_fractions, hold_out, units
 from foveate.data.read.formats import shown
 from foveate.data.read.kinds import KINDS
 from foveate.data.table import read_table
 from foveate.errors import ConfigError, DataError
+
+WHOLE = ("nested", "unlabelled")  # kinds of notices that are told in full, and before training
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,12 @@ class Dataset:
     notes: tuple[str, ...]
     fingerprint: str  # SHA-256 of split, name below root, size and class of every sample, in order
     left_out: tuple[tuple[str, str], ...]  # (path, reason)
+    warnings: tuple[str, ...] = ()  # those of the notes that a user should see before training
+
+    def sentence(self) -> str:
+        """The classes and their pictures, all splits together: what a user can object to."""
+        n = np.bincount(np.concatenate([split.labels for split in self.splits.values()]), minlength=len(self.classes))
+        return sentence(dict(zip(self.classes, n.tolist(), strict=True)))
 
 
 def open_data(
@@ -61,6 +70,7 @@ def open_data(
     bad_files: str = "stop",
     need_test: bool = True,
     group_by: str | None = None,
+    follow_links: bool = False,
 ) -> Dataset:
     """Index DATA: a folder of splits or of classes, a CSV path,label[,split,group], or "clothes" or "digits", built in.
 
@@ -68,7 +78,8 @@ def open_data(
     Missing splits are cut from train, stratified, with the seed. val, test: their shares of what is there to be cut; 0
     cuts none; need_test=False cuts no test. Members of a group stay together, and files with the same bytes (up to
     HEADER_LIMIT pictures). group_by: a regular expression on the name below DATA; its first group, else the match, is
-    the group. bad_files: "stop" raises DataError; "skip" leaves them out and lists them.
+    the group. bad_files: "stop" raises DataError; "skip" leaves them out and lists them. follow_links: take what links
+    outside of the folder lead to; else they are a DataError.
     A folder that is called like a built-in data set is given as "./digits".
     """
     check_fractions(val, test)
@@ -77,34 +88,58 @@ def open_data(
     shares = {"val": val, "test": test} if need_test else {"val": val}
     if data == "digits":
         return _digits(shares, seed)
-    listing = read(data)
-    screened = screen(listing)
+    listing = read(data, follow_links)
+    return assemble(
+        listing, screen(listing), shares, seed, bad_files=bad_files, group_by=group_by, further=_shadowed(data)
+    )
+
+
+def assemble(
+    listing: Listing,
+    screened: Screened,
+    shares: dict[str, float],
+    seed: int,
+    *,
+    bad_files: str = "stop",
+    group_by: str | None = None,
+    further: Sequence[str] = (),
+) -> Dataset:
+    """The data set of a listing whose pictures were looked at. Everything that stops training is a DataError here.
+
+    further: notes of the caller.
+    """
+    if outside := [notice.path for notice in listing.notices if notice.kind == "outside"]:
+        raise DataError(outside_line(listing.root, outside))
     if screened.bad and bad_files == "stop":
-        raise DataError(_stop_line(listing, screened.bad))
+        raise DataError(stop_line(listing, screened.bad))
     notes = list(screened.notes)
     if screened.bad:
         notes.append(
             f"{len(screened.bad):,} bad files left out: {some(below(listing.root, p) for p, _ in screened.bad)}"
         )
     found = structure(listing, screened.items)
-    for notice in [*listing.notices, *found]:
-        if notice.kind in FATAL:
-            raise DataError(f"{shown(notice.path if notice.kind == 'no_access' else listing.root)}: {notice.text}")
-    notes += _told(listing) + [notice.text for notice in found] + _shadowed(data)
+    for kind in FATAL:
+        for notice in [*listing.notices, *found]:
+            if notice.kind == kind:
+                at_path = kind in ("no_access", "text_link")
+                how = f"; {KINDS[kind].fix}" if kind == "text_link" else ""
+                raise DataError(f"{shown(notice.path if at_path else listing.root)}: {notice.text}{how}")
+    notes += _told(listing) + [notice.text for notice in found] + list(further)
     items = screened.items if group_by is None else _grouped(screened.items, listing.root, group_by)
     items, cut = _cut(items, shares, seed)
-    return _dataset(listing, items, [*notes, *cut], tuple(screened.bad))
+    warnings = tuple(notice.text for notice in listing.notices if notice.kind in WHOLE)
+    return _dataset(listing, items, [*notes, *cut], tuple(screened.bad), warnings)
 
 
-def read(data: str | Path) -> Listing:
+def read(data: str | Path, follow_links: bool = False) -> Listing:
     """The listing of a folder, a CSV or the built-in photographs, before any picture is opened."""
     path = os.fspath(CLOTHES if data == "clothes" else data)
     if os.path.isdir(path):
-        return read_folder(path)
-    if os.path.isfile(path) and path.lower().endswith(".csv"):
+        return read_folder(path, follow_links or data == "clothes")  # installers may link a package from a cache
+    if os.path.isfile(path) and path.lower().endswith((".csv", ".tsv")):
         return read_table(path)
     if os.path.lexists(path):
-        raise DataError(f"{shown(path)}: expected a folder or a .csv file; unpack archives first")
+        raise DataError(f"{shown(path)}: expected a folder or a .csv or .tsv file; unpack archives first")
     raise DataError(f"{shown(path)}: no such folder or CSV file; built in: {', '.join(BUILT_IN)}")
 
 
@@ -125,23 +160,30 @@ def changed(split: Split, indices: Sequence[int] | None = None) -> list[tuple[st
     return found
 
 
-def _stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
+def stop_line(listing: Listing, bad: Sequence[tuple[str, str]]) -> str:
     """One line for bad files: how many, the first, how to go on."""
     first = "; ".join(
         f"{shown(below(listing.root, path))} ({shown(reason.partition(':')[0])})" for path, reason in bad[:3]
     )
     more = f" and {len(bad) - 3:,} more" if len(bad) > 3 else ""
+    for kind in ("lfs_pointer", "annex_pointer"):
+        if count := sum(reason.startswith(kind) for _, reason in bad):
+            which = some(below(listing.root, path) for path, reason in bad if reason.startswith(kind))
+            return f"{shown(listing.source)}: {count:,} files are {KINDS[kind].title}: {which}; {KINDS[kind].fix}"
+    if listing.claimed and len(listing.missing) == len(bad) > len(listing.items):
+        more += " (paths count from the folder of the table)"
     how = f"go on without them: --bad-files skip; see all: foveate data check {shown(listing.source)}"
     return f"{len(bad):,} of {len(listing.items) + len(listing.missing):,} files can not be used: {first}{more}; {how}"
 
 
 def _told(listing: Listing) -> list[str]:
-    """One note for each kind of oddity that the walk met; hidden files are none."""
+    """One note for each kind of oddity that the walk met."""
     by_kind: dict[str, list[str]] = {}
     for notice in listing.notices:
-        if notice.kind != "hidden":
+        if notice.kind not in WHOLE:
             by_kind.setdefault(notice.kind, []).append(below(listing.root, notice.path))
-    return [f"{KINDS[kind].title}: {some(paths)}" for kind, paths in by_kind.items()]
+    whole = [notice.text for notice in listing.notices if notice.kind in WHOLE]
+    return whole + [f"{KINDS[kind].title}: {some(paths)}" for kind, paths in by_kind.items()]
 
 
 def _grouped(items: list[Item], root: str, group_by: str) -> list[Item]:
@@ -195,7 +237,13 @@ def _torn(items: list[Item]) -> list[str]:
     return [f"{KINDS['group_leak'].title}: {some(torn)}"] if torn else []
 
 
-def _dataset(listing: Listing, items: list[Item], notes: list[str], left_out: tuple[tuple[str, str], ...]) -> Dataset:
+def _dataset(
+    listing: Listing,
+    items: list[Item],
+    notes: list[str],
+    left_out: tuple[tuple[str, str], ...],
+    warnings: tuple[str, ...],
+) -> Dataset:
     classes = tuple(sorted({item.label for item in items if item.split == "train"}))
     index = {name: i for i, name in enumerate(classes)}
     digest, splits = hashlib.sha256(), {}
@@ -212,7 +260,8 @@ def _dataset(listing: Listing, items: list[Item], notes: list[str], left_out: tu
         for item in part:
             line = f"{name}\0{below(listing.root, item.path)}\0{item.size_bytes}\0{item.label}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
-    return Dataset(listing.name, listing.root, classes, splits, tuple(notes), digest.hexdigest(), left_out)
+    fingerprint = digest.hexdigest()
+    return Dataset(listing.name, listing.root, classes, splits, tuple(notes), fingerprint, left_out, warnings)
 
 
 def _shadowed(data: str | Path) -> list[str]:

@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 
 from foveate.data.augment import CROP
+from foveate.data.balance import balanced_order
 from foveate.data.index import Split
 from foveate.data.preprocess import Preprocess, needed, prepare
 from foveate.data.random import epoch_order, uniforms
-from foveate.data.read.decode import Need, decode_image
+from foveate.data.read.decode import Need, opened
 from foveate.data.read.fast import cut, shrunk
 from foveate.data.read.formats import BadImage
 from foveate.data.repeat import repeated_order, virtual_samples
@@ -99,7 +100,8 @@ class Pictures:
             return picture, 1.0
         if isinstance(source, np.ndarray):
             return self.ready(Image.fromarray(source))
-        return self.ready(decode_image(source, background=self.background, need=self.need))
+        with opened(source, background=self.background, need=self.need) as image:
+            return self.ready(image)
 
     def load(self, threads: int = 2) -> "Pictures":
         """Decode everything once and keep it. A bad file stops with its name, or is left out (bad_files "skip").
@@ -176,14 +178,17 @@ class Pictures:
         *,
         share: tuple[int, int] = (0, 1),
         repeats: int = 1,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         """The batches of one epoch from batch number `start` on. The order depends on (seed, epoch) alone; the short
         rest is dropped.
 
         share (i, n): the i-th of n neighbouring parts of every batch, which together are the batch. repeats: copies of
-        a sample, in an epoch that is as long as without (data/repeat.py).
+        a sample, in an epoch that is as long as without (data/repeat.py). balanced: every class equally often.
         """
-        order, copies = repeated_order(epoch_order(len(self), seed, epoch), repeats, batch)
+        labels = self.labels.numpy()[self.keep]
+        drawn = balanced_order(labels, seed, epoch) if balanced else epoch_order(len(self), seed, epoch)
+        order, copies = repeated_order(drawn, repeats, batch)
         places = [np.arange(i * batch, min((i + 1) * batch, len(order))) for i in range(start, self.steps(batch))]
         parts = [np.array_split(place, share[1])[share[0]] for place in places]
         for item, part, place in zip(
@@ -243,7 +248,7 @@ def evaluation_pictures(split: Split, preprocess: Preprocess) -> Pictures:
     """A split prepared as prediction prepares its pictures: uint8 (3, resolution, resolution)."""
 
     def ready(image: Image.Image) -> Square:
-        return torch.from_numpy(prepare(np.array(image), preprocess)).permute(2, 0, 1), 1.0
+        return torch.from_numpy(prepare(image, preprocess)).permute(2, 0, 1), 1.0
 
     return Pictures(split, preprocess.resolution, ready, preprocess.background, need=needed(preprocess))
 

@@ -6,20 +6,28 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from foveate.config import Pixels, Positive, override, record, replace
+from foveate.config import Pixels, override, record, replace
 from foveate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 Mean = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+# far below the step of a byte, 1 / 255: what is smaller only makes numbers overflow
+Std = Annotated[float, Field(ge=1e-6, le=1e6, allow_inf_nan=False)]
+MAX_BETWEEN = 32 * 2**20  # pixels of a picture between its two resizes; 128 MB
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601, as Pillow's mode L
 
 
 @record
 class Preprocess:
     """decode -> upright (EXIF) -> RGB -> resize -> crop, squash or letterbox -> (x / 255 - mean) / std.
+
+    One mean and one std: a network of one channel. The luminance of x is taken first (LUMINANCE), not rounded; of a
+    grey picture it is the picture.
 
     fit "crop": the short side becomes `resize` pixels (the long side by the same factor, rounded down), then the centre
     resolution x resolution is cut out. "squash": both sides become `resolution`. "letterbox": the long side becomes
@@ -31,8 +39,8 @@ class Preprocess:
     resize: Pixels = 256  # only for "crop"
     fit: Literal["crop", "squash", "letterbox"] = "crop"
     kernel: Literal["bilinear", "bicubic"] = "bicubic"
-    mean: tuple[Mean, Mean, Mean] = IMAGENET_MEAN
-    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    mean: tuple[Mean, Mean, Mean] | tuple[Mean] = IMAGENET_MEAN
+    std: tuple[Std, Std, Std] | tuple[Std] = IMAGENET_STD
     fill: Byte = 114  # grey of the letterbox bars
     background: tuple[Byte, Byte, Byte] = (255, 255, 255)  # what shows through transparent pixels
     # "scaled": a JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where that is still as large as after the resize
@@ -41,6 +49,13 @@ class Preprocess:
     def __post_init__(self) -> None:
         if self.fit == "crop" and self.resize < self.resolution:
             raise ConfigError(f"Preprocess.resize = {self.resize}: at least the resolution, {self.resolution}")
+        if len(self.mean) != len(self.std):
+            raise ConfigError(f"Preprocess.mean has {len(self.mean)} numbers and std {len(self.std)}: as many")
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input: 3, or 1 for grey."""
+        return len(self.mean)
 
 
 def resized_size(width: int, height: int, p: Preprocess) -> tuple[int, int]:
@@ -73,21 +88,28 @@ def _half(n: int) -> int:
     return n // 2 + (n // 2 & n & 1)
 
 
-def prepare(pixels: np.ndarray, p: Preprocess) -> np.ndarray:
-    """A decoded picture uint8 (H, W, 3) as the network sees it: uint8 (R, R, 3), resized and cut as Preprocess says.
+def prepare(picture: "np.ndarray | Image", p: Preprocess) -> np.ndarray:
+    """A decoded picture as the network sees it: uint8 (R, R, 3), resized and cut as Preprocess says.
 
+    picture: uint8 (H, W, 3), or an RGB image of Pillow.
     With fit "crop" the bytes equal torchvision's Resize(antialias) and CenterCrop on a PIL image, but for some tall
     narrow pictures, of which newer Pillow resizes the height first.
     """
     from PIL import Image
 
-    _check(pixels)
+    if isinstance(picture, np.ndarray):
+        _check(picture)
+        picture = Image.fromarray(picture)
     kernel = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[p.kernel]
-    image = Image.fromarray(pixels)
-    width, height = resized_size(*image.size, p)
+    width, height = resized_size(*picture.size, p)
+    box = crop_box(width, height, p)
+    if p.fit == "crop" and width * max(picture.height, height) > MAX_BETWEEN:
+        # far longer than wide: only what the crop shows is resized, to the same bytes but for rounding
+        x, y = picture.width / width, picture.height / height
+        seen = picture.resize((p.resolution, picture.height), kernel, (box[0] * x, 0, box[2] * x, picture.height))
+        return np.array(seen.resize((p.resolution, p.resolution), kernel, (0, box[1] * y, p.resolution, box[3] * y)))
     # width first, then height, as onnxruntime does it; one call leaves the order to the Pillow version
-    image = image.resize((width, image.height), kernel).resize((width, height), kernel)
-    box = crop_box(*image.size, p)
+    image = picture.resize((width, picture.height), kernel).resize((width, height), kernel)
     if p.fit == "letterbox":
         canvas = Image.new("RGB", (p.resolution, p.resolution), (p.fill, p.fill, p.fill))
         canvas.paste(image, (-box[0], -box[1]))
@@ -101,23 +123,39 @@ def _check(pixels: np.ndarray) -> None:
 
 
 def normalise(batch: "torch.Tensor", p: Preprocess) -> "torch.Tensor":
-    """(x / 255 - mean) / std: uint8 (N, 3, R, R) -> float32 of that shape, device and memory format."""
+    """(x / 255 - mean) / std: uint8 (N, 3, R, R) -> float32 (N, p.channels, R, R), device and memory format kept."""
     return normalise_unit(batch / 255, p)  # uint8 divides to float32
 
 
 def normalise_unit(x: "torch.Tensor", p: Preprocess) -> "torch.Tensor":
     """(x - mean) / std of float pictures (N, 3, R, R) from 0 to 1. The steps and so the bits are torchvision's."""
-    mean, std = x.new_tensor(p.mean).view(3, 1, 1), x.new_tensor(p.std).view(3, 1, 1)
+    x = luminance(x) if p.channels == 1 else x
+    mean, std = x.new_tensor(p.mean).view(-1, 1, 1), x.new_tensor(p.std).view(-1, 1, 1)
     return (x - mean).div_(std)
 
 
 def normalise_own(x: "torch.Tensor", p: Preprocess) -> "torch.Tensor":
-    """normalise_unit in place, to the same bits: for pictures that nobody else will look at."""
+    """normalise_unit in place where the channels stay, to the same bits: for pictures that nobody else will look at."""
+    if p.channels == 1:
+        return normalise_unit(x, p)
     mean, std, last = x.new_tensor(p.mean), x.new_tensor(p.std), x.permute(0, 2, 3, 1)
     if last.is_contiguous():  # rows of all colours: three numbers at a time are slow
         last.flatten(0, 1).flatten(1).sub_(mean.repeat(x.shape[3])).div_(std.repeat(x.shape[3]))
         return x
     return x.sub_(mean.view(3, 1, 1)).div_(std.view(3, 1, 1))
+
+
+def luminance(x: "torch.Tensor") -> "torch.Tensor":
+    """Float pictures (N, 3, H, W) -> (N, 1, H, W), the brightness."""
+    return (x * x.new_tensor(LUMINANCE).view(3, 1, 1)).sum(1, keepdim=True)
+
+
+def grey(p: Preprocess) -> Preprocess:
+    """The preprocessing for a network of one channel: the mean of the luminance, and the mean of the deviations."""
+    if p.channels == 1:
+        return p
+    mean = round(sum(w * m for w, m in zip(LUMINANCE, p.mean, strict=True)), 4)
+    return replace(p, mean=(mean,), std=(round(sum(p.std) / 3, 4),))
 
 
 def at_resolution(p: Preprocess, size: int) -> Preprocess:

@@ -1,6 +1,8 @@
 """Lists of pictures as CSV that open as DATA again: who is in which split, and what is left after the gate.
 
-Names are written exactly as they are, bytes that are not UTF-8 too, with paths relative to the folder of the CSV.
+Names are written exactly as they are, bytes that are not UTF-8 too, with paths relative to the folder of the CSV. Only
+what a spreadsheet would take for a formula is changed, so that reading gives it back: a path =x.jpg is ./=x.jpg, a
+label =x is '=x (foveate/files.py, cell).
 """
 
 import csv
@@ -12,7 +14,7 @@ from pathlib import Path
 from foveate.data.gate.check import Report
 from foveate.data.gate.walk import SPLITS, below
 from foveate.data.index import Dataset
-from foveate.files import write_bytes
+from foveate.files import cell, write_bytes
 
 Row = tuple[str, str, str, str]  # path, label, split, group
 
@@ -57,5 +59,6 @@ def csv_bytes(rows: Iterable[Row], folder: str | Path) -> bytes:
     writer.writerow([("path", "label", "split", "group")[i] for i in columns])
     for path, *rest in rows:
         where = os.path.relpath(path, folder) if os.path.isabs(path) else path  # built-in data has names, no files
-        writer.writerow([(where, *rest)[i] for i in columns])
+        where = os.path.join(".", where) if cell(where) != where else where
+        writer.writerow([(where, *map(cell, rest))[i] for i in columns])
     return text.getvalue().encode("utf-8", "surrogateescape")

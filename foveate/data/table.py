@@ -1,21 +1,25 @@
 """A CSV of pictures: path,label[,split,group]. Paths are relative to the CSV's folder (no picture is opened).
 
 Names stand in the file exactly as on disk, bytes that are not UTF-8 too, so a list that we write reads back equal.
-A name that begins with "=" stays as it is: these files are read by programs, not shown in a spreadsheet.
+An apostrophe before a label or group that a spreadsheet would take for a formula ('=x) is not part of it.
 """
 
-import csv
 import os
+import re
 import stat
-from collections.abc import Iterator
+import unicodedata
+from collections import defaultdict
 from pathlib import Path
 
 from foveate.config import near
 from foveate.data.gate.walk import SPLIT_NAMES, Item, Listing, Notice, below
 from foveate.data.read.formats import shown
+from foveate.data.rows import SAVE_AS, Row, rows_of
 from foveate.errors import DataError
+from foveate.files import cell_text
 
-COLUMNS = ("path", "label", "split", "group")
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def read_table(file: str | Path) -> Listing:
@@ -23,87 +27,103 @@ def read_table(file: str | Path) -> Listing:
     file = os.path.abspath(file)
     where, root = shown(os.path.basename(file)), os.path.dirname(file)
     listing = Listing(os.path.splitext(os.path.basename(file))[0], root, file, claimed=True)
-    seen_paths: dict[str, int] = {}
+    faults: dict[str, list[tuple[int, str]]] = defaultdict(list)  # kind -> (line, text): one cause, one error
+    seen_paths: dict[str, tuple[Row, str, str]] = {}
     seen_files: dict[tuple[int, int], Item] = {}
-    labels: dict[str, set[str]] = {}
+    spellings: dict[str, set[str]] = defaultdict(set)
     split_at: dict[bool, int] = {}  # whether the split is given -> first line where it is (not)
-    for line, row in _rows(file, where):
-        path, label, group = os.path.normpath(os.path.join(root, row["path"])), row["label"], row["group"]
-        split = _split(row["split"], f"{where}: line {line}")
-        if not row["path"] or not label:
-            raise DataError(f"{where}: line {line}: the {'label' if row['path'] else 'path'} is empty")
-        if path in seen_paths:
-            raise DataError(
-                f"{where}: line {line}: {shown(row['path'])} stands on line {seen_paths[path]} too; keep one of them"
-            )
-        seen_paths[path] = line
-        split_at.setdefault(bool(split), line)
-        labels.setdefault(split, set()).add(label)
-        try:
-            status = os.stat(path)
-        except (OSError, ValueError):  # ValueError: a NUL in the name
-            listing.missing.append((path, f"line {line}: no such file"))
+    for row in rows_of(file, where):
+        path, status = _find(root, row.path)
+        if fault := _fault(row, status is not None):
+            faults[fault[0]].append((row.line, fault[1]))
             continue
-        if not stat.S_ISREG(status.st_mode):
-            listing.missing.append((path, f"line {line}: not a regular file"))
-        elif first := seen_files.get((status.st_dev, status.st_ino)):
-            text = f"the same file as {shown(below(root, first.path))}; counted once, there"
-            kind = "leak" if first.split != split else "two_labels" if first.label != label else "same_file"
-            listing.notices.append(Notice(kind, path, text, first.path))
+        label, group = _label(cell_text(row.label), row.path), cell_text(row.group.strip())
+        split = SPLIT_NAMES[row.split.strip().lower()] if row.split.strip() else ""
+        if path in seen_paths:
+            first, *same = seen_paths[path]
+            text = f"{shown(row.path)} stands on line {first.line} too"
+            if [label, split] == same:
+                listing.notices.append(Notice("same_file", path, f"{text}; counted once, there"))
+            else:
+                faults["twice"].append((row.line, f"{text}, with another label or split; keep one of them"))
+            continue
+        seen_paths[path] = row, label, split
+        spellings[label].add(row.label)
+        split_at.setdefault(bool(split), row.line)
+        if status is None:
+            listing.missing.append((path, f"line {row.line}: no such file"))
+        elif not stat.S_ISREG(status.st_mode):
+            listing.missing.append((path, f"line {row.line}: not a regular file"))
+        elif held := seen_files.get((status.st_dev, status.st_ino)):
+            text = f"the same file as {shown(below(root, held.path))}; counted once, there"
+            kind = "leak" if held.split != split else "two_labels" if held.label != label else "same_file"
+            listing.notices.append(Notice(kind, path, text, held.path))
         else:
             item = Item(path, split, label, group, status.st_size, status.st_mtime_ns)
             seen_files[status.st_dev, status.st_ino] = item
             listing.items.append(item)
-    if len(split_at) > 1:
-        raise DataError(
-            f"{where}: line {split_at[False]}: no split, but line {split_at[True]} has one; fill in all or none"
-        )
-    listing.folders = {split: sorted(names) for split, names in labels.items()}
+    if not faults and len(split_at) > 1:
+        text = f"no split, but line {split_at[True]} has one; fill in all or none"
+        faults["split"].append((split_at[False], text))
+    for found in faults.values():
+        more = f" and {len(found) - 1:,} more" if len(found) > 1 else ""
+        raise DataError(f"{where}: line {found[0][0]}{more}: {found[0][1]}")
+    for label, written in spellings.items():
+        if len(written) > 1:
+            text = f"{', '.join(sorted(map(ascii, written)))} are one label, {shown(label)}"
+            listing.notices.append(Notice("joined_labels", os.path.join(root, shown(label)), text))
     return listing
 
 
-def _split(text: str, where: str) -> str:
-    """train, val, test or "" for a cell of the split column."""
-    name = text.strip().lower()
-    if name and name not in SPLIT_NAMES:
-        raise DataError(f'{where}: unknown split "{shown(text)}"; {near(name, SPLIT_NAMES)}')
-    return SPLIT_NAMES.get(name, "")
+def _find(root: str, written: str) -> tuple[str, os.stat_result | None]:
+    """(absolute path, its status or None where nothing is there) of a path as it is written.
+
+    Where nothing has that very name: without blanks around it, then with the separators of Windows.
+    """
+    tries = [written, written.strip(), written.strip().replace("\\", "/")]
+    first = os.path.normpath(os.path.join(root, tries[1] or written))
+    for text in dict.fromkeys(tries):
+        path = os.path.normpath(os.path.join(root, text))
+        try:
+            return path, os.stat(path)
+        except (OSError, ValueError):  # ValueError: a sign that no name can have
+            continue
+    return first, None
 
 
-def _rows(file: str, where: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, cells of the four columns) of every row; an absent column gives ""."""
-    try:
-        with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as text:
-            reader = csv.reader(text, strict=True)
-            try:
-                names = [n.strip().lower() for n in next(reader, [])]
-                _check_header(names, where)
-                line = reader.line_num + 1
-                for cells in reader:
-                    if cells and len(cells) != len(names):
-                        raise DataError(
-                            f"{where}: line {line}: {len(cells)} cells; expected {len(names)} as in the first line"
-                        )
-                    if cells:
-                        row = dict(zip(names, cells, strict=True))
-                        yield line, {column: row.get(column, "") for column in COLUMNS}
-                    line = reader.line_num + 1
-            except csv.Error as error:
-                raise DataError(f"{where}: line {reader.line_num}: not CSV ({error})") from None
-    except OSError as error:
-        raise DataError(f"{where}: can not be read: {(error.strerror or str(error)).lower()}") from None
+def _fault(row: Row, there: bool) -> tuple[str, str] | None:
+    """(kind, text) of what is wrong with a row; there: whether its file is."""
+    path, label = row.path.strip(), row.label.strip()
+    if not path or not label:
+        return "empty", f"the {'label' if path else 'path'} is empty"
+    if not there and _DRIVE.match(path):
+        return "drive", f"{shown(path)} is a path of a Windows computer; write paths that start at the table's folder"
+    if not there and _ADDRESS.match(path):
+        return "address", f"{shown(path)} is an address; fetch the pictures and write their paths"
+    folders = _folders(row.path)
+    for name, cell in (("path", "" if there else row.path), ("label", row.label), ("group", row.group)):
+        if _escaped(cell) and cell not in folders:
+            return "encoding", f'the {name} "{shown(cell)}" is not UTF-8; {SAVE_AS}'
+    split = row.split.strip().lower()
+    if split and split not in SPLIT_NAMES:
+        return "split", f'unknown split "{shown(row.split)}"; {near(split, SPLIT_NAMES)}'
+    return None
 
 
-def _check_header(names: list[str], where: str) -> None:
-    for column in COLUMNS[:2]:
-        if column not in names:
-            semicolons = len(names) == 1 and ";" in names[0]
-            hint = (
-                "cells are separated by semicolons; use commas"
-                if semicolons
-                else f"line 1 has: {shown(', '.join(names))}"
-            )
-            raise DataError(f'{where}: no column "{column}"; expected path,label[,split,group]; {hint}')
-    for name in names:
-        if name in COLUMNS and names.count(name) > 1:
-            raise DataError(f'{where}: two columns "{name}"')
+def _escaped(text: str) -> bool:
+    """Whether the text holds bytes that are not UTF-8."""
+    return any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _folders(path: str) -> list[str]:
+    return path.split("/")[:-1]
+
+
+def _label(written: str, path: str) -> str:
+    """The label without blanks around it and with single ones inside, in the composed form of Unicode (NFC).
+
+    A label that is the name of a folder of its picture stays as it is: lists that we write hold such names.
+    """
+    if written in _folders(path):
+        return written
+    return unicodedata.normalize("NFC", " ".join(written.split()))

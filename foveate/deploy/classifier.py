@@ -1,7 +1,7 @@
 """Classifier: a model folder, opened for prediction. Pictures go through the one decode and the one preprocessing."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, overload
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.preprocess import Preprocess, needed, prepare
-from foveate.data.read.decode import decode
+from foveate.data.preprocess import Preprocess, at_resolution, needed, prepare
+from foveate.data.read.decode import decode, opened
+from foveate.deploy import effort
 from foveate.deploy.parity import torch_logits
 from foveate.errors import ConfigError, DataError, WeightsError
 from foveate.train.artefact import ModelCard, load_model
@@ -56,7 +57,8 @@ class Classifier:
         pictures: one picture, or a list or tuple of them. A picture is a path, the bytes of a file, an array uint8
         (H, W, 3) of RGB or (H, W) of grey, or a PIL image; any size.
         Returns [(label, probability), ...] for one picture, and a list of such lists for several.
-        Raises BadImage (a DataError) naming a picture that can not be decoded, ConfigError where top is below 1.
+        Raises BadImage (a DataError) naming a picture that can not be decoded, ConfigError where top is below 1,
+        WeightsError where the model answers NaN or infinity.
 
             fv.load("runs/photos-1/best").predict("cat.jpg")   # [("cat", 0.97), ("dog", 0.02), ...]
         """
@@ -66,13 +68,15 @@ class Classifier:
         """Logits float32 (N, K) of N pictures, in float32 on the model's device, 32 at a time."""
         if not pictures:
             return np.zeros((0, len(self.classes)), np.float32)
-        return np.concatenate(list(self._batches(pictures)))
+        logits = np.concatenate(list(self._batches(pictures)))
+        require_finite(logits, self.preprocess, "the model")
+        return logits
 
     @torch.inference_mode()
     def _batches(self, pictures: Sequence[Picture]) -> Iterator[np.ndarray]:
         for start in range(0, len(pictures), BATCH):
-            part = [pixels_of(p, self.preprocess) for p in pictures[start : start + BATCH]]
-            yield torch_logits(self.model, self.preprocess, [prepare(p, self.preprocess) for p in part])
+            part = [prepared(p, self.preprocess) for p in pictures[start : start + BATCH]]
+            yield torch_logits(self.model, self.preprocess, part)
 
 
 class Predictor(Protocol):
@@ -100,9 +104,23 @@ def ranked(logits: np.ndarray, classes: Sequence[str], top: int) -> Scores:
     return [(classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:top]]
 
 
-def load(folder: str | Path) -> Classifier:
+def require_finite(logits: np.ndarray, preprocess: Preprocess, what: str) -> None:
+    """WeightsError where answers are NaN or infinite: no class is then more likely than another."""
+    if np.isfinite(logits).all():
+        return
+    bad = np.flatnonzero(~np.isfinite(logits).all(1))
+    std = ", ".join(f"{v:g}" for v in preprocess.std)
+    raise WeightsError(
+        f"{what} answers NaN or infinity for {len(bad):,} of {len(logits):,} pictures: its numbers overflow; its"
+        f" weights or its preprocessing (std {std}) are damaged: train or export it again"
+    )
+
+
+def load(folder: str | Path, *, resolution: int | None = None, tell: Callable[[str], None] = effort.warn) -> Classifier:
     """Open a model folder (config.json + model.safetensors), such as runs/NAME/best.
 
+    resolution: pixels in place of the model's own; above 1024 a model is opened only where it is named. tell: hears
+    what a picture costs where that is much.
     WeightsError where there is no such folder or it is no model folder; load_model says what else is refused.
     """
     path = Path(folder)
@@ -114,7 +132,20 @@ def load(folder: str | Path) -> Classifier:
         inner = path / "best"
         hint = f"did you mean {inner}?" if (inner / "config.json").is_file() else "it holds no config.json"
         raise WeightsError(f"{path}: not a model folder; {hint}")
-    return Classifier(*load_model(path))
+    model, card = load_model(path)
+    if resolution is not None:
+        card = replace(card, preprocess=at_resolution(card.preprocess, resolution))
+    named = resolution is not None
+    effort.check_effort(model, card.architecture, card.preprocess, str(path), named=named, tell=tell)
+    return Classifier(model, card)
+
+
+def prepared(picture: Picture, preprocess: Preprocess) -> np.ndarray:
+    """Any form of picture as the network sees it: uint8 (R, R, 3). A file is shrunk before the next one is decoded."""
+    if isinstance(picture, (str, Path, bytes)):
+        with opened(picture, background=preprocess.background, need=needed(preprocess)) as image:
+            return prepare(image, preprocess)
+    return prepare(pixels_of(picture, preprocess), preprocess)
 
 
 def pixels_of(picture: Picture, preprocess: Preprocess = Preprocess()) -> np.ndarray:  # noqa: B008  # a frozen record
@@ -129,11 +160,36 @@ def pixels_of(picture: Picture, preprocess: Preprocess = Preprocess()) -> np.nda
 
     if not isinstance(picture, Image.Image):
         raise DataError(f"a picture of type {type(picture).__name__}; expected a path, bytes, an array or a PIL image")
-    upright = ImageOps.exif_transpose(picture)
-    if upright.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
-        upright = upright.convert("RGB")
-    file = BytesIO()  # as a file, so that one set of rules decodes every mode
-    upright.save(
-        file, "TIFF" if upright.mode == "F" else "PNG", **({} if upright.mode == "F" else {"compress_level": 1})
-    )
+    try:
+        stored = _storable(ImageOps.exif_transpose(picture))
+        file = BytesIO()  # as a file, so that one set of rules decodes every mode
+        if stored.mode == "F":
+            stored.save(file, "TIFF")
+        else:
+            stored.save(file, "PNG", compress_level=1)
+    except (OSError, ValueError, TypeError, SystemError, SyntaxError) as error:  # Pillow decodes an opened file here
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"a PIL image of mode {picture.mode} can not be read ({text}); convert it to RGB") from None
     return decode(file.getvalue(), background=preprocess.background)
+
+
+def _storable(picture: "Image") -> "Image":
+    """A PIL image in a mode that PNG or TIFF can hold, by the rules of docs/pictures.md."""
+    from PIL import Image
+
+    mode = picture.mode
+    if mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F"):
+        return picture
+    if mode == "I" or mode.startswith("I;16"):
+        samples = np.asarray(picture)
+        if samples.size and (samples.min() < 0 or samples.max() > 65_535):
+            found = f"samples from {samples.min()} to {samples.max()}"
+            raise DataError(f"a PIL image of mode {mode} with {found}; expected 0 to 65535: scale them")
+        return Image.fromarray(samples.astype(np.uint16))
+    if mode in ("PA", "RGBa"):
+        return picture.convert("RGBA")
+    if mode == "La":
+        return picture.convert("LA")
+    if mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
+        return picture.convert("RGB")
+    raise DataError(f'a PIL image of mode {mode}, whose colours are not read; convert it: picture.convert("RGB")')

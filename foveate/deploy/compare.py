@@ -98,7 +98,7 @@ def measure_all(
     sample = pictures or Sample(generated(), name="generated")
     with torch.no_grad():
         side = preprocess.resolution
-        classes = tuple(map(str, range(model.eval()(torch.zeros(1, 3, side, side)).shape[1])))
+        classes = tuple(map(str, range(model.eval()(torch.zeros(1, preprocess.channels, side, side)).shape[1])))
     given = sample.pictures if calibration is None else calibration
     subject = Subject(model, preprocess, classes, threads, batch, calibration=given)
     return compare(subject, sample, pairs(runtimes), max_drop=max_drop)

@@ -108,7 +108,7 @@ def _by_script(model: nn.Module, preprocess: Preprocess, batch: int) -> "GraphPr
     import onnx
     import onnxruntime
 
-    pixels = torch.zeros(batch, 3, preprocess.resolution, preprocess.resolution)
+    pixels = torch.zeros(batch, preprocess.channels, preprocess.resolution, preprocess.resolution)
     file = io.BytesIO()
     with _quiet(), _no_dump():
         torch.onnx.export(
@@ -132,7 +132,7 @@ def _by_script(model: nn.Module, preprocess: Preprocess, batch: int) -> "GraphPr
 
 
 def _pixels(preprocess: Preprocess) -> torch.Tensor:
-    return torch.zeros(2, 3, preprocess.resolution, preprocess.resolution)
+    return torch.zeros(2, preprocess.channels, preprocess.resolution, preprocess.resolution)
 
 
 def _outputs(model: nn.Module, preprocess: Preprocess) -> int:
@@ -142,7 +142,9 @@ def _outputs(model: nn.Module, preprocess: Preprocess) -> int:
         with torch.no_grad():
             out = model(_pixels(preprocess))
     except Exception as error:
-        raise FoveateError(f"{type(model).__name__} does not run on 3 x {size} x {size}: {_reason(error)}") from error
+        raise FoveateError(
+            f"{type(model).__name__} does not run on {preprocess.channels} x {size} x {size}: {_reason(error)}"
+        ) from error
     if not isinstance(out, torch.Tensor) or out.ndim != 2 or len(out) != 2:
         shape = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         raise FoveateError(f"{type(model).__name__} gives {shape} for 2 pictures: expected (2, classes)")

@@ -1,17 +1,24 @@
 """Prediction with a model folder or an exported file, ONNX or OpenVINO: the same calls, the same answers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import Preprocess, needed
+from foveate.data.read.decode import opened
+from foveate.data.read.decode import pixels_of as decoded
 from foveate.deploy import classifier
-from foveate.deploy.classifier import Classifier, P, Picture, Scores, answers, pixels_of
+from foveate.deploy.classifier import Classifier, P, Picture, Scores, answers, pixels_of, require_finite
+from foveate.deploy.effort import check_resolution, warn
+from foveate.deploy.parity import framed
 from foveate.deploy.runtime import Session
 from foveate.deploy.targets import open_exported
+from foveate.errors import ConfigError
+
+MAX_PIXELS = 8 * 2**20  # of a picture that goes to the file as it is
 
 
 @dataclass(frozen=True)
@@ -44,25 +51,51 @@ class Exported:
 
     def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Logits float32 (N, K) of N pictures, one at a time: each may have its own size."""
-        rows = [self.session.run(pixels_of(picture, self.preprocess)[None]) for picture in pictures]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+        rows = [self._row(picture) for picture in pictures]
+        logits = np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
+        require_finite(logits, self.preprocess, "the file")
+        return logits
+
+    def _row(self, picture: Picture) -> np.ndarray:
+        """Logits (1, K). A large picture is shrunk here, as the file would: it would hold it several times."""
+        if isinstance(picture, (str, Path, bytes)):
+            with opened(picture, background=self.preprocess.background, need=needed(self.preprocess)) as image:
+                large = image.width * image.height > MAX_PIXELS
+                pixels = framed(image, self.preprocess) if large else decoded(image)
+        else:
+            pixels = pixels_of(picture, self.preprocess)
+            pixels = framed(pixels, self.preprocess) if pixels.size > 3 * MAX_PIXELS else pixels
+        return self.session.run(pixels[None])
 
 
-def load_exported(path: str | Path, threads: int = 1) -> Exported:
-    """Open a .onnx or .xml file that foveate exported. WeightsError for anything else."""
-    return Exported(open_exported(path, threads))
+def load_exported(path: str | Path, threads: int = 1, resolution: int | None = None) -> Exported:
+    """Open a .onnx or .xml file that foveate exported. WeightsError for anything else.
+
+    resolution: the pixels that it has; one above 1024 is opened only where they are named.
+    """
+    session = open_exported(path, threads)
+    own = session.preprocess.resolution
+    if resolution not in (None, own):
+        raise ConfigError(f"{path}: resolution = {resolution}: an exported file keeps its own, {own}; export it again")
+    check_resolution(session.preprocess, path, named=resolution is not None)
+    return Exported(session)
 
 
-def load(path: str | Path) -> "Classifier | Exported":
+def load(
+    path: str | Path, *, resolution: int | None = None, tell: Callable[[str], None] = warn
+) -> "Classifier | Exported":
     """Open what predicts: a model folder such as runs/NAME/best, or an exported .onnx or .xml file.
 
     Both answer predict(pictures, top=5) and predict_logits(pictures), and have classes and preprocess. Nothing that is
-    opened can run code. Raises WeightsError where it is neither, or damaged; the message says what to open instead.
+    opened can run code.
+    resolution: pixels in place of the model's own; a model that wants over 1024, or 500 G multiply-adds a picture, is
+    opened only where they are named. tell: hears what a picture costs where that is much; else a warning.
+    Raises WeightsError where it is neither, or damaged; the message says what to open instead.
 
         model = fv.load("runs/photos-1/best")
         model.predict(["cat.jpg", "dog.jpg"], top=1)   # [[("cat", 0.97)], [("dog", 0.91)]]
     """
     place = Path(path)
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():
-        return load_exported(place)
-    return classifier.load(place)
+        return load_exported(place, resolution=resolution)
+    return classifier.load(place, resolution=resolution, tell=tell)

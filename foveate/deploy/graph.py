@@ -1,4 +1,5 @@
-"""Preprocessing as an ONNX graph: a picture uint8 (N, H, W, 3) of any size in, float32 (N, 3, R, R) out.
+"""Preprocessing as an ONNX graph: a picture uint8 (N, H, W, 3) of any size in, float32 (N, 3, R, R) out
+(one channel where the preprocessing is grey).
 
 The same integer arithmetic as foveate.data.preprocess, and Resize with antialias, which onnxruntime took from Pillow.
 It resizes the width first, then the height; the bytes equal Pillow's in that order or differ by a level, rarely.
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import LUMINANCE, Preprocess
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
@@ -67,11 +68,16 @@ def preprocess_graph(p: Preprocess, batch: int | None = None) -> "GraphProto":
     elif p.fit == "letterbox":
         x = _letterbox(g, x, size, p)
     x = g.node("Cast", x, to=TensorProto.FLOAT)
-    mean, std = (np.array(v, np.float64).reshape(1, 3, 1, 1) for v in (p.mean, p.std))
+    if p.channels == 1:
+        weights = g.array(np.array(LUMINANCE, np.float32).reshape(1, 3, 1, 1))
+        x = g.node("ReduceSum", g.node("Mul", x, weights), g.constant(1), keepdims=1)
+    mean, std = (np.array(v, np.float64).reshape(1, -1, 1, 1) for v in (p.mean, p.std))
     x = g.node("Mul", x, g.array((1 / (255 * std)).astype(np.float32)))
     g.node("Add", x, g.array((-mean / std).astype(np.float32)), out=PIXELS)
     image = helper.make_tensor_value_info(INPUT, TensorProto.UINT8, [batch or "N", "H", "W", 3])
-    pixels = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, [batch or "N", 3, p.resolution, p.resolution])
+    pixels = helper.make_tensor_value_info(
+        PIXELS, TensorProto.FLOAT, [batch or "N", p.channels, p.resolution, p.resolution]
+    )
     return helper.make_graph(g.nodes, "preprocess", [image], [pixels], g.constants)
 
 

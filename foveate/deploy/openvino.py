@@ -25,6 +25,7 @@ import numpy as np
 from foveate.config import from_json, parse_json, to_dict
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.graph import INPUT, OPSET, PIXELS, preprocess_graph
+from foveate.deploy.openvino_xml import check_sizes, checked_xml
 from foveate.deploy.parity import framed, sized
 from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here, warn_of
 from foveate.deploy.runtime import MAX_BYTES, Session, first_line, inspect, read_file
@@ -77,7 +78,7 @@ def network(onnx: bytes) -> Any:
     """The openvino.Model of the network alone: "pixels" float32 (N, 3, R, R), normalised -> "logits"."""
     require()
     _, _, preprocess = inspect(onnx)
-    return _read_graph(_without_preprocessing(onnx, preprocess.resolution))
+    return _read_graph(_without_preprocessing(onnx, preprocess))
 
 
 def quantised(
@@ -122,7 +123,7 @@ def whole(net: Any, onnx: bytes) -> Any:
     resize = next(op for op in first.get_ops() if op.get_type_name() == "Interpolate")
     resize.output(0).replace(_pillow(resize, preprocess.kernel))
     side = preprocess.resolution
-    shape = opset11.constant(np.array([-1, 3, side, side], np.int64))
+    shape = opset11.constant(np.array([-1, preprocess.channels, side, side], np.int64))
     pixels = opset11.reshape(first.get_results()[0].input_value(0), shape, special_zero=False)
     net.get_parameters()[0].output(0).replace(pixels.output(0))
     made = openvino.Model(net.get_results(), first.get_parameters(), "classifier")
@@ -183,6 +184,7 @@ class _Runner:
         if key not in self.requests:
             model = self.model.clone()
             model.reshape({INPUT: library().PartialShape([key, self.side, self.side, 3])})
+            check_sizes(model.get_ops(), max(1, key))
             try:
                 compiled = _core().compile_model(model, "CPU", self.settings)
             except Exception as error:
@@ -210,7 +212,8 @@ def open_openvino(path: str | Path, threads: int = 1) -> Session:
     """Open a .xml that foveate exported, with the .bin beside it, in the precision that was exported.
 
     WeightsError where either is missing, too large or damaged, or the weights are not those that the graph names.
-    OpenVINO reads only its own operators. Not ruled out: a graph that asks for much memory or time when it runs.
+    What OpenVINO gets is XML that was checked (openvino_xml.py), written anew: standard operators, no loops, constants
+    inside the .bin, sizes that a classifier may have. Not ruled out: a graph that takes much time when it runs.
     """
     require()
     path = Path(path)
@@ -225,8 +228,12 @@ def opened(
     """The same from the bytes of both files. resize_inside: as in session()."""
     require()
     try:
+        checked = checked_xml(graph, len(weights))
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from None
+    try:
         held = library().Tensor(np.frombuffer(weights, np.uint8).copy())
-        model = _core().read_model(graph, held)
+        model = _core().read_model(checked, held)
         facts = {key: str(model.get_rt_info([FACTS, key]).astype(str)) for key in ("weights_sha256", "precision")}
     except Exception as error:
         raise WeightsError(f"{name}: not a classifier that foveate exported, or damaged: {first_line(error)}") from None
@@ -259,7 +266,7 @@ def _read_graph(graph: "GraphProto") -> Any:
         raise FoveateError(f"OpenVINO can not read the model: {first_line(error)}") from error
 
 
-def _without_preprocessing(onnx: bytes, resolution: int) -> "GraphProto":
+def _without_preprocessing(onnx: bytes, p: Preprocess) -> "GraphProto":
     """The graph from the normalised pixels on. Its side is known, so that OpenVINO folds all that depends on it."""
     from onnx import TensorProto, helper, load_from_string
 
@@ -268,7 +275,7 @@ def _without_preprocessing(onnx: bytes, resolution: int) -> "GraphProto":
     used = {name for node in nodes for name in node.input}
     batch = graph.input[0].type.tensor_type.shape.dim[0]
     n: Any = batch.dim_value or "N"
-    pixels = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, [n, 3, resolution, resolution])
+    pixels = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, [n, p.channels, p.resolution, p.resolution])
     stored = [tensor for tensor in graph.initializer if tensor.name in used]
     return helper.make_graph(nodes, "network", [pixels], list(graph.output), stored)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import nn
 
 from foveate.config import replace
@@ -128,7 +129,7 @@ def after_resize(picture: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     return prepare(picture, replace(preprocess, fit="squash", resolution=side, resize=side))
 
 
-def framed(picture: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+def framed(picture: np.ndarray | Image, preprocess: Preprocess) -> np.ndarray:
     """A decoded picture of any size as uint8 (S, S, 3), S of sized(): the resize step leaves it as it is, and the crop
     takes out of it exactly the bytes that prepare() gives."""
     seen = prepare(picture, preprocess)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from foveate.data.preprocess import Preprocess, prepare
+from foveate.data.preprocess import LUMINANCE, Preprocess, prepare
 from foveate.deploy.graph import INPUT
 from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here
-from foveate.deploy.runtime import Session, first_line, inspect, open_session
+from foveate.deploy.runtime import Session, checked_model, first_line, open_session
 from foveate.errors import ConfigError, DataError, FoveateError
 
 if TYPE_CHECKING:
@@ -112,9 +112,11 @@ def checked(pictures: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
 
 
 def ready(picture: np.ndarray, p: Preprocess) -> np.ndarray:
-    """A decoded picture as the network sees it: float32 (1, 3, R, R), normalised as in the exported graph."""
-    mean, std = (np.array(v, np.float64).reshape(1, 3, 1, 1) for v in (p.mean, p.std))
+    """A decoded picture as the network sees it: float32 (1, C, R, R), normalised as in the exported graph."""
+    mean, std = (np.array(v, np.float64).reshape(1, -1, 1, 1) for v in (p.mean, p.std))
     x = prepare(picture, p).transpose(2, 0, 1)[None].astype(np.float32)
+    if p.channels == 1:
+        x = (x * np.array(LUMINANCE, np.float32).reshape(1, 3, 1, 1)).sum(1, keepdims=True)
     y: np.ndarray = x * (1 / (255 * std)).astype(np.float32) + (-mean / std).astype(np.float32)
     return y
 
@@ -123,12 +125,12 @@ class _Graph:
     """A float model with the ranges of its activations, from which int8 models are made."""
 
     def __init__(self, onnx: bytes, pictures: Sequence[np.ndarray], method: str, threads: int, bits: Bits):
-        from onnx import load_from_string, shape_inference
+        from onnx import shape_inference
 
-        inspect(onnx)
+        model = checked_model(onnx)[0]
         self.pictures, self.threads, self.bits = pictures, threads, bits
         self.float_logits = _logits(open_session(onnx, threads), pictures)
-        self.model = shape_inference.infer_shapes(load_from_string(onnx))
+        self.model = shape_inference.infer_shapes(model)
         self.names = [n.name for n in self.model.graph.node if not n.name.startswith("image/")]
         self.before = [n.name for n in self.model.graph.node if n.name.startswith("image/")]
         try:

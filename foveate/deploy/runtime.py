@@ -11,6 +11,7 @@ import numpy as np
 
 from foveate.config import from_json, parse_json
 from foveate.data.preprocess import Preprocess
+from foveate.deploy.bounds import check_bounds
 from foveate.deploy.processor import warn_of
 from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
 
@@ -22,6 +23,7 @@ MAX_STRUCTURE_BYTES = 16 * 2**20  # of a file without its weights; EfficientNet-
 MAX_ENTRIES = 100_000  # nodes, weights and shapes
 _GRAPH, _WEIGHTS = 7, 5  # protobuf field numbers: ModelProto.graph, GraphProto.initializer
 DOMAINS = ("", "ai.onnx")  # the standard operators; anything else may be somebody's native code
+ORT_FORMAT = b"ORTM"  # at byte 4: onnxruntime's own format, which it would open without looking at it as ONNX
 REFUSED_OPS = ("If", "Loop", "Scan", "SequenceMap")  # a classifier needs none; a loop can run for ever
 
 
@@ -51,8 +53,9 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
     """Open an ONNX file that export_onnx wrote, or its bytes, on the CPU with that many threads.
 
     WeightsError, before onnxruntime sees the file, for: not a regular file, too large, not ONNX, data outside the file,
-    operators that are not standard, loops and branches, functions, too many nodes, or not a classifier of foveate.
-    Not ruled out: a graph that asks for much memory or time when it runs. Run strangers' files where that is limited.
+    operators that are not standard, loops and branches, functions, too many nodes, tensors or arithmetic that no
+    classifier needs (bounds.py), or not a classifier of foveate. What onnxruntime gets is what was checked, written
+    anew from it, never the file or its bytes.
     A warning where it is int8 that this processor would compute wrongly.
     """
     if threads < 1:
@@ -60,7 +63,8 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
     name = "ONNX bytes" if isinstance(source, bytes) else str(source)
     data = source if isinstance(source, bytes) else read_file(Path(source))
     try:
-        metadata, classes, preprocess = inspect(data)
+        model, metadata, classes, preprocess = checked_model(data)
+        rewritten = written(model)
     except WeightsError as error:
         raise WeightsError(f"{name}: {error}") from error.__cause__
     warn_of(metadata, name)
@@ -70,8 +74,9 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors come as exceptions
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(rewritten, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise WeightsError(f"{name}: onnxruntime can not load it: {first_line(error)}") from error
     return Session(classes, preprocess, metadata, threads, len(data), session)
@@ -79,17 +84,33 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
 
 def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
     """(metadata, classes, preprocessing) of an ONNX classifier after all checks; WeightsError where one fails."""
+    return checked_model(data)[1:]
+
+
+def written(model: "ModelProto") -> bytes:
+    """A checked model as bytes that no runtime can take for another format."""
+    data = model.SerializeToString(deterministic=True)
+    if data[4:8] == ORT_FORMAT:
+        raise WeightsError("it is made to be taken for a file of onnxruntime's own format")
+    return data
+
+
+def checked_model(data: bytes) -> tuple["ModelProto", dict[str, str], tuple[str, ...], Preprocess]:
+    """The model itself, too, with nothing in it that the checks do not know."""
     import onnx
     from google.protobuf.message import DecodeError
 
     if len(data) > MAX_BYTES:
         raise WeightsError(f"{len(data):,} bytes; at most {MAX_BYTES:,}")
+    if data[4:8] == ORT_FORMAT:
+        raise WeightsError("a file of onnxruntime's own format (ORTM), not ONNX; export the model to ONNX")
     _check_amount(data)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except (DecodeError, RuntimeError, ValueError) as error:
         raise WeightsError("not an ONNX file, or damaged") from error
+    model.DiscardUnknownFields()
     if not model.graph.node:
         raise WeightsError("not an ONNX file: it holds no graph")
     _check_structure(model)
@@ -102,7 +123,8 @@ def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise WeightsError("not a classifier that foveate exported (classes: expected a list of texts)")
     _check_interface(model.graph, len(names))
-    return metadata, tuple(names), preprocess
+    check_bounds(model, preprocess, len(data))
+    return model, metadata, tuple(names), preprocess
 
 
 def read_file(path: Path, what: str = "an ONNX file", at_most: int = MAX_BYTES) -> bytes:
@@ -175,6 +197,10 @@ def _check_structure(model: "ModelProto") -> None:
     for opset in model.opset_import:
         if opset.domain not in DOMAINS:
             raise WeightsError(f'operators of "{opset.domain}"; only standard ONNX operators are run')
+    if len(model.opset_import) != 1:
+        raise WeightsError(
+            f"{len(model.opset_import)} sets of operators; expected one, so that it is clear which counts"
+        )
     for graph in _graphs(model.graph):
         for tensor in _tensors(graph):
             if tensor.external_data or tensor.data_location != tensor.DEFAULT:

@@ -1,50 +1,110 @@
-"""A model folder judged on one split of some data."""
+"""A model folder judged on labelled pictures."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from foveate.data.index import open_data
+from foveate.config import near, parse_json
+from foveate.data.gate.walk import some
+from foveate.data.labelled import Labelled, open_labelled
 from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import at_resolution
+from foveate.data.read.formats import shown
+from foveate.deploy.effort import check_effort, warn
 from foveate.errors import DataError
 from foveate.events import silent
 from foveate.runs.setup import read
 from foveate.train import ranks
+
+NAMED = 12  # classes of the first line; of more the range of their counts is told
 
 
 def evaluate_model(
     folder: str | Path,
     data: str | Path,
     *,
-    split: str = "test",
+    split: str | None = None,
     bad_files: str = "stop",
+    follow_links: bool = False,
     views: str = "one",
     resolution: int | None = None,
+    tell: Callable[[str], None] = warn,
 ) -> dict[str, Any]:
-    """A model folder on one split of data: accuracy with its interval, classes, confusion. Classes are matched by name.
+    """A model folder on labelled pictures: accuracy with its interval, classes, confusion. Classes go by name.
 
+    split: train, val, test (and their other names) or all; None: what open_labelled chooses, told under "judged".
     views: "mirror" or "shifts" average over several views of each picture. resolution: pixels in place of the model's
-    own; often a little more than in training is better (arXiv:1906.06423).
+    own; often a little more than in training is better (arXiv:1906.06423). tell: hears what a picture costs where that
+    is much; else a warning.
     Raises DataError for a class that the model does not know, and for a split that the data has not.
     """
+    from foveate.deploy.classifier import require_finite
     from foveate.train.artefact import load_model
     from foveate.train.evaluate import labels_of, metrics, shared_logits
 
     with ranks.joined("cpu"):
         model, card = load_model(Path(folder))
-        dataset = open_data(data, bad_files=bad_files)
-        if split not in dataset.splits:
-            raise DataError(f'{data}: no split "{split}"; there is {", ".join(dataset.splits)}')
-        if unknown := sorted(set(dataset.classes) - set(card.classes)):
-            raise DataError(f'{data}: class "{unknown[0]}" is not one of the model\'s {len(card.classes)} classes')
-        place = [card.classes.index(name) for name in dataset.classes]
+        seeds = [metric.seed for metric in card.metrics if metric.seed is not None]
+        trained_on = str(card.provenance.get("fingerprint") or "")
+        labelled = open_labelled(
+            data, split, bad_files=bad_files, follow_links=follow_links, trained_on=trained_on, seeds=seeds
+        )
+        _check_classes(labelled, card.classes, data)
+        place = [card.classes.index(name) for name in labelled.classes]
         preprocess = at_resolution(card.preprocess, resolution) if resolution else card.preprocess
-        pictures = read(evaluation_pictures(dataset.splits[split], preprocess), bad_files, silent)
+        named = resolution is not None
+        check_effort(model, card.architecture, preprocess, str(folder), named=named, tell=tell)
+        pictures = read(evaluation_pictures(labelled.samples, preprocess), bad_files, silent)
         logits = shared_logits(model, pictures, preprocess, views=views)
-        found = metrics(logits, np.array(place)[labels_of(pictures)], card.classes, split)
+        require_finite(logits, preprocess, str(folder))
+        labels = np.array(place)[labels_of(pictures)]
+        found = metrics(logits, labels, card.classes, labelled.split)
         main = ranks.rank() == 0
-    how = {"views": views, "resolution": preprocess.resolution}
-    about = {"model": str(folder), "data": dataset.name, "fingerprint": dataset.fingerprint, **how}
+    counts = dict(zip(card.classes, np.bincount(labels, minlength=len(card.classes)).tolist(), strict=True))
+    about = {
+        "judged": _sentence(labelled, counts),
+        "model": str(folder),
+        "data": labelled.name,
+        "fingerprint": labelled.fingerprint,
+        "views": views,
+        "resolution": preprocess.resolution,
+        "classes_missing": [name for name in card.classes if not counts.get(name)],
+        "notes": [note for note in labelled.notes if "bad files" in note]
+        + _same_place(folder, labelled, trained_on, data),
+    }
     return {**about, **found} if main else {}
+
+
+def _same_place(folder: str | Path, labelled: Labelled, trained_on: str, data: str | Path) -> list[str]:
+    """A note where the run took its pictures from this very place, which has changed since."""
+    recipe = Path(folder).absolute().parent / "recipe.json"
+    if labelled.fingerprint == trained_on or not recipe.is_file():
+        return []
+    source = parse_json(recipe.read_bytes(), str(recipe)).get("data")
+    if not isinstance(source, str) or os.path.realpath(source) != os.path.realpath(data):
+        return []
+    return ["the model learned from this place, which has changed since: training pictures may be among these"]
+
+
+def _check_classes(labelled: Labelled, known: tuple[str, ...], data: str | Path) -> None:
+    """DataError where the data has classes that the model does not know."""
+    unknown = [name for name in labelled.classes if name not in known]
+    if not unknown:
+        return
+    text = f"{shown(str(data))}: class{'es' if len(unknown) > 1 else ''} {some(unknown)} "
+    text += f"{'are' if len(unknown) > 1 else 'is'} not among the model's {len(known):,}"
+    raise DataError(f"{text}; {shown(near(unknown[0], known))}")
+
+
+def _sentence(labelled: Labelled, counts: dict[str, int]) -> str:
+    """ "judged 30 pictures of 2 classes: all of data (ant 15, bee 15)"."""
+    held = {name: n for name, n in counts.items() if n}
+    total, each = sum(held.values()), sorted(held.values())
+    named = ", ".join(f"{shown(name)} {n:,}" for name, n in held.items())
+    if len(held) > NAMED:
+        named = f"{each[0]:,} to {each[-1]:,} a class"
+    pictures, classes = ("picture" if total == 1 else "pictures"), ("class" if len(held) == 1 else "classes")
+    return f"judged {total:,} {pictures} of {len(held):,} {classes}: {shown(labelled.what)} ({named})"

@@ -11,7 +11,7 @@ import torch
 
 from foveate import __version__
 from foveate.data.index import Dataset
-from foveate.events import DataEvent, Listener
+from foveate.events import DataEvent, Listener, StageEvent, WarningEvent
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,16 @@ class Run:
 
     folder: Path
     summary: Mapping[str, Any]
+    before: bool = False  # it was finished before it was asked to go on, and nothing was done
 
 
 def announce(dataset: Dataset, listener: Listener) -> Dataset:
-    """Tell the listener what was found."""
+    """Tell the listener what was found: the classes as a sentence, the sizes, and what is odd about the folders."""
+    listener(StageEvent(dataset.sentence()))
     train, val, test = (len(dataset.splits[n]) if n in dataset.splits else 0 for n in ("train", "val", "test"))
     listener(DataEvent(dataset.name, train, val, test, len(dataset.classes), len(dataset.left_out)))
+    for text in dataset.warnings:
+        listener(WarningEvent(text))
     return dataset
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from foveate.errors import FoveateError
+from foveate.errors import ConfigError, FoveateError
 from foveate.files import read_lines
 
 PAUSE_S = 0.2  # between two looks
@@ -46,6 +46,8 @@ class Workers:
         self.work, self.folder, self.arguments, self.on_death = work, folder, arguments, on_death
         self.environment, self.wait_s = environment, wait_s
         self.logs = folder / "workers"
+        if self.logs.is_symlink():
+            raise ConfigError(f"{self.logs}: a link; expected a folder of its own, for a run writes only in its folder")
         self.logs.mkdir(exist_ok=True)
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         for number in range(count):
@@ -68,7 +70,7 @@ class Workers:
     def start(self, number: int) -> None:
         """One more process."""
         call = (self.work.__module__, self.work.__name__, str(self.folder), os.getpid(), *self.arguments)
-        with open(self.log(number), "ab") as log:
+        with open(self.log(number), "ab", opener=_no_link) as log:
             self.processes[number] = subprocess.Popen(
                 [sys.executable, "-c", CODE.format(path=sys.path, call=call)],
                 stdin=subprocess.DEVNULL,
@@ -107,6 +109,11 @@ class Workers:
                 process.kill()
                 process.wait()
         self.processes = {}
+
+
+def _no_link(path: str, flags: int) -> int:
+    """Open a file, but not through a link, which could lead out of the folder of a run."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def enter(module: str, work: str, *arguments: Argument) -> int:

@@ -3,8 +3,12 @@
 Only `strict` guarantees a net under the target. The others trade: a net slightly over the target can win.
 """
 
+import functools
+import inspect
+import math
 from collections.abc import Callable, Mapping
 
+from foveate.config import near, parse_call, pick
 from foveate.errors import ConfigError
 
 Reward = Callable[[float, float, float], float]  # (accuracy, latency, target)
@@ -58,3 +62,32 @@ REWARDS: Mapping[str, Reward] = {
     "tunas": tunas,
     "strict": strict,
 }
+
+FREE = ("accuracy", "strict")  # mean something without a limit: both are then the accuracy
+MOST = 100.0  # size of an exponent or a slope
+
+
+def make_reward(text: str, *, limited: bool = True) -> Reward:
+    """The reward that a call string names: "mnasnet_soft(w=-0.15)"; w is the exponent, b the slope of tunas.
+
+    limited: whether the search has a limit that a net can come near. ConfigError for an unknown name or option, a
+    value that is not a number from -100 to 0 (over the target would pay), and a reward that needs a limit without one.
+    """
+    name, options = parse_call(text)
+    function = pick(REWARDS, name, "reward")
+    known = [
+        p.name for p in inspect.signature(function).parameters.values() if p.default is not inspect.Parameter.empty
+    ]
+    for key, value in options.items():
+        if key not in known:
+            takes = near(key, known) if known else f"{name} takes none"
+            raise ConfigError(f'--reward {text}: unknown option "{key}"; {takes}')
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or not -MOST <= value <= 0:
+            raise ConfigError(f"--reward {text}: {key} = {value!r}: expected a number from {-MOST:g} to 0")
+    if name not in FREE and not limited:
+        raise ConfigError(
+            f"--reward {text} weighs accuracy against a limit, and there is none; give --max-latency, --max-size or"
+            " --max-macs, or leave --reward out"
+        )
+    return functools.partial(function, **options) if options else function

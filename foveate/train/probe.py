@@ -14,12 +14,14 @@ from torch import nn
 
 from foveate.config import replace
 from foveate.errors import ConfigError
+from foveate.train import ranks
 from foveate.train.allocator import memory_kept
 from foveate.train.optim import freeze, has_statistics
 from foveate.train.recipe import Recipe
 from foveate.train.step import autocast
 from foveate.zoo import build
 from foveate.zoo.family import Config
+from foveate.zoo.fold import can_fold, folded
 from foveate.zoo.meta import shapes_only
 
 PICTURES, TOO_SLOW = 16, 1.5
@@ -59,18 +61,33 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def check_step(config: Config, recipe: Recipe) -> None:
-    """ConfigError where a network can not take a step on pictures from files: RGB, recipe.batch of them at once."""
-    if config.in_chans != 3:
-        raise ConfigError(f"in_chans = {config.in_chans}: expected 3; pictures are read as RGB, grey ones too")
-    if recipe.batch == 1 and not recipe.frozen_norms and not recipe.freeze:
-        side = recipe.resolution or config.resolution
-        with shapes_only():
-            try:
-                build(config).train()(torch.empty(1, config.in_chans, side, side))
-            except ValueError as error:  # of torch's batch norm, for a map of one position
-                wanted = "expected 2 or more, or another norm"
-                raise ConfigError(f"batch = 1: this network normalises single values ({error}); {wanted}") from None
+def check_step(config: Config, recipe: Recipe, size: int = 0, pictures: int | None = None) -> None:
+    """ConfigError where a network can not take a step on pictures from files: in colour or grey, as many at once as the
+    recipe takes (batch over parts and processes).
+
+    size: of the pictures in pixels; 0: the recipe's or the network's. pictures: of the training split, if it is known.
+    """
+    if config.in_chans not in (1, 3):
+        wanted = "expected 3 (colour) or 1 (grey: the luminance of each picture)"
+        raise ConfigError(f"model.in_chans = {config.in_chans}: {wanted}")
+    batch = min(recipe.batch, pictures or recipe.batch)
+    if batch // (recipe.parts * ranks.world()) > 1 or recipe.frozen_norms:
+        return
+    side = round((recipe.resolution or size or config.resolution) * recipe.grow_from)
+    with shapes_only():
+        net = build(folded(config) if recipe.fold_norms and can_fold(config) else config).train()
+        for norm in freeze(net, recipe.freeze):
+            norm.eval()
+        try:
+            net(torch.empty(1, config.in_chans, side, side))
+        except ValueError as error:  # of torch's batch norm, for a map of one position
+            few = f"{pictures} training picture" if batch < recipe.batch else f"batch = {recipe.batch}"
+            few += f" in {recipe.parts} parts" if recipe.parts > 1 else ""
+            raise ConfigError(
+                f"{few}: a norm of this network would see one value a channel at {side} px"
+                f" ({str(error).partition(',')[0].lower()}); take 2 pictures or more at once (batch=2), or"
+                " model.layers.norm=group_norm"
+            ) from None
 
 
 def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repeats: int = 3) -> list[Timing]:

@@ -54,6 +54,7 @@ def grid_search(
     growth: float = 2.0,
     seed: int = 0,
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     listener: Listener | None = None,
 ) -> Found:
     """Train all candidates of `growth` times the config's multiply-adds for the same time; score: validation accuracy.
@@ -63,7 +64,7 @@ def grid_search(
     Trained as in the first round of fit's race: the recipe that fit would take, at a constant rate, averaged weights.
     """
     listener, begun = listener or silent, time.monotonic()
-    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     if "val" not in dataset.splits:
         raise ConfigError(f"{data}: no validation split; scaling chooses by its accuracy")
     listener(StageEvent("counting candidates"))

@@ -7,9 +7,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from foveate.config import from_dict, near, pick, replace
+from foveate.config import from_dict, near, override, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.zoo.aliases import ALIASES, resolve
 from foveate.zoo.composed import COMPOSED
 from foveate.zoo.families import FAMILIES as FAMILIES
 from foveate.zoo.family import Config, Family, Network
@@ -25,11 +26,31 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def variant(name: str) -> Config:
-    """The config of a named variant; an unknown name raises ConfigError with near ones."""
+    """The config of a named variant; names of torchvision and timm, with a tag too, are those of zoo/aliases.py.
+
+    An unknown name raises ConfigError with near ones.
+    """
     for family in FAMILIES.values():
         if name in family.variants:
-            return family.variants[name]
-    raise ConfigError(f'unknown model "{name}": {near(name, list_models())}')
+            return cast(Config, family.variants[name])
+    if (found := _resolve(name)) is not None:
+        ours, changes = found
+        return override(variant(ours), changes)
+    base = name.partition(".")[0]
+    raise ConfigError(f'unknown model "{name}": {near(base, {*list_models(), *ALIASES})}')
+
+
+def zoo_name(name: str) -> str:
+    """The zoo's own name of a variant that torchvision or timm call otherwise; any other text as it is.
+
+    A name that means another form of a variant (another padding) stays.
+    """
+    found = None if any(name in f.variants for f in FAMILIES.values()) else _resolve(name)
+    return found[0] if found is not None and not found[1] else name
+
+
+def _resolve(name: str) -> tuple[str, tuple[str, ...]] | None:
+    return resolve(name, {n: None for f in FAMILIES.values() for n in f.variants})
 
 
 def config_from(data: Any, what: str = "config") -> Config:
@@ -83,10 +104,14 @@ def create_model(
 
     num_classes, in_chans: None keeps the variant's (1000 and 3). layers: slots to change, or a whole record.
     weights: a source for load_weights ("lite", a file, a model folder, "hf-hub:org/name"); its classifier is left out
-    when
-    num_classes differs from what the variant publishes.
+    when num_classes differs from what the variant publishes. A tag of timm's ("hf-hub:timm/dm_nfnet_f0.dm_in1k") brings
+    the form of the network that gives timm's outputs, where that is another one.
     """
     published = config = variant(name)
+    if weights is not None:
+        from foveate.zoo.sources import form_for
+
+        published = config = form_for(published, weights)
     if num_classes is not None:
         config = replace(config, num_classes=num_classes)
     if in_chans is not None:

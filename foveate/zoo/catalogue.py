@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foveate.config import near
 from foveate.errors import ConfigError
-from foveate.zoo import FAMILIES, list_models, variant
+from foveate.zoo import FAMILIES, list_models, variant, zoo_name
 from foveate.zoo.family import Published
 
 COUNTS = Path(__file__).with_name("counts.json")
@@ -38,12 +38,12 @@ def counts() -> dict[str, dict[str, int]]:
 
 def published(name: str) -> Published | None:
     """What is published of a variant; None where nothing is. Raises ConfigError for an unknown name."""
-    return FAMILIES[variant(name).family].published.get(name)
+    return FAMILIES[variant(name).family].published.get(zoo_name(name))
 
 
 def entry(name: str) -> Entry:
     """The line of one variant. Raises ConfigError for an unknown name."""
-    config = variant(name)
+    name, config = zoo_name(name), variant(name)
     return Entry(
         model=name, family=config.family, **counts()[name], resolution=config.resolution, published=published(name)
     )
@@ -58,6 +58,8 @@ def catalogue(
     Raises ConfigError where the pattern matches no name.
     """
     names = list_models(pattern) or list_models(f"*{pattern}*")
+    if not names and zoo_name(pattern) != pattern:
+        names = [zoo_name(pattern)]
     if not names:
         raise ConfigError(f'no model matches "{pattern}": {near(pattern.strip("*?"), list_models())}')
     found = [entry(name) for name in names]

@@ -2,57 +2,81 @@
 
 The checks here come before the library that reads the file. They are about size and ambiguity: a small file may not ask
 for much memory or time, and no file may mean two things. That no code runs is the doing of the format (safetensors)
-and of torch.load(weights_only=True); there is no other mode and no fallback.
+and of our own reader of PyTorch's files (checkpoint_file.py), which calls nothing; there is no other mode.
 """
 
 import hashlib
 import io
 import json
 import math
-import pickletools
-import re
 import stat
-import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
 from foveate.config import MAX_JSON_BYTES, parse_json
 from foveate.errors import ConfigError, WeightsError
+from foveate.zoo.checkpoint_file import PICKLE_START, ZIP_START, read_checkpoint
 
 MAX_FILE_BYTES = 16 * 2**30
 MAX_TENSORS = 20_000  # EfficientNet-L2 has 2,000
-MAX_PICKLE_BYTES = 4 * 2**20  # names and shapes of a .pt file; its numbers are stored apart
-SMALL = 2**16  # numbers up to here are not looked at: versions, counts
 TRUSTED = "convert it to .safetensors with a tool you trust, where you trust the file"
 
-ZIP_START = b"PK\x03\x04"
-LEGACY_START = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # torch.save before 1.6: the magic number as a pickle
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
-def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, torch.Tensor]:
-    """The named tensors of a .safetensors, .pt or .pth file, on the CPU.
+class Read(NamedTuple):
+    """What a file of tensors held."""
 
-    Raises WeightsError for a file that is damaged, that holds anything but plain dense tensors, or whose bytes have
-    another SHA-256 than the one given. Tensors of a .pt file come in its order; a .safetensors file keeps none.
+    tensors: dict[str, torch.Tensor]
+    ordered: bool  # the tensors come in the order of their network
+    note: str  # which of several state dicts was taken; "" where there was one
+
+
+def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, torch.Tensor]:
+    """The named tensors of a file of safetensors or of torch.save, on the CPU; read_file says how, and says more."""
+    return read_file(path, sha256=sha256).tensors
+
+
+def read_file(path: str | Path, *, key: str | None = None, sha256: str | None = None) -> Read:
+    """The named tensors of a file, on the CPU. What kind it is, its bytes say, not its name.
+
+    key: which of several state dicts in a file of torch.save (read_checkpoint). Raises WeightsError for a file that is
+    damaged, whose state dict holds other than plain dense tensors, that has no state dict or several without a usual
+    name, or whose bytes have another SHA-256 than the one given. Tensors of torch.save come in its order; safetensors
+    keeps none.
     """
     path = Path(path)
-    if path.suffix not in (".safetensors", ".pt", ".pth"):
-        raise WeightsError(f'{path}: weights files end in .safetensors, .pt or .pth, this one in "{path.suffix}"')
     with open_regular(path, MAX_FILE_BYTES) as file:
-        if path.suffix == ".safetensors":
+        start = file.read(16)
+        file.seek(0)
+        plain = start[8:9] == b"{" or (
+            path.suffix == ".safetensors" and not start.startswith((ZIP_START, PICKLE_START))
+        )
+        if plain:
             _check_layout(path, file)
+        elif not start.startswith((ZIP_START, PICKLE_START)):
+            raise WeightsError(f"{path}: neither a safetensors file nor one of torch.save; {TRUSTED}")
         data = file.read()
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise WeightsError(f"{path}: its SHA-256 is not the recorded one; the file is damaged or was replaced")
-    tensors = _from_safetensors(path, data) if path.suffix == ".safetensors" else _from_torch(path, data)
-    for name, tensor in tensors.items():
+    if plain:
+        if key is not None:
+            raise WeightsError(f"{path}#{key}: a safetensors file holds one state dict; leave out #{key}")
+        read = Read(_from_safetensors(path, data), False, "")
+    else:
+        try:
+            tensors, note = read_checkpoint(data, key)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}" + ("" if "#KEY" in str(error) else f"; {TRUSTED}")) from None
+        read = Read(tensors, True, note)
+    if len(read.tensors) > MAX_TENSORS:
+        raise WeightsError(f"{path}: {len(read.tensors):,} tensors; at most {MAX_TENSORS:,} are read")
+    for name, tensor in read.tensors.items():
         _check_tensor(path, name, tensor, len(data))
-    return tensors
+    return read
 
 
 def tensor_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] = {}) -> bytes:  # read only
@@ -145,57 +169,6 @@ def _from_safetensors(path: Path, data: bytes) -> dict[str, torch.Tensor]:
         raise WeightsError(f"{path}: {_line(error)}") from None
 
 
-def _from_torch(path: Path, data: bytes) -> dict[str, torch.Tensor]:
-    if data.startswith(ZIP_START):
-        _check_zip(path, data)
-    elif data.startswith(LEGACY_START):
-        _check_pickles(path, data[len(LEGACY_START) :], len(data), pickles=4)
-    else:
-        raise WeightsError(f"{path}: not a file of torch.save; {TRUSTED}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd tensors, which are refused below
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken or hostile file makes the reader raise
-        raise WeightsError(f"{path}: refused by torch.load: {_line(error)}; {TRUSTED}") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
-            found = found[wrapper]
-    if not isinstance(found, dict) or not found:
-        raise WeightsError(f"{path}: holds a {type(found).__name__}; expected a state dict (names and tensors)")
-    return dict(found)
-
-
-def _check_zip(path: Path, data: bytes) -> None:
-    """torch.save stores the parts of its archive unpacked, so a bomb shows in the directory before anything is read."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            parts = archive.infolist()
-            pickles = [p for p in parts if p.filename.endswith("/data.pkl")]
-            packed = any(p.compress_type != zipfile.ZIP_STORED or p.compress_size != p.file_size for p in parts)
-            if packed or sum(p.file_size for p in parts) > len(data) or len({p.filename for p in parts}) != len(parts):
-                raise WeightsError(f"{path}: its parts are packed, overlap or stand twice; torch.save writes none such")
-            if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
-                raise WeightsError(f"{path}: expected one data.pkl of at most {MAX_PICKLE_BYTES:,} bytes inside")
-            _check_pickles(path, archive.read(pickles[0]), len(data), pickles=1)
-    except (zipfile.BadZipFile, ArithmeticError, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged archive ({_line(error)})") from None
-
-
-def _check_pickles(path: Path, data: bytes, file_bytes: int, *, pickles: int) -> None:
-    """Look through a pickle without running it: no number in it (a size, a shape) may be larger than the file."""
-    stream, largest = io.BytesIO(data), max(file_bytes, SMALL)
-    try:
-        for _ in range(pickles):
-            for _op, value, _at in pickletools.genops(stream):
-                if type(value) is int and abs(value) > largest:
-                    raise WeightsError(f"{path}: asks for more than the {file_bytes:,} bytes of the file; {TRUSTED}")
-                if stream.tell() > MAX_PICKLE_BYTES:
-                    raise WeightsError(f"{path}: over {MAX_PICKLE_BYTES:,} bytes of names and shapes; {TRUSTED}")
-    except (ArithmeticError, IndexError, ValueError) as error:
-        raise WeightsError(f"{path}: damaged ({_line(error)}); {TRUSTED}") from None
-
-
 def _check_tensor(path: Path, name: Any, tensor: Any, file_bytes: int) -> None:
     """A plain dense tensor under a plain name. A repeated element (stride 0) could stand for any amount of memory."""
     _check_name(path, name)
@@ -213,9 +186,4 @@ def _check_name(path: Path, name: Any) -> None:
 
 
 def _line(error: Exception) -> str:
-    """An error's text as one short line. torch's own advice to load without protection is left out."""
-    text = str(error).strip() or type(error).__name__
-    if "weights_only" in text:
-        named = re.search(r"GLOBAL (\S+)", text)
-        return f"it asks for {named[1]}" if named else "it holds more than tensors"
-    return text.splitlines()[0][:160].rstrip(".")
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(".")

@@ -124,6 +124,13 @@ ODD = (
     "-dash",
     " space ",
     "=1+1",
+    "'=quoted",
+    "''-twice",
+    "'plain",
+    "@sum",
+    "+4",
+    "＝wide",
+    "\ttab",
     "caf\udce9",
     "\ufeffbom",
     "a\\b",
@@ -144,6 +151,30 @@ def test_a_split_list_reads_back_as_the_same_data_whatever_the_names(tmp_path):
             assert sorted(zip(split.paths, split.labels, strict=True)) == sorted(
                 zip(again.splits[name].paths, again.splits[name].labels, strict=True)
             )
+
+
+def test_no_cell_of_a_split_list_is_a_formula(tmp_path):
+    for i, name in enumerate(("=1+1", "@sum", "\ttab", "'=quoted", "plain")):
+        for k in range(4):
+            picture(tmp_path / "data" / name / f"{name}{k}.png", 10 * i + k)
+    data = open_data(tmp_path / "data", group_by=r"([^/]+\d)\.png")
+    write_split_csv(data, tmp_path / "data" / "split.csv")
+    with open(tmp_path / "data" / "split.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert all(cell[:1] not in "=+-@\t\r" for cell in row.values() if cell), row
+    assert {row["label"] for row in rows} == {"'=1+1", "'@sum", "'\ttab", "''=quoted", "plain"}
+    assert all(row["path"].startswith("./") == (row["label"] != "plain") for row in rows)
+
+
+def test_an_apostrophe_before_a_formula_is_no_part_of_a_label(tmp_path):
+    for name in "abcd":
+        picture(tmp_path / f"{name}.png", ord(name))
+    (tmp_path / "list.csv").write_text(
+        "path,label,split\na.png,'=x,train\nb.png,'y,train\nc.png,''=x,train\nd.png,=x,train\n"
+    )
+    data = open_data(tmp_path / "list.csv", val=0, test=0)
+    assert data.classes == ("'=x", "'y", "=x")
 
 
 def test_a_split_list_keeps_groups_and_is_plain_csv(tmp_path):

@@ -15,6 +15,9 @@ from foveate.data.preprocess import Preprocess
 from foveate.deploy.runtime import open_session
 from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
 
+ZERO = numpy_helper.from_array(np.zeros(1, np.int64))
+GATHER = helper.make_node("Gather", ["wide", "i"], ["z"])
+
 CLASSES = ["red", "green", "blue"]
 
 
@@ -288,3 +291,161 @@ def test_a_failure_inside_onnxruntime_is_one_line(model):
 def test_threads_below_one_are_refused(model):
     with pytest.raises(ConfigError, match="threads = 0"):
         open_session(model.SerializeToString(), threads=0)
+
+
+# What a file is to the runtime: the bytes that onnxruntime gets are made from what was checked.
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What onnxruntime is handed: (source, options)."""
+    kept, real = [], onnxruntime.InferenceSession
+
+    def spy(source, options, **more):
+        kept.append((source, options))
+        return real(source, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    return kept
+
+
+def test_onnxruntime_gets_what_was_checked_and_nothing_else(model, seen, tmp_path):
+    unknown = b"\xfa\x7f\x06hidden"  # field 2047, which ONNX does not have
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString() + unknown)
+    open_session(path)
+    [(source, options)] = seen
+    assert isinstance(source, bytes) and b"hidden" not in source
+    assert onnx.load_from_string(source) == model
+    assert options.get_session_config_entry("session.load_model_format") == "ONNX"
+
+
+@pytest.mark.parametrize("place", ["front", "producer", "unknown field"])
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_a_file_that_is_another_format_to_onnxruntime_is_refused(model, place):
+    data = model.SerializeToString()
+    match place:
+        case "front":  # a flatbuffer: offset of the root, then its name
+            refused(b"\x18\x00\x00\x00ORTM" + data, r"onnxruntime's own format \(ORTM\)")
+        case "unknown field":  # "ORTM" at byte 4 of valid protobuf
+            refused(b"\xfa\x7f\x08" + b"_ORTM___" + data, r"own format \(ORTM\)")
+        case "producer":
+            clean = onnx.ModelProto(ir_version=10, producer_name="ORTM")
+            clean.MergeFrom(model)
+            clean.producer_name = "ORTM"
+            assert clean.SerializeToString()[4:8] == b"ORTM"
+            refused(clean.SerializeToString(), r"own format \(ORTM\)")
+
+
+def test_the_mark_of_the_other_format_is_refused_wherever_it_comes_to_stand(model):
+    """A model whose checked form, and not its file, would be taken for the other format."""
+    model.producer_name = "ORTM"
+    data = model.SerializeToString()
+    moved = data[:2] + b"\xf8\x7f\x01" + data[2:]  # an unknown number in between
+    assert moved[4:8] != b"ORTM"
+    refused(moved, "made to be taken for")
+
+
+def grown(model, *nodes, stored=()):
+    """The classifier with nodes that nothing needs; a runtime makes their outputs all the same."""
+    for name, value in stored:
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    model.graph.node.extend(nodes)
+    model.graph.output[0].CopyFrom(model.graph.output[0])
+    return model.SerializeToString()
+
+
+N, F = np.int64, np.float32
+LARGE = {
+    "constant": (lambda: [helper.make_node("ConstantOfShape", ["n"], ["z"])], [("n", N([2**40]))]),
+    "expand": (lambda: [helper.make_node("Expand", ["weight", "n"], ["z"])], [("n", N([2**30, 3]))]),
+    "tile": (lambda: [helper.make_node("Tile", ["weight", "n"], ["z"])], [("n", N([2**38]))]),
+    "range": (
+        lambda: [helper.make_node("Range", ["a", "b", "c"], ["z"])],
+        [("a", N(0)), ("b", N(2**40)), ("c", N(1))],
+    ),
+    "resize": (
+        lambda: [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            helper.make_node("Resize", ["t", "", "n"], ["z"], mode="nearest"),
+        ],
+        [("n", F([1, 1, 10_000, 10_000]))],
+    ),
+    "pad": (lambda: [helper.make_node("Pad", ["weight", "n"], ["z"])], [("n", N([2**36, 0]))]),
+    "crosswise": (
+        lambda: [
+            helper.make_node("Reshape", ["x", "column"], ["a"]),
+            helper.make_node("Reshape", ["x", "row"], ["b"]),
+            helper.make_node("Add", ["a", "b"], ["z"]),
+        ],
+        [("column", N([-1, 1])), ("row", N([1, -1]))],
+    ),
+    "from the picture": (
+        lambda: [
+            helper.make_node("Shape", ["x"], ["s"]),
+            helper.make_node("Mul", ["s", "n"], ["m"]),
+            helper.make_node("ConstantOfShape", ["m"], ["z"]),
+        ],
+        [("n", N([1, 1000, 1000, 1]))],
+    ),
+    "gathered": (lambda: [helper.make_node("ConstantOfShape", ["n"], ["i"], value=ZERO), GATHER], [("n", N([2**27]))]),
+}
+
+
+@pytest.mark.parametrize("kind", [k for k in LARGE if k != "gathered"])
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_a_graph_that_would_make_much_of_little_is_refused(model, kind):
+    nodes, stored = LARGE[kind]
+    refused(grown(model, *nodes(), stored=stored), "would make [0-9,]+ numbers at a time|is not known before it runs")
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_what_is_looked_up_many_times_is_counted(model):
+    nodes, stored = LARGE["gathered"]
+    refused(grown(model, *nodes(), stored=[*stored, ("wide", np.zeros((1, 100), F))]), "operator Gather would make")
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_many_tensors_at_a_time_and_much_arithmetic_are_refused(model):
+    many = [helper.make_node("ConstantOfShape", ["n"], [f"z{i}"]) for i in range(40)]
+    many.append(helper.make_node("Concat", [f"z{i}" for i in range(40)], ["z"], axis=0))
+    refused(grown(model, *many, stored=[("n", N([2**23]))]), "numbers at a time")
+    product = [helper.make_node("ConstantOfShape", ["n"], ["a"])]
+    product += [helper.make_node("MatMul", ["a", "a"], [f"p{i}"]) for i in range(50)]
+    refused(grown(classifier(), *product, stored=[("n", N([8192, 8192]))]), r"e\+13 operations")
+
+
+@pytest.mark.parametrize("op", ["LSTM", "RandomNormal", "Einsum", "SequenceEmpty", "NonZero", "Unique"])
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_operators_whose_cost_can_not_be_known_are_refused(model, op):
+    with pytest.raises(WeightsError, match=f"operator {op}"):
+        open_session(grown(model, helper.make_node(op, [] if op.startswith(("R", "S")) else ["x"], ["z"])))
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_two_meanings_are_refused(model):
+    twice = classifier()
+    twice.graph.initializer.append(numpy_helper.from_array(np.ones(3, np.float32), "weight"))
+    refused(twice.SerializeToString(), "two of its tensors have one name")
+    sets = classifier()
+    sets.opset_import.append(helper.make_opsetid("ai.onnx", 7))
+    refused(sets.SerializeToString(), "2 sets of operators")
+    large = classifier()
+    large.graph.initializer[1].dims[:] = [2**40]
+    refused(large.SerializeToString(), "said to be larger than the file")
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "letterbox"])
+def test_our_own_preprocessing_is_known_whatever_its_size_follows_from(fit, seen):
+    from torch import nn
+
+    from foveate.deploy.export import export_onnx
+
+    p = Preprocess(resolution=8, resize=10, fit=fit)
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    data = export_onnx(net, p, ("a", "b"))
+    assert open_session(data).run(np.zeros((1, 30, 20, 3), np.uint8)).shape == (1, 2)
+    changed = onnx.load_from_string(data)
+    next(n for n in changed.graph.node if n.op_type == "Resize").input[3] = "image/constant_0"
+    with pytest.raises(WeightsError):
+        open_session(changed.SerializeToString())

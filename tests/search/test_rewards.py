@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from foveate.errors import ConfigError
+from foveate.runs.plan import Budget
 from foveate.search.hypervolume import hypervolume, pareto
-from foveate.search.rewards import REWARDS, mnasnet_hard, mnasnet_soft, strict, tunas
+from foveate.search.rewards import REWARDS, make_reward, mnasnet_hard, mnasnet_soft, strict, tunas
+from foveate.workflows.search.run import search
 
 
 def test_the_soft_reward_orders_nets_alike_for_every_target():
@@ -72,3 +74,36 @@ def test_the_volume_is_the_number_of_unit_cells_below_the_points(points, order):
     assert len({tuple(row) for row in points[front].tolist()}) == len(front) > 0
     for i, point in enumerate(points):  # a point is on the front, or one of the front is at least as good everywhere
         assert i in front or (points[front] >= point).all(1).any()
+
+
+def test_a_reward_takes_its_exponent():
+    assert make_reward("mnasnet_soft(w=-0.15)")(0.75, 160.0, 80.0) == pytest.approx(0.75 * 2**-0.15)
+    assert make_reward("mnasnet_hard(w=-2)")(0.75, 160.0, 80.0) == pytest.approx(0.75 / 4)
+    assert make_reward("tunas(b=-0.5)")(0.75, 60.0, 80.0) == pytest.approx(0.75 - 0.5 * 0.25)
+    assert make_reward("strict", limited=False) is strict and make_reward("accuracy", limited=False)(0.5, 1, 1) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mnasnet", "did you mean mnasnet_"),
+        ("mnasnet_soft(b=-0.1)", 'unknown option "b"'),
+        ("mnasnet_soft(w=0.15)", "a number from -100 to 0"),
+        ("tunas(b='x')", "a number from -100 to 0"),
+        ("tunas(b=-1e999)", "a number from -100 to 0"),
+        ("strict(w=-1)", "strict takes none"),
+        ("mnasnet_soft(-0.1)", "expected a name or a call"),
+    ],
+)
+def test_a_reward_that_is_none_is_one_line(text, says):
+    with pytest.raises(ConfigError) as caught:
+        make_reward(text)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["mnasnet_soft", "mnasnet_hard(w=-2)", "tunas"])
+def test_a_reward_that_weighs_a_limit_needs_one(text):
+    with pytest.raises(ConfigError, match="there is none; give --max-latency, --max-size or --max-macs"):
+        search("no such folder", "mnasnet", reward=text, budget=Budget(time_s=60))
+    with pytest.raises(ConfigError, match="leave one of both out"):
+        search("no such folder", "mnasnet", reward=text, budget=Budget(max_macs=9), objectives=("accuracy", "macs"))

@@ -59,8 +59,9 @@ def test_what_can_not_take_a_step_is_refused_in_one_line():
     net = variant("resnet18")
     check_step(net, Recipe(batch=1))
     check_step(net, Recipe(batch=2, resolution=32))
-    with pytest.raises(ConfigError, match="in_chans = 1: expected 3"):
-        check_step(replace(net, in_chans=1), Recipe())
-    with pytest.raises(ConfigError, match=r"batch = 1: .*expected 2 or more"):  # its last map has one position
+    check_step(replace(net, in_chans=1), Recipe())
+    with pytest.raises(ConfigError, match="in_chans = 4: expected 3"):
+        check_step(replace(net, in_chans=4), Recipe())
+    with pytest.raises(ConfigError, match=r"batch = 1: .*take 2 pictures or more"):  # its last map has one position
         check_step(net, Recipe(batch=1, resolution=32))
     check_step(net, Recipe(batch=1, resolution=32, frozen_norms=True))

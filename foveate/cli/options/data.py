@@ -12,6 +12,9 @@ from foveate.errors import ConfigError
 _DATA = "Folder of class folders (or train/ val/ test/), a CSV path,label, clothes, or digits."
 Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
 DataOrNone = Annotated[str | None, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Take what links outside of the folder lead to; else they stop it.")
+]
 _MODEL = "Model folder, or a run folder (then its best/)."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]
 ModelOrNone = Annotated[str | None, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]

@@ -1,12 +1,19 @@
 """How options are declared: one that may be left out in a line, and records of options for several commands."""
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any
 
 import typer
+
+
+def running() -> Any:
+    """The context of the running command; None outside of one. typer brings a click of its own, and this is its."""
+    click = typer.Context.__mro__[1].__module__.rpartition(".")[0]
+    return importlib.import_module(f"{click}.globals").get_current_context(silent=True)
 
 
 def option(

@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 
 from foveate.data.gate.near import MIN_CONTRAST, SIDE, contrasts, near_groups, thumbnail
-from foveate.data.gate.screen import claims
-from foveate.data.gate.structure import counts, imbalance, structure
+from foveate.data.gate.screen import Screened, claims, missing_kind
+from foveate.data.gate.structure import counts, imbalance, in_all, sentence, structure
 from foveate.data.gate.walk import Item, Listing, below
 from foveate.data.holdout import alike
-from foveate.data.index import read
-from foveate.data.read.decode import decode
+from foveate.data.index import assemble, read
+from foveate.data.read.decode import opened
 from foveate.data.read.formats import BadImage, Header, Limits, open_picture, probe
 from foveate.data.read.kinds import KINDS, Severity
 from foveate.data.read.reader import DEFAULT_LIMITS, Refused
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, DataError
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
@@ -51,6 +51,11 @@ class Report:
     wall_s: float
     root: str  # names are relative to it
     items: tuple[Item, ...]  # the usable pictures
+    refusal: str | None = None  # what training would say before it stopped; None: it would go on
+
+    def sentence(self) -> str:
+        """The classes and their pictures, all splits together: what a user can object to."""
+        return sentence(in_all(self.pictures))
 
     def count(self, severity: Severity) -> int:
         """How many findings are this bad."""
@@ -58,7 +63,7 @@ class Report:
 
     def good(self, strict: bool = False) -> bool:
         """Whether one can train on this: no errors; with strict no warnings either."""
-        return not self.count("error") and not (strict and self.count("warning"))
+        return self.refusal is None and not self.count("error") and not (strict and self.count("warning"))
 
 
 class _Look(NamedTuple):
@@ -75,6 +80,7 @@ def check(
     *,
     threads: int = 2,
     limits: Limits = DEFAULT_LIMITS,
+    follow_links: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Read DATA (a folder or a CSV) as training would, every file fully.
@@ -85,8 +91,9 @@ def check(
     start = time.monotonic()
     if data == "digits":
         raise ConfigError(f'"{data}" is built in and has no files to check; a folder of that name is ./{data}')
-    listing = read(data)
+    listing = read(data, follow_links)
     items: list[Item] = []
+    bad = [(path, f"{missing_kind(listing)}: {reason}") for path, reason in listing.missing]
     digests: list[bytes] = []
     findings: list[Finding] = []
     thumbs = np.empty((len(listing.items), SIDE, SIDE, 3), np.uint8)
@@ -95,7 +102,10 @@ def check(
         name = below(listing.root, item.path)
         if look.fault:
             kind, reason = look.fault
-            kind = kind if claims(listing, item.path, kind) else "no_picture"
+            if claims(listing, item.path, kind):
+                bad.append((item.path, f"{kind}: {reason}"))
+            else:
+                kind = "no_picture"
             findings.append(Finding(kind if kind in KINDS else "unreadable", (name,), reason))
             continue
         assert look.header is not None and look.thumb is not None
@@ -103,17 +113,32 @@ def check(
         thumbs[len(items)] = look.thumb
         digests.append(look.digest)
         items.append(item)
-    findings += [Finding("missing", (below(listing.root, path),), reason) for path, reason in listing.missing]
+    findings += [
+        Finding(missing_kind(listing), (below(listing.root, path),), reason) for path, reason in listing.missing
+    ]
     for n in listing.notices:
         findings.append(Finding(n.kind, tuple(below(listing.root, p) for p in (n.other, n.path) if p), n.text))
-    findings += [Finding(n.kind, (n.path,) if n.path else (), n.text) for n in structure(listing, items)]
+    if not any(notice.kind == "outside" for notice in listing.notices):  # then all counts are those of what is missing
+        findings += [Finding(n.kind, (n.path,) if n.path else (), n.text) for n in structure(listing, items)]
     findings += _twice(listing, items, digests, thumbs[: len(items)]) + _groups(items)
     order = list(KINDS)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), order.index(f.kind), f.paths))
     table = counts(items)
     wall_s = round(time.monotonic() - start, 3)
     ratio = round(imbalance(table), 3)
-    return Report(listing.source, len(listing.items), table, ratio, tuple(findings), wall_s, listing.root, tuple(items))
+    source, root, told = listing.source, listing.root, tuple(findings)
+    return Report(
+        source, len(listing.items), table, ratio, told, wall_s, root, tuple(items), _refusal(listing, items, bad)
+    )
+
+
+def _refusal(listing: Listing, items: list[Item], bad: list[tuple[str, str]]) -> str | None:
+    """The line with which training would stop, by the same function, or None."""
+    try:
+        assemble(listing, Screened(items, bad, []), {"val": 0.1, "test": 0.1}, 0)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def _looks(
@@ -128,12 +153,13 @@ def _looks(
 
 
 def _look(item: Item, limits: Limits) -> _Look:
-    """Read a file once and decode it."""
+    """Decode a file, then read its bytes: the system has them still."""
     try:
+        with opened(item.path, limits) as image:  # while it lasts, no large picture of another thread is decoded
+            thumb = thumbnail(image)
         with open_picture(item.path, limits) as file:
-            data = file.readall() or b""
-        pixels = decode(data, limits)
-        return _Look(None, hashlib.sha256(data).digest(), probe(item.path, limits), thumbnail(pixels))
+            digest = hashlib.file_digest(file, "sha256").digest()
+        return _Look(None, digest, probe(item.path, limits), thumb)
     except Refused as refused:
         return _Look((refused.reason, refused.detail))
     except BadImage as error:

@@ -8,10 +8,14 @@ Crops, turns by 90 degrees and other shots of the same thing are not found.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foveate.data.holdout import alike
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 16  # pixels of a thumbnail
 # Different pictures begin at 7.7 levels in 3,781 photos of clothes and at 7.5 in 1,797 scanned digits. Copies of 150
@@ -21,12 +25,13 @@ MIN_CONTRAST = 4.0  # below this a thumbnail is of one colour and like all other
 _CHUNK, _BLOCK = 256, 8192  # pictures asked for, pairs compared at a time
 
 
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> uint8 (SIDE, SIDE, 3), squashed by an antialiased kernel."""
+def thumbnail(picture: "np.ndarray | Image.Image") -> np.ndarray:
+    """An RGB image, or uint8 (H, W, 3) -> uint8 (SIDE, SIDE, 3), squashed by an antialiased kernel."""
     from PIL import Image
 
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
     # the gap lets PIL shrink large pictures by whole blocks first: as exact as needed here, and much faster
-    return np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=4.0))
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=4.0))
 
 
 def contrasts(thumbnails: np.ndarray) -> np.ndarray:

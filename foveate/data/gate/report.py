@@ -9,17 +9,21 @@ from typing import Any
 from foveate.data.gate.check import SEVERITIES, Finding, Report
 from foveate.data.read.formats import shown
 from foveate.data.read.kinds import KINDS
+from foveate.files import cell
 
 SCHEMA = "foveate.data.gate.check/1"
 
 
-def as_data(report: Report) -> dict[str, Any]:
-    """The report as plain data for JSON. Names are exact, but bytes that are not UTF-8 stand as \\xNN."""
+def as_data(report: Report, strict: bool = False) -> dict[str, Any]:
+    """The report as plain data for JSON. Names are exact, but bytes that are not UTF-8 stand as \\xNN.
+
+    strict: good counts warnings too, as the exit code does.
+    """
     counted = {kind: len(list(found)) for kind, found in groupby(report.findings, key=lambda f: f.kind)}
     return {
         "schema": SCHEMA,
         "source": _exact(report.source),
-        "good": report.good(),
+        "good": report.good(strict),
         "files": report.files,
         "pictures": {split: {_exact(c): n for c, n in table.items()} for split, table in report.pictures.items()},
         "imbalance": report.imbalance,
@@ -30,12 +34,14 @@ def as_data(report: Report) -> dict[str, Any]:
             for f in report.findings
         ],
         "wall_s": report.wall_s,
+        "summary": report.sentence(),
+        "refusal": None if report.refusal is None else _exact(report.refusal),
     }
 
 
-def as_json_text(report: Report) -> str:
+def as_json_text(report: Report, strict: bool = False) -> str:
     """as_data as JSON text in ASCII, so that nothing in it moves a terminal."""
-    return json.dumps(as_data(report), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(as_data(report, strict), indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def as_csv(report: Report) -> str:
@@ -52,9 +58,11 @@ def as_csv(report: Report) -> str:
 def as_text(report: Report, first: int | None = 20) -> str:
     """The report for people: kinds, the worst first, with the first names of each (None: all) and what to do."""
     pictures = sum(sum(table.values()) for table in report.pictures.values())
-    classes = len({name for table in report.pictures.values() for name in table})
     splits = ", ".join(f"{split} {sum(table.values()):,}" for split, table in report.pictures.items() if split)
-    lines = [f"{shown(report.source)}: {pictures:,} pictures in {classes:,} classes{f' ({splits})' if splits else ''}"]
+    lines = [report.sentence()]
+    lines.append(f"{shown(report.source)}: {pictures:,} pictures, {splits or 'not split yet'}")
+    if report.refusal is not None:
+        lines.append(f"error: {shown(report.refusal)}")
     for kind, group in groupby(report.findings, key=lambda f: f.kind):
         found = list(group)
         severity, title, fix = KINDS[kind]
@@ -81,5 +89,4 @@ def _exact(name: str) -> str:
 
 def _cell(text: str) -> str:
     """A cell that no spreadsheet takes for a formula."""
-    text = shown(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return cell(shown(text))

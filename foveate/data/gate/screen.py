@@ -28,7 +28,7 @@ def screen(listing: Listing) -> Screened:
     """Probe the headers of a listing. A file that is no picture by name nor by content is ignored and counted."""
     headers = len(listing.items) <= HEADER_LIMIT
     items: list[Item] = []
-    bad = [(path, f"missing: {reason}") for path, reason in listing.missing]
+    bad = [(path, f"{missing_kind(listing)}: {reason}") for path, reason in listing.missing]
     ignored = 0
 
     def fault(item: Item) -> str | None:
@@ -52,7 +52,15 @@ def screen(listing: Listing) -> Screened:
 
 def claims(listing: Listing, path: str, reason: str) -> bool:
     """Whether a file that can not be used should have been a picture: a table, its name or its first bytes say so."""
-    return listing.claimed or picture_name(path) or reason.partition(":")[0] not in ("format", "empty")
+    return listing.claimed or picture_name(path) or reason.partition(":")[0] not in UNSURE
+
+
+UNSURE = ("format", "empty", "lfs_pointer", "annex_pointer")  # reasons that do not say that it was to be a picture
+
+
+def missing_kind(listing: Listing) -> str:
+    """What a picture is called that is named but not there: a row of a table, or a link."""
+    return "missing" if listing.claimed else "broken_link"
 
 
 def header_fault(path: str) -> str | None:

@@ -1,8 +1,9 @@
 """What can be said of classes and splits from names and counts alone."""
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from foveate.config import near
 from foveate.data.gate.walk import SPLITS, Item, Listing, Notice, some
@@ -10,10 +11,13 @@ from foveate.data.read.formats import shown
 
 FATAL = (
     "no_access",
+    "outside",
+    "text_link",
     "twin_names",
     "unknown_class",
     "few_classes",
 )  # nobody can train on these; the order is that of telling
+NAMED, FIRST = 12, 8  # classes of the sentence: all up to so many, else the first
 IMBALANCE = 10.0  # largest class / smallest class in train from which on it is told
 
 
@@ -23,6 +27,32 @@ def counts(items: Iterable[Item]) -> dict[str, dict[str, int]]:
     for item in items:
         table[item.split][item.label] += 1
     return {split: dict(sorted(table[split].items())) for split in ("", *SPLITS) if split in table}
+
+
+def sentence(pictures: Mapping[str, int]) -> str:
+    """What a person can object to: "3 classes: ant 40, bee 40, cat 38"; of many classes the first, and the range."""
+    if not pictures:
+        return "no pictures in class folders"
+    head = f"{len(pictures):,} class{'es' if len(pictures) > 1 else ''}: "
+    named = [f"{_short(name)} {n:,}" for name, n in pictures.items()]
+    if len(named) <= NAMED:
+        return head + ", ".join(named)
+    rest = sorted(list(pictures.values())[FIRST:])
+    each = f"{rest[0]:,}" if rest[0] == rest[-1] else f"{rest[0]:,} to {rest[-1]:,}"
+    return f"{head}{', '.join(named[:FIRST])}, ... {len(rest):,} more ({each} picture{'s' if each != '1' else ''} each)"
+
+
+def in_all(table: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """class -> pictures of all splits together, in order."""
+    total: Counter[str] = Counter()
+    for labels in table.values():
+        total.update(labels)
+    return dict(sorted(total.items()))
+
+
+def _short(name: str) -> str:
+    name = shown(name)
+    return name if len(name) <= 40 else f"{name[:37]}..."
 
 
 def imbalance(table: dict[str, dict[str, int]]) -> float:
@@ -45,6 +75,9 @@ def structure(listing: Listing, items: list[Item]) -> list[Notice]:
     ]
 
 
+_PUNCTUATION = re.compile(r"[\s_\u002d\u00ad\u2010-\u2015\u2212\u200b-\u200d\u2060\ufeff]+")  # hyphens, blanks, none
+
+
 def _look_alikes(names: set[str]) -> Iterator[Notice]:
     same, cased = defaultdict(list), defaultdict(list)
     for name in sorted(names):
@@ -57,6 +90,13 @@ def _look_alikes(names: set[str]) -> Iterator[Notice]:
     for twins in cased.values():
         if len(twins) > 1 and len({unicodedata.normalize("NFC", t) for t in twins}) > 1:
             yield Notice("case_names", twins[0], f"the class names {some(twins)} differ in case only")
+    liked = defaultdict(list)
+    for key, twins in cased.items():
+        liked[_PUNCTUATION.sub(" ", unicodedata.normalize("NFKC", key)).strip()].append(twins[0])
+    for twins in liked.values():
+        if len(twins) > 1:
+            text = f"the class names {' and '.join(map(ascii, twins))} differ in hyphens, blanks or underscores only"
+            yield Notice("like_names", twins[0], text)
 
 
 def _unknown(table: dict[str, dict[str, int]], train: dict[str, int]) -> Iterator[Notice]:
@@ -70,8 +110,9 @@ def _unknown(table: dict[str, dict[str, int]], train: dict[str, int]) -> Iterato
 
 def _few(listing: Listing, train: dict[str, int]) -> Iterator[Notice]:
     if len(train) < 2:
-        have = f'one class with pictures, "{shown(next(iter(train)))}"' if train else "no pictures in class folders"
-        yield Notice("few_classes", "", f"{have}; expected two classes or more, as folders train/CLASS or CLASS")
+        have = f'one class with pictures, "{shown(next(iter(train)))}"' if train else "no pictures"
+        how = "as labels of its rows" if listing.claimed else "as folders train/CLASS or CLASS"
+        yield Notice("few_classes", "", f"{have}; expected two classes or more, {how}")
 
 
 def _empty(listing: Listing, table: dict[str, dict[str, int]], train: dict[str, int]) -> Iterator[Notice]:

@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from foveate.data.read.decode import Colour, LeanJpeg, lean_jpeg, read_bytes, refusals, upright
-from foveate.data.read.formats import Source, examine
-from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader
+from foveate.data.read.decode import Colour, LeanJpeg, lean, lean_jpeg, read_bytes, refusals, upright
+from foveate.data.read.formats import Source, examine, look
+from foveate.data.read.memory import TURNS, bytes_needed, reduction
+from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
 from foveate.errors import ConfigError
 
 Share = tuple[float, float, float, float]  # left, top, right, bottom of a box as shares of width and height
@@ -76,20 +77,31 @@ def cut(
         box = crop_pixels(crop_share(u, width / height, crop, shift), width, height)
         return _resized(torch.from_numpy(source), box, size)
     with refusals(source):
-        data = read_bytes(source, limits)
-        header = examine(Reader(data), limits)
+        header, length = look(source, limits)
+        reduced = reduction(header, length, limits)
         share = crop_share(u, header.width / header.height, crop, shift)
-        if header.format == "JPEG" and header.orientation == 1 and header.mode in ("L", "RGB"):
-            lean = lean_jpeg(data, limits)
-            pixels = _of_jpeg(lean, header, share, size, side) if lean.plain else None
-            if pixels is not None:
-                return pixels
 
         def need(width: int, height: int) -> tuple[int, int]:
             return _need(share, size, side, width, height)
 
-        image = upright(data, header, limits, background, need)
-        return _cropped(image, crop_pixels(share, *image.size), size)
+        fraction = max(reduced, _fraction(header, *need(header.width, header.height)) if header.format == "JPEG" else 1)
+        with TURNS.hold(bytes_needed(header, length, fraction), limits.max_bytes):
+            data = read_bytes(source, limits)
+            if examine(Reader(data), limits) != header or len(data) > length:
+                raise Refused("unreadable", "the file changed while it was read")
+            if header.format == "JPEG" and header.orientation == 1 and header.mode in ("L", "RGB"):
+                plain = lean_jpeg(data, limits)
+                pixels = _of_jpeg(plain, header, share, size, fraction) if plain.plain else None
+                if pixels is not None:
+                    return pixels
+            data = lean(data, header, limits)
+            image = upright(data, header, background, need, reduced)
+            return _cropped(image, crop_pixels(share, *image.size), size)
+
+
+def _fraction(header: Header, width: int, height: int) -> int:
+    """8, 4, 2 or 1: the fraction at which a JPEG still has that many pixels each way."""
+    return next(n for n in (8, 4, 2, 1) if n <= max(1, min(header.width // width, header.height // height)))
 
 
 def _need(share: Share, size: int, side: int, width: int, height: int) -> tuple[int, int]:
@@ -104,14 +116,13 @@ def shrunk(image: Image.Image, size: int) -> torch.Tensor:
     return _cropped(image, (0, 0, image.width, image.height), size)
 
 
-def _of_jpeg(lean: LeanJpeg, header: Header, share: Share, size: int, side: int) -> torch.Tensor | None:
-    """cut for a plain, upright, grey or RGB JPEG. None: decode it the common way, which also says what is wrong.
+def _of_jpeg(lean: LeanJpeg, header: Header, share: Share, size: int, scale: int) -> torch.Tensor | None:
+    """cut for a plain, upright, grey or RGB JPEG, decoded at 1/scale. None: decode it the common way, which also says
+    what is wrong.
 
     Rows below the crop are not decoded: the decoder gets a header that ends there, two rows on, for colours that are
     stored at half or a quarter of the rows are smoothed across.
     """
-    width, height = _need(share, size, side, header.width, header.height)
-    scale = next(s for s in (8, 4, 2, 1) if s <= max(1, min(header.width // width, header.height // height)))
     box = crop_pixels(share, -(-header.width // scale), -(-header.height // scale))
     rows = min(header.height, (box[3] + 2) * scale)
     sides = -(-rows // scale), -(-header.width // scale)

@@ -8,10 +8,13 @@ from dataclasses import replace
 from io import FileIO
 from pathlib import Path
 
+from foveate.data.read.avif import avif_header, brands
 from foveate.data.read.headers import bmp_header, gif_header, jpeg_header, png_header, webp_header
+from foveate.data.read.memory import reduction
+from foveate.data.read.netpbm import is_netpbm, netpbm_header
 from foveate.data.read.reader import DEFAULT_LIMITS, Header, Limits, Reader, Refused
 from foveate.data.read.tiff import tiff_header
-from foveate.errors import DataError
+from foveate.errors import DataError, printable
 
 __all__ = ["DEFAULT_LIMITS", "EXTENSIONS", "BadImage", "Header", "Limits", "Source", "probe", "shown", "sniff"]
 
@@ -24,6 +27,8 @@ EXTENSIONS = {
     "BMP": (".bmp", ".dib"),
     "TIFF": (".tif", ".tiff"),
     "GIF": (".gif",),
+    "NETPBM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
 }
 _FORMAT_OF = {ext: name for name, exts in EXTENSIONS.items() for ext in exts}
 _OTHERS = (  # only to say in the error what the file looks like; nothing here is ever opened
@@ -40,7 +45,17 @@ _OTHERS = (  # only to say in the error what the file looks like; nothing here i
     (b"\x00\x00\x00\x0cJXL", "JPEG XL"),
     (b"\xff\x0a", "JPEG XL"),
     (b"\x00\x00\x01\x00", "icon"),
+    (b"P7\n", "PAM"),
+    (b"Pf\n", "PFM"),
 )
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+# first words of a pointer: of the format, of its two older names, and of the test version of 2013
+_LFS = (
+    b"version https://git-lfs.github",
+    b"version https://hawser.github",
+    b"version http://git-media.io/v/",
+)
+_ANNEX = (b"/annex/objects/", b".git/annex/objects/", b"../.git/annex/objects/")
 # lengths that a BMP header can have: its first two letters, BM, say too little
 _BMP_HEADERS = {bytes((n, 0, 0, 0)) for n in (12, 40, 52, 56, 64, 108, 124)}
 _PARSERS: dict[str, Callable[[Reader, Limits], Header]] = {
@@ -50,11 +65,16 @@ _PARSERS: dict[str, Callable[[Reader, Limits], Header]] = {
     "BMP": bmp_header,
     "TIFF": tiff_header,
     "GIF": gif_header,
+    "NETPBM": netpbm_header,
+    "AVIF": avif_header,
 }
 
 
 class BadImage(DataError):
-    """A picture that is refused. `reason` is a stable code: empty format range too_large truncated unreadable."""
+    """A picture that is refused. `reason` is a stable code.
+
+    One of annex_pointer empty format lfs_pointer range too_large truncated unreadable.
+    """
 
     def __init__(self, path: str, reason: str, detail: str) -> None:
         super().__init__(path, reason, detail)  # all three, so that the error survives the trip from a worker process
@@ -68,13 +88,7 @@ def shown(source: Source) -> str:
     """The name of a source for a message: one printable line, bytes that are not UTF-8 as \\xNN."""
     if isinstance(source, bytes):
         return "picture from memory"
-    text = os.fspath(source)
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(c: str) -> str:
-    # bytes of a name that are not UTF-8 come from the system as the code points U+DC80 to U+DCFF
-    return f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c.encode("unicode_escape").decode()
+    return printable(os.fspath(source))
 
 
 def probe(source: Source, limits: Limits = DEFAULT_LIMITS) -> Header:
@@ -83,16 +97,25 @@ def probe(source: Source, limits: Limits = DEFAULT_LIMITS) -> Header:
     Formats go by content, never by name; a name that says otherwise is the note "wrong_extension".
     """
     try:
-        if isinstance(source, bytes):
-            return examine(Reader(source), limits)
-        with open_picture(source, limits) as file:
-            header = examine(Reader(file=file, size=os.fstat(file.fileno()).st_size), limits)
+        header, size = look(source, limits)
+        reduction(header, size, limits)
     except Refused as refused:
         raise BadImage(shown(source), refused.reason, refused.detail) from None
     except OSError as error:
         raise BadImage(shown(source), "unreadable", f"can not be read ({error.strerror or error})") from None
+    if isinstance(source, bytes):
+        return header
     said = _FORMAT_OF.get(os.path.splitext(source)[1].lower(), header.format)
     return header if said == header.format else replace(header, notes=tuple(sorted((*header.notes, "wrong_extension"))))
+
+
+def look(source: Source, limits: Limits) -> tuple[Header, int]:
+    """The header of a picture and the bytes of its file, of which only a few are read. Raises Refused."""
+    if isinstance(source, bytes):
+        return examine(Reader(source), limits), len(source)
+    with open_picture(source, limits) as file:
+        size = os.fstat(file.fileno()).st_size
+        return examine(Reader(file=file, size=size), limits), size
 
 
 def open_picture(path: str | Path, limits: Limits) -> FileIO:
@@ -117,15 +140,27 @@ def examine(reader: Reader, limits: Limits) -> Header:
     head = reader.at(0, min(reader.size, 32))
     parser = _PARSERS.get(sniff(head) or "")
     if parser is None:
+        _check_pointer(head)
         text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
         like = next((name for magic, name in _OTHERS if text.startswith(magic.lower())), None)
-        like = "HEIC or AVIF" if head[4:8] == b"ftyp" else like
-        expected = "expected JPEG, PNG, WebP, BMP, TIFF or GIF: convert it or leave it out"
+        if brands(head) & _HEIC:
+            how = "save it as JPEG, in Python with the package pillow-heif (pip install pillow-heif)"
+            raise Refused("format", f"a HEIC picture, which is not read; {how}")
+        like = "a video or another ISO media file" if brands(head) else like
+        expected = "expected JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or netpbm: convert it or leave it out"
         raise Refused("format", f"{like or 'not a picture'}; {expected}")
     try:
         return parser(reader, limits)
     except (struct.error, IndexError, KeyError, OverflowError, MemoryError) as error:
         raise Refused("unreadable", f"damaged header ({type(error).__name__}: {error})") from None
+
+
+def _check_pointer(head: bytes) -> None:
+    """Refuse the small text files that stand where a version control system has not fetched the pictures."""
+    if head.startswith(_LFS):
+        raise Refused("lfs_pointer", "a git LFS pointer, not the picture; fetch the pictures: git lfs pull")
+    if head.startswith(_ANNEX):
+        raise Refused("annex_pointer", "a git-annex pointer, not the picture; fetch the pictures: git annex get .")
 
 
 def sniff(head: bytes) -> str | None:
@@ -142,4 +177,8 @@ def sniff(head: bytes) -> str | None:
         return "TIFF"
     if head.startswith(b"BM") and head[14:18] in _BMP_HEADERS:
         return "BMP"
+    if is_netpbm(head):
+        return "NETPBM"
+    if brands(head) & {b"avif", b"avis"}:
+        return "AVIF"
     return None

@@ -33,29 +33,48 @@ def jpeg_segments(reader: Reader, limits: Limits) -> Iterator[tuple[int, int, in
 def jpeg_header(r: Reader, limits: Limits) -> Header:
     """A JPEG: the first frame header before the first scan; the end marker must be there."""
     notes: list[str] = []
-    frame, exif, end = b"", b"", 0
+    frame, exif, end, scan, marker_of_frame = b"", b"", 0, b"", 0
     for marker, start, end in jpeg_segments(r, limits):
         if marker in _SOF:
             if frame:
                 raise Refused("unreadable", "a JPEG with two frame headers")
-            frame = r.at(start + 4, 6)
+            frame, marker_of_frame = r.at(start + 4, max(end - start - 4, 6)), marker
             height, width = struct.unpack(">HH", frame[1:5])
             check_size(width, height, limits)
         elif marker == 0xE1 and not exif and r.at(start + 4, 6) == b"Exif\0\0":
             exif = r.at(start + 10, max(end - start - 10, 0))
         elif marker == 0xE2 and r.at(start + 4, 12) == b"ICC_PROFILE\0":
             notes = ["icc"]
+        elif marker == 0xDA:
+            scan = r.at(start + 4, 1)
     if not frame:
         raise Refused("unreadable", "a JPEG without a frame header")
     # Cut off anywhere means: no end marker after the first scan. Inside coded data FF D9 can not occur.
-    if r.at(r.size - 2, 2) != b"\xff\xd9" and b"\xff\xd9" not in r.at(end, r.size - end):
+    if r.at(r.size - 2, 2) != b"\xff\xd9" and not _holds_end(r, end):
         raise Refused("truncated", f"cut off: {r.size:,} bytes hold no end of the JPEG; copy it again")
     mode = {1: "L", 3: "RGB", 4: "CMYK"}.get(frame[5])
     if mode is None or frame[0] != 8:
         raise Refused(
             "format", f"a JPEG with {frame[5]} channels of {frame[0]} bits; expected 1, 3 or 4 of 8: convert it"
         )
-    return make_header("JPEG", (width, height), mode, 8, notes, orientation=exif_orientation(exif))
+    several = marker_of_frame & 3 == 2 or scan[:1] < frame[5:6]  # progressive, or one scan a channel
+    scratch = _coefficients(frame, width, height) if several else 0
+    return make_header("JPEG", (width, height), mode, 8, notes, orientation=exif_orientation(exif), scratch=scratch)
+
+
+def _holds_end(r: Reader, start: int) -> bool:
+    """Whether the end marker of a JPEG stands anywhere behind `start`; a megabyte at a time."""
+    step = 2**20
+    return any(b"\xff\xd9" in r.at(at, min(step + 1, r.size - at)) for at in range(start, r.size, step))
+
+
+def _coefficients(frame: bytes, width: int, height: int) -> int:
+    """Bytes of all coefficients of a JPEG, 2 a sample, which a decoder holds until the last scan."""
+    factors = [(n >> 4, n & 15) for n in frame[7 : 6 + 3 * frame[5] : 3]]
+    across, down = max((h for h, _ in factors), default=1), max((v for _, v in factors), default=1)
+    if not across or not down or any(not h or not v for h, v in factors):
+        raise Refused("unreadable", "a JPEG whose channels have no samples")
+    return sum(2 * (-(-width * h // across) + 8 * h) * (-(-height * v // down) + 8 * v) for h, v in factors)
 
 
 def png_chunks(reader: Reader, limits: Limits) -> Iterator[tuple[bytes, int, int]]:

@@ -20,6 +20,8 @@ KINDS: dict[str, Kind] = {
     ),
     "unreadable": Kind("error", "unreadable pictures", "replace them, or leave them out: --bad-files skip"),
     "format": Kind("error", "not a picture format that is read", "convert to JPEG, PNG or WebP, or move them away"),
+    "lfs_pointer": Kind("error", "git LFS pointers, not the pictures themselves", "fetch them: git lfs pull"),
+    "annex_pointer": Kind("error", "git-annex pointers, not the pictures themselves", "fetch them: git annex get ."),
     "empty": Kind("error", "empty files", "copy them again from the source, or delete them"),
     "too_large": Kind("error", "pictures over the size limit", "scale them down; no network sees that many pixels"),
     "missing": Kind("error", "rows without a file", "correct the path, or delete the row"),
@@ -33,11 +35,20 @@ KINDS: dict[str, Kind] = {
     ),
     "few_classes": Kind("error", "fewer than two classes", "put pictures into at least two class folders"),
     "case_names": Kind("warning", "class names that differ in case only", "join them if they are one class"),
+    "like_names": Kind(
+        "warning", "class names that differ in hyphens, blanks or underscores only", "join them if they are one class"
+    ),
     "missing_class": Kind(
         "warning", "classes without pictures in val or test", "add pictures, or the accuracy says nothing of them"
     ),
     "one_image": Kind("warning", "classes with one picture in train", "add pictures or remove the class"),
     "empty_class": Kind("warning", "empty class folders", "fill or delete them; they are no class"),
+    "nested": Kind(
+        "warning", "class folders whose pictures lie one level deeper", "give the folder that holds the classes"
+    ),
+    "unlabelled": Kind(
+        "warning", "pictures without labels, left out", "sort them into class folders, or label them by foveate predict"
+    ),
     "imbalance": Kind(
         "warning", "classes of very different size", "judge by the accuracy of each class, not by the mean alone"
     ),
@@ -52,9 +63,16 @@ KINDS: dict[str, Kind] = {
     # links and special files
     "loop": Kind("warning", "link loops", "delete the link"),
     "outside": Kind(
-        "warning", "links to places outside the folder, not followed", "copy the files in, or list them in a CSV"
+        "error",
+        "links to places outside the folder, not followed",
+        "take them with --follow-links, or copy the files in",
     ),
-    "broken_link": Kind("warning", "links or files that went away", "mend or delete them"),
+    "text_link": Kind(
+        "error",
+        "links to folders that were saved as text",
+        "restore them (git config core.symlinks true, then git checkout .) or copy the files in",
+    ),
+    "broken_link": Kind("error", "links that lead nowhere", "fetch what they lead to, or delete them"),
     "special": Kind("warning", "special files (FIFO, socket, device), never opened", "move them away"),
     "same_file": Kind("info", "further links to a file, counted once", "nothing to do"),
     # what is read, with a note
@@ -68,6 +86,7 @@ KINDS: dict[str, Kind] = {
     "cmyk": Kind("info", "CMYK pictures, converted to RGB", "nothing to do"),
     "alpha": Kind("info", "pictures with transparency, laid over the background", "nothing to do"),
     "palette": Kind("info", "palette pictures, converted to RGB", "nothing to do"),
+    "joined_labels": Kind("info", "labels that differ in blanks or Unicode form only, joined", "nothing to do"),
     "stray": Kind("info", "files and folders outside the classes, ignored", "move pictures into a class folder"),
     "no_picture": Kind("info", "files that are no pictures, ignored", "nothing to do"),
     "hidden": Kind("info", "hidden and system files, ignored", "nothing to do"),

@@ -14,6 +14,7 @@ class Limits:
     max_side: int = 65_500
     max_ratio: int = 200  # long side / short side; resizing a 1 x 65,500 picture would need gigabytes
     max_file_bytes: int = 256 * 2**20
+    max_bytes: int = 448 * 2**20  # memory that decoding one takes, and large ones of all threads together
     max_blocks: int = 65_536  # segments, chunks or blocks of a file
     max_scans: int = 100  # of a progressive JPEG; each costs a pass over the whole picture
 
@@ -27,6 +28,7 @@ class Header:
 
     width, height: pixels as shown, after the EXIF orientation. mode: as stored ("RGB", "L", "P", "CMYK", ...).
     frames: 1, or 2 where there are two or more (they are not counted). bits: of one sample.
+    scratch: bytes that the decoder holds beside the pixels (coefficients of a JPEG in several scans, strips of a TIFF).
     notes: stable codes: alpha animated bad_exif cmyk float grey icc not_upright palette tiny wrong_extension 16bit.
     """
 
@@ -38,6 +40,7 @@ class Header:
     orientation: int
     bits: int
     notes: tuple[str, ...]
+    scratch: int = 0
 
 
 class Refused(Exception):
@@ -94,6 +97,7 @@ def make_header(
     *,
     orientation: int | None = 1,
     frames: int = 1,
+    scratch: int = 0,
 ) -> Header:
     """The header with the notes that follow from it. orientation None: the EXIF data is broken and ignored."""
     if orientation is None:
@@ -110,4 +114,4 @@ def make_header(
     ):
         if holds:
             notes = [*notes, note]
-    return Header(kind, width, height, mode, frames, orientation, bits, tuple(sorted(notes)))
+    return Header(kind, width, height, mode, frames, orientation, bits, tuple(sorted(notes)), scratch)

@@ -90,7 +90,10 @@ def tiff_header(r: Reader, limits: Limits) -> Header:
         raise Refused("format", f"a TIFF with colours {colours} and compression {compression}; convert it to PNG")
     mode = _MODES[colours]
     bits, extra = max(d.values(r, 258, (1,))), d.values(r, 338)
-    _tiff_whole(r, d, (width, height), limits)
+    block = _tiff_whole(r, d, (width, height), limits)
+    samples = d.value(r, 277, 1)
+    # libtiff decodes a strip or tile as a whole; of YCbCr as RGBA
+    scratch = 0 if compression == 1 else block * max(4, -(-bits * samples // 8))
     notes = ["icc"] if 34675 in d.entries else []
     if mode in ("L", "RGB") and extra[:1] in ((1,), (2,)):
         mode, notes = mode + "A", [*notes, "alpha"]
@@ -107,6 +110,7 @@ def tiff_header(r: Reader, limits: Limits) -> Header:
         notes,
         orientation=orientation if 1 <= orientation <= 8 else None,
         frames=2 if 0 < d.following < r.size else 1,
+        scratch=scratch,
     )
 
 
@@ -125,8 +129,8 @@ def _check_tags(r: Reader, d: Directory) -> None:
                 raise Refused("truncated", f"cut off: {r.size:,} bytes do not hold TIFF tag {tag}; copy it again")
 
 
-def _tiff_whole(r: Reader, d: Directory, size: tuple[int, int], limits: Limits) -> None:
-    """Refuse a TIFF of which a strip or tile is missing or lies outside the file."""
+def _tiff_whole(r: Reader, d: Directory, size: tuple[int, int], limits: Limits) -> int:
+    """Pixels of a strip or tile. Refuse a TIFF of which one is missing or lies outside the file."""
     tiled = 324 in d.entries
     offsets, counts = d.values(r, 324 if tiled else 273), d.values(r, 325 if tiled else 279)
     if tiled:
@@ -140,3 +144,4 @@ def _tiff_whole(r: Reader, d: Directory, size: tuple[int, int], limits: Limits) 
         raise Refused("truncated", "a TIFF of which strips or tiles are missing")
     if any(offset + count > r.size for offset, count in zip(offsets, counts, strict=True)):
         raise Refused("truncated", f"cut off: {r.size:,} bytes do not hold all strips of the TIFF; copy it again")
+    return w * h

@@ -17,16 +17,17 @@ from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent
-from foveate.recipes import RECIPES
+from foveate.recipes import find_recipe
 from foveate.runs.defaults import recipe_name
-from foveate.runs.plan import Plan, prepare
+from foveate.runs.devices import Device
+from foveate.runs.plan import Plan, prepare, room_of
 from foveate.runs.run import announce
 from foveate.runs.setup import apply_folding, settle_folding
 from foveate.train.check import checked
 from foveate.train.probe import settle
 from foveate.train.teacher import load_teacher
 from foveate.train.views import VIEWS
-from foveate.workflows.ablate.factors import Named, one_each
+from foveate.workflows.ablate.factors import WHOLE, Named, one_each
 from foveate.zoo import variant
 
 Kind = Literal["one-in", "one-out", "cumulative", "factorial"]
@@ -86,8 +87,9 @@ class Request:
     kind: Kind = "one-in"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     weights: str | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False
     threads: int = 0  # CPU threads of one trial; 0: the probe decides
     unequal: bool = False  # rows of different lengths are wanted
 
@@ -151,7 +153,8 @@ def design(request: Request, listener: Listener, command: str = "") -> Ablation:
             )
     fingerprints = [dataset.fingerprint]
     for seed in request.seeds[1:]:
-        fingerprints.append(open_data(request.data, seed=seed, bad_files=request.bad_files).fingerprint)
+        again = open_data(request.data, seed=seed, bad_files=request.bad_files, follow_links=request.follow_links)
+        fingerprints.append(again.fingerprint)
     made_rows = tuple(_row(row, plan, request) for row, plan in zip(rows, plans, strict=True))
     _refuse_idle(made_rows)
     return Ablation(
@@ -191,6 +194,7 @@ def planned(request: Request, changes: Sequence[str]) -> tuple[Plan, Dataset]:
         seed=request.seeds[0],
         device=request.device,
         bad_files=request.bad_files,
+        follow_links=request.follow_links,
     )
 
 
@@ -210,13 +214,13 @@ def whole(request: Request, changes: Sequence[str]) -> tuple[dict[str, str | Non
 def check_texts(request: Request, rows: Sequence[Combination]) -> None:
     """ConfigError for names and keys that do not exist: a typing error should not cost a scan of the data."""
     for row in rows:
-        config, recipe = variant(request.model), pick(RECIPES, request.base or "baseline", "recipe")
+        config, recipe = variant(request.model), find_recipe(request.base or "baseline")
         for text in (*request.changes, *changes_of(row)):
             key, _, value = text.partition("=")
             if key == "model":
                 config = variant(value)
             elif key == "recipe":
-                recipe = pick(RECIPES, value, "recipe")
+                recipe = find_recipe(value)
             elif key == "views":
                 pick(VIEWS, value, "views")
             elif key.startswith("model."):
@@ -224,6 +228,35 @@ def check_texts(request: Request, rows: Sequence[Combination]) -> None:
             elif key != "weights" and not key.startswith("preprocess."):
                 recipe = override(recipe, [text])
         checked(recipe)
+    for factor in request.factors:
+        refuse_idle_factor(request, factor)
+
+
+def refuse_idle_factor(request: Request, factor: Named) -> None:
+    """ConfigError for a factor that sets what the base has already, as far as this is known before the data is read:
+    fields of the network, and of a recipe that is named.
+    """
+    chosen, rest = whole(request, ())
+    config, named = variant(str(chosen["model"])), chosen["recipe"]
+    recipe = find_recipe(named) if named else None
+    for text in rest:
+        room, change = room_of(text)
+        if room == "model":
+            config = override(config, [change])
+        elif room == "recipe" and recipe is not None and text != "batch=auto":
+            recipe = override(recipe, [change])
+    for text in factor.changes:
+        room, change = room_of(text)
+        if text.partition("=")[0] in WHOLE or room == "preprocess" or (room == "recipe" and recipe is None):
+            return
+        record: Any = config if room == "model" else recipe
+        if override(record, [change]) != record:
+            return
+    where = chosen["model"] if factor.changes[0].startswith("model.") else named
+    raise ConfigError(
+        f"factor {factor.name} changes nothing in {where}: {' '.join(factor.changes)} is what it has; leave it out, or"
+        " set another value in the base by KEY=VALUE"
+    )
 
 
 def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:

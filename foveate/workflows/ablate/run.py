@@ -18,7 +18,8 @@ from typing import Any, Literal
 from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
 from foveate.events import EpochEvent, Event, Listener, ReadingEvent, StageEvent, StepEvent, TrialEvent, silent
-from foveate.files import claimed, folder_lock, free_name, write_json
+from foveate.files import check_writable, claimed, folder_lock, free_name, write_json
+from foveate.runs.devices import check_device
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.runs.workers import is_orphan
@@ -29,6 +30,7 @@ from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, write_report
 from foveate.workflows.ablate.trial import RESULT, forget, name_of, result, run_trial, tell, tidy
 from foveate.workflows.ablate.workers import SharedTrials
+from foveate.zoo.hub import PREFIX, is_fetched
 
 PAUSE_S = 0.5  # between two looks at what other processes do
 REPORT_S = 60.0  # the longest that the reports of others are waited for
@@ -46,8 +48,9 @@ def ablate(
     seed: int = 0,
     weights: str | None = None,
     workers: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     unequal: bool = False,
     name: str | None = None,
     runs: str | Path = "runs",
@@ -62,7 +65,9 @@ def ablate(
     listener = listener or silent
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more; intervals over seeds need 2, exact tests 6")
-    count = workers_for(workers, device)
+    place = check_device(device)
+    count = workers_for(workers, place)
+    check_writable(runs)
     request = Request(
         data=str(data),
         model=model,
@@ -72,9 +77,10 @@ def ablate(
         kind=kind,
         seeds=tuple(range(seed, seed + seeds)),
         weights=weights,
-        device=device,
+        device=place,
         bad_files=bad_files,
-        threads=max(1, (os.cpu_count() or 1) // count) if count > 1 and device == "cpu" else 0,
+        follow_links=follow_links,
+        threads=max(1, (os.cpu_count() or 1) // count) if count > 1 and place == "cpu" else 0,
         unequal=unequal,
     )
     with ranks.joined("cpu"):  # only to agree on the folder: under torchrun every process is a worker of its own
@@ -85,7 +91,7 @@ def ablate(
             write_json(folder / "env.json", environment())
             write_json(folder / "ablation.json", made)
         folder = ranks.agreed(folder)
-    return resume_ablation(Path(str(folder)), workers=count, listener=listener if first else silent)
+    return _finished(Path(str(folder)), count, False, listener if first else silent)
 
 
 def resume_ablation(
@@ -93,9 +99,19 @@ def resume_ablation(
 ) -> Run:
     """Do what is left of an ablation, beside other processes that do the same, and write its results.
 
-    retry: failed trials run again.
+    retry: failed trials run again. ConfigError where the folder names weights on a hub that were never fetched here.
     """
-    folder, listener = Path(folder), listener or silent
+    for row in load_ablation(Path(folder)).rows:
+        if (weights := row.plan.weights or "").startswith(PREFIX) and not is_fetched(weights):
+            raise ConfigError(
+                f"{folder}: it begins with {weights}, and a folder may not say what is fetched; where you trust that "
+                f"repository, fetch it first: hf download {weights.removeprefix(PREFIX).partition('@')[0]}"
+            )
+    return _finished(Path(folder), workers, retry, listener or silent)
+
+
+def _finished(folder: Path, workers: int | None, retry: bool, listener: Listener) -> Run:
+    """Take part in an ablation that the user began, or that may go on, until all has its result."""
     ablation = load_ablation(folder)
     count = workers_for(workers, ablation.rows[0].plan.device)
     if retry:

@@ -38,7 +38,7 @@ def run_trial(folder: Path, ablation: Ablation, row: int, place: int, listener: 
     plan, seed = ablation.rows[row].plan, ablation.seeds[place]
     plan = replace(plan, recipe=replace(plan.recipe, seed=seed), fingerprint=ablation.fingerprints[place])
     about = {"row": ablation.rows[row].label, "seed": seed, "fingerprint": plan.fingerprint}
-    dataset = open_data(plan.data, seed=seed, bad_files=plan.bad_files)
+    dataset = open_data(plan.data, seed=seed, bad_files=plan.bad_files, follow_links=plan.follow_links)
     if dataset.fingerprint != plan.fingerprint:
         raise DataError(f"{plan.data}: the pictures changed since the ablation began; start a new one")
     begun = time.monotonic()

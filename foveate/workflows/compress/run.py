@@ -17,8 +17,8 @@ from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, StageEvent, silent
-from foveate.files import folder_lock, free_name, sweep, write_folder, write_json, write_text
+from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.files import check_writable, folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
 from foveate.runs.defaults import recipe_name
 from foveate.runs.epochs import count_epochs
@@ -69,6 +69,7 @@ def compress(
     seed: int = 0,
     threads: int | None = None,
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     listener: Listener | None = None,
 ) -> Run:
@@ -93,17 +94,21 @@ def compress(
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
             plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
-            dataset = announce(open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files), listener)
+            links = plan.follow_links
+            found = open_data(plan.data, seed=goal.split_seed, bad_files=plan.bad_files, follow_links=links)
+            dataset = announce(found, listener)
             if dataset.fingerprint != plan.fingerprint:
                 raise DataError(f"{plan.data}: the pictures changed since the run began; start a new run")
         else:
+            check_writable(runs)
             targets = {"macs": macs, "params": params, "latency_ms": max_latency_ms, "size_bytes": max_size_bytes}
             goal = make_goal(targets, max_drop, method, steps, rounds, multiple, allow_slower)
             card, goal, base = read_source(model, goal, seed)
-            dataset = announce(open_data(data, seed=goal.split_seed, bad_files=bad_files), listener)
+            found = open_data(data, seed=goal.split_seed, bad_files=bad_files, follow_links=follow_links)
+            dataset = announce(found, listener)
             check_data(card, dataset, data, listener)
             plan = first_plan(card, str(data), dataset, threads, bad_files)
-            plan = replace(plan, budget=Budget(runtime=runtime, time_s=time_s))
+            plan = replace(plan, follow_links=follow_links, budget=Budget(runtime=runtime, time_s=time_s))
             goal = resolve_goal(goal, card, plan)
             recipe = tuning_recipe(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
             recipe = fit_into_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
@@ -112,7 +117,7 @@ def compress(
             write_json(folder / "compress.json", goal)
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())
-        with folder_lock(folder):
+        with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))):
             sweep(folder)
             return run_steps(open_run(folder, goal, plan, dataset, listener, stop))
 

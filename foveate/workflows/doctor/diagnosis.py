@@ -95,7 +95,8 @@ def diagnose(
     *,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    follow_links: bool = False,
     most_s: float = MOST_S,
     told: Callable[[str], None] | None = None,
 ) -> Diagnosis:
@@ -107,7 +108,7 @@ def diagnose(
     from foveate.runs.plan import prepare
     from foveate.runs.setup import stored_pictures
 
-    plan, dataset = prepare(data, model, recipe=recipe, overrides=overrides, device=device)
+    plan, dataset = prepare(data, model, recipe=recipe, overrides=overrides, device=device, follow_links=follow_links)
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     pictures = stored_pictures(dataset.splits["train"], plan, side)
     return diagnosed(plan, pictures, len(dataset.classes), most_s=most_s, told=told)

@@ -10,11 +10,12 @@ from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError
-from foveate.recipes import RECIPES
+from foveate.recipes import find_recipe
 from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.runs.devices import Device
 from foveate.runs.plan import Budget
 from foveate.search import SAMPLERS, SINGLE, SPACES, load_space, sampler
-from foveate.search.rewards import REWARDS
+from foveate.search.rewards import make_reward
 from foveate.search.space import Space
 from foveate.train.recipe import Recipe
 from foveate.zoo.family import Config
@@ -46,8 +47,9 @@ class Search:
     storage: str = ""  # of the study; "": study.db in the folder
     seed: int = 0
     threads: int = 0
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False  # take what links outside of the data lead to
     command: str = ""
     version: str = __version__
 
@@ -65,7 +67,7 @@ class Search:
 
 def fitted_space(text: str, dataset: Dataset, resolution: int | None) -> tuple[str, Space]:
     """(call string, space) for these pictures: resolution and number of classes are set where the space takes them."""
-    if text.endswith(".py"):
+    if is_code(text):
         return text, load_space(text)
     name, options = parse_call(text)
     pick(SPACES, name, "space")
@@ -76,6 +78,11 @@ def fitted_space(text: str, dataset: Dataset, resolution: int | None) -> tuple[s
         return call, make(SPACES, call, "space")
     except TypeError as error:  # a space of a table takes neither
         raise ConfigError(f"--space {text}: {error}") from None
+
+
+def is_code(space: str) -> bool:
+    """Whether a space is a Python file, which is run, and not a call of SPACES."""
+    return space.endswith(".py")
 
 
 def small_side(dataset: Dataset) -> int:
@@ -96,12 +103,23 @@ def proxy_recipe(recipe: Recipe, epochs: int) -> Recipe:
     return replace(recipe, epochs=epochs, ema=0.0, schedule=schedule, precision="fp32", layout="nhwc", threads=0)
 
 
+def check_reward(text: str, objectives: tuple[str, ...], budget: Budget) -> None:
+    """ConfigError for a reward that is none, or that these objectives and limits leave without a meaning."""
+    limits = (budget.max_latency_ms, budget.max_size_bytes, budget.max_macs, budget.max_memory_bytes)
+    make_reward(text, limited=any(limit is not None for limit in limits))
+    if text != "strict" and len(objectives) > 1:
+        raise ConfigError(
+            f"--reward {text} makes one number, and --objectives {','.join(objectives)} are searched side by side;"
+            " leave one of both out"
+        )
+
+
 def check_request(sampler_text: str, reward: str, objectives: tuple[str, ...], space: Space) -> None:
     """ConfigError for what can not be meant, before anything is measured."""
     name, _ = parse_call(sampler_text)
     pick(SAMPLERS, name, "sampler")
     sampler(sampler_text, space, 0)
-    pick(REWARDS, reward, "reward")
+    make_reward(reward)
     for objective in objectives:
         if objective not in OBJECTIVES:
             raise ConfigError(f'--objectives: "{objective}" is none of {", ".join(OBJECTIVES)}')
@@ -113,7 +131,7 @@ def check_request(sampler_text: str, reward: str, objectives: tuple[str, ...], s
 
 def default_recipes(dataset: Dataset, name: str | None, epochs: int, seed: int) -> tuple[Recipe, Recipe]:
     """(recipe of the winner, recipe of the short trainings)."""
-    full = replace(pick(RECIPES, name or recipe_name(dataset, None), "recipe"), seed=seed)
+    full = replace(find_recipe(name or recipe_name(dataset, None)), seed=seed)
     return full, proxy_recipe(full, epochs)
 
 

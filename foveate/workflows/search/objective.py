@@ -15,7 +15,7 @@ from foveate.data.random import epoch_order
 from foveate.data.sample import store_side
 from foveate.events import silent
 from foveate.runs.setup import read
-from foveate.search.rewards import REWARDS
+from foveate.search.rewards import make_reward
 from foveate.search.space import Space, Tokens
 from foveate.search.study import Found, Note
 from foveate.selection.candidates import Candidate, measure_candidate, shares_of
@@ -45,7 +45,7 @@ class Objective:
             score = 1 - worst
         else:
             reached = self.value(net, note)
-            score = REWARDS[search.reward](reached, worst, 1.0) if shares and not strict else reached
+            score = make_reward(search.reward)(reached, worst, 1.0) if shares and not strict else reached
         note("seconds", time.monotonic() - begun)
         return (score, *(float(facts[name]) for name in search.objectives[1:]))
 

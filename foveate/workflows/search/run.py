@@ -13,11 +13,12 @@ from foveate.config import replace
 from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
 from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
-from foveate.events import Listener, StageEvent, silent
-from foveate.files import folder_lock, free_name, write_json
+from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
+from foveate.runs.devices import check_device
 from foveate.runs.epochs import limit_epochs
-from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
+from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
 from foveate.runs.training import Start
@@ -31,6 +32,7 @@ from foveate.workflows.search.baselines import verdict, zoo_rows
 from foveate.workflows.search.design import (
     Search,
     check_request,
+    check_reward,
     config_of,
     default_recipes,
     fitted_space,
@@ -40,7 +42,19 @@ from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluat
 from foveate.workflows.search.objective import Objective, material
 from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
-from foveate.workflows.search.study import ENDLESS, load_search, opened, over_time, spent, study_name, url_of
+from foveate.workflows.search.study import (
+    ENDLESS,
+    opened,
+    over_time,
+    resume_command,
+    spent,
+    study_name,
+    trusted,
+    url_of,
+)
+from foveate.workflows.search.study import (
+    load_search as load_search,
+)
 from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
@@ -68,27 +82,31 @@ def search(
     runs: str | Path = "runs",
     seed: int = 0,
     threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
     listener: Listener | None = None,
 ) -> Run:
     """Search a space on pictures and train the best net that was found; returns the winner's run.
 
-    space: a call of SPACES ("mnasnet", "resnet(...)"), or a Python file with a function space(). evaluate: how a
-    net is valued, "train", "supernet" or a zero-cost score (evaluators.py); that value stands wherever accuracy
-    is named here. objectives: names of design.OBJECTIVES, accuracy first; several are searched together, and the winner
-    is the most accurate net within the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the
-    search. trials: different nets; None: as many as the time allows, 50 without a time. epochs, pictures: of the short
-    trainings. recipe: of the winner; None: what suits the pictures. storage: URL of a database that several machines
-    share; None: a file in the folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
+    space: a call of SPACES ("mnasnet", "resnet(...)"), or a Python file with a function space(): it is run with all
+    your rights, so name only a file that you would run yourself. evaluate: how a net is valued, "train", "supernet" or
+    a zero-cost score (evaluators.py); that value stands wherever accuracy is named here. objectives: names of
+    design.OBJECTIVES, accuracy first; several are searched together, and the winner is the most accurate net within
+    the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the search. trials: different nets;
+    None: as many as the time allows, 50 without a time. epochs, pictures: of the short trainings. recipe: of the
+    winner; None: what suits the pictures. storage: URL of a database that several machines share; None: a file in the
+    folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget = listener or silent, budget or Budget()
-    check_device(device)
+    place = check_device(device)
     check_runtime(budget.runtime)
+    check_reward(reward, tuple(objectives), budget)  # before the pictures are read
+    check_writable(runs)
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
-    dataset = announce(open_data(data, seed=seed, bad_files=bad_files), listener)
+    dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     if ray is not None and evaluate.startswith("supernet"):
         raise ConfigError(
             "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
@@ -108,12 +126,14 @@ def search(
         storage=storage or "",
         seed=seed,
         threads=threads or 0,
-        device=device,
+        device=place,
         bad_files=bad_files,
+        follow_links=follow_links,
         command=command_line(),
     )
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
-    return resume_search(written(design, name, runs), workers=workers, ray=ray, listener=listener)
+    named = {"space": design.space, "storage": design.storage or None}  # by the caller of this function
+    return resume_search(written(design, name, runs), **named, workers=workers, ray=ray, listener=listener)
 
 
 def designed(
@@ -153,7 +173,7 @@ def finalists(
     """
     design = designed(rough, dataset)
     folder = written(design, name, runs)
-    with folder_lock(folder), stop_on_signals() as stop:
+    with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
         done = trials(folder, design, space, dataset, 1, None, listener, stop)
         write_search_report(folder, design, space, done)
@@ -169,33 +189,43 @@ def first_net(space: Space) -> tuple[int, ...]:
 
 
 def resume_search(
-    folder: str | Path, *, workers: int = 1, ray: str | None = None, listener: Listener | None = None
+    folder: str | Path,
+    *,
+    space: str | None = None,
+    storage: str | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    listener: Listener | None = None,
 ) -> Run:
-    """Do what is left of a search: trials, the winner's training, the report. ray: see search."""
+    """Do what is left of a search: trials, the winner's training, the report. workers, ray: see search.
+
+    space, storage: the Python file and the database of the search, where it has such, named again: neither is run or
+    opened because a folder says so. ConfigError says what to name.
+    """
     folder, listener = Path(folder), listener or silent
-    design, place = load_search(folder), folder / "winner"
+    design, place = trusted(folder, space, storage), folder / "winner"
     with folder_lock(folder), stop_on_signals() as stop:
-        dataset, space = opened(design)
-        done = trials(folder, design, space, dataset, workers, ray, listener, stop)
-        write_search_report(folder, design, space, done)
+        dataset, choices = opened(design)
+        done = trials(folder, design, choices, dataset, workers, ray, listener, stop)
+        write_search_report(folder, design, choices, done)
     if (place / "recipe.json").exists() and (place / "state").exists():
         listener(StageEvent("going on with the winner's training"))
-        return reported(folder, design, space, done, resume_run(place, listener))
-    best, m = winner(design, space, dataset, done, listener)
+        return reported(folder, design, choices, done, resume_run(place, listener))
+    best, m = winner(design, choices, dataset, done, listener)
     zoo, said = [], []
     if design.evaluate == "train":
-        goods = material(design, space, dataset, list, folder)  # no other trainings: none of these is cut off
+        goods = material(design, choices, dataset, list, folder)  # no other trainings: none of these is cut off
         zoo = zoo_rows(folder, goods, done, listener)
         said = verdict(zoo, best, len(goods.val))
         del goods
     ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
     left = None if design.budget.time_s is None else design.budget.time_s - spent(done, workers) - ahead - END_S
     plan = plan_of(design, dataset, m, left, listener)
-    write_search_report(folder, design, space, done, best, m.candidate.config, zoo, said)
+    write_search_report(folder, design, choices, done, best, m.candidate.config, zoo, said)
     place.mkdir(exist_ok=True)
-    rows = [*rows_of(design, space, done, best), *({**row, "chosen": False} for row in zoo)]
+    rows = [*rows_of(design, choices, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    return reported(folder, design, space, done, complete(place, plan, dataset, listener, start=Start(story)))
+    return reported(folder, design, choices, done, complete(place, plan, dataset, listener, start=Start(story)))
 
 
 def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
@@ -260,10 +290,10 @@ def trials(
                 options: dict[str, Any] = {"storage": storage, "name": name, "directions": design.directions}
                 work(space, objective, sampler, budget=count, alone=alone, stop=enough, on_result=on_result, **options)
             else:
-                run_workers(folder, workers, told_and_enough)
+                run_workers(folder, design, workers, told_and_enough)
         if stop.signal:
             raise Interrupted(
-                f"stopped and saved; go on with: foveate search --resume {folder}", exit_code(stop.signal)
+                f"stopped and saved; go on with: {resume_command(folder, design)}", exit_code(stop.signal)
             )
         fail_stale(study, 0.0 if not design.storage else 30.0)
         return found(space, study)
@@ -344,6 +374,7 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
         recipe=replace(recipe, seed=design.seed),
         preprocess=candidate.preprocess,
         bad_files=design.bad_files,
+        follow_links=design.follow_links,
         device=design.device,
         threads=design.threads,
         budget=design.budget,

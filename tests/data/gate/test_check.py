@@ -125,7 +125,8 @@ def test_every_odd_file_is_told_with_its_kind(data, crops):
 
 def test_links_and_special_files_are_told_and_never_opened(data, tmp_path):
     (data / "train" / "a" / "up").symlink_to("..", target_is_directory=True)
-    (data / "train" / "a" / "out.png").symlink_to(tmp_path)
+    (data / "train" / "a" / "out.png").symlink_to(tmp_path / "far.png")
+    (tmp_path / "far.png").touch()
     os.mkfifo(data / "train" / "b" / "pipe.png")
     os.link(data / "train" / "a" / "0.png", data / "val" / "a" / "hard.png")
     assert found(data) == {
@@ -134,6 +135,7 @@ def test_links_and_special_files_are_told_and_never_opened(data, tmp_path):
         "outside": [("train/a/out.png",)],
         "special": [("train/b/pipe.png",)],
     }
+    assert "1 link leads outside the folder (train/a/out.png; it leads to" in check(data).refusal
 
 
 # ---- the same picture twice (row 20)
@@ -310,7 +312,7 @@ def test_the_json_has_a_stable_schema(data):
     result = run(data, "--json")
     value = json.loads(result.stdout)
     assert result.exit_code == 3 and value["schema"] == "foveate.data.gate.check/1"
-    keys = "schema source good files pictures imbalance counts kinds findings wall_s"
+    keys = "schema source good files pictures imbalance counts kinds findings wall_s summary refusal"
     assert list(value) == keys.split() and value["files"] == 21 and value["good"] is False
     assert value["counts"] == {"error": 1, "warning": 0, "info": 0}
     (finding,) = value["findings"]
@@ -350,7 +352,7 @@ def test_every_form_of_the_report_is_safe_to_print_whatever_the_names(data, tmp_
     for text in (as_text(report, None), as_csv(report).replace("\r\n", "\n"), json.dumps(as_data(report), indent=1)):
         text.encode("utf-8")
         assert all(line.isprintable() for line in text.split("\n"))
-    assert len(as_text(report, None).splitlines()) == 6 + len(NASTY)
+    assert len(as_text(report, None).splitlines()) == 8 + len(NASTY)
     paths = {p for f in as_data(report)["findings"] for p in f["paths"]}
     assert paths == {f"train/a/{n}.jpg".replace("\udce9", "\\xe9") for n in NASTY}
     for row in csv.reader(io.StringIO(as_csv(report), newline="")):

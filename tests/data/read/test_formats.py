@@ -59,9 +59,9 @@ def test_a_header_says_what_the_file_is(odd_images):
 
 
 def test_limits_are_the_callers(odd_images):
-    assert probe(odd_images["120mpx.png"], Limits(max_pixels=200_000_000)).width == 12_000
+    assert probe(odd_images["120mpx.png"], Limits(max_pixels=200_000_000, max_bytes=2**30)).width == 12_000
     assert probe(odd_images["thin.png"], Limits(max_ratio=1000)).height == 10_000
-    for limits in (Limits(max_pixels=900), Limits(max_side=39), Limits(max_file_bytes=50)):
+    for limits in (Limits(max_pixels=900, max_bytes=2**30), Limits(max_side=39), Limits(max_file_bytes=50)):
         with pytest.raises(BadImage, match="at most") as caught:
             probe(odd_images["plain.jpg"], limits)
         assert caught.value.reason == "too_large"
@@ -194,5 +194,5 @@ def test_postscript_and_its_kin_start_no_process(odd_images):
     seen = in_child(AUDIT, odd_images["plain.jpg"], *(odd_images[name] for name in names))
     assert seen["events"] == []
     assert "subprocess.Popen" in [event for event, _ in seen["control"]]  # the hook does see processes
-    allowed = {f"PIL.{name}ImagePlugin" for name in ("Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")}
+    allowed = {f"PIL.{name}ImagePlugin" for name in ("Avif", "Bmp", "Gif", "Jpeg", "Png", "Tiff", "WebP")}
     assert set(seen["loaded"]) == allowed

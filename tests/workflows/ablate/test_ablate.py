@@ -295,7 +295,7 @@ def test_memory_that_runs_out_in_one_row_does_not_end_the_others(data, tmp_path,
 
 def test_a_full_disk_is_no_result(data, tmp_path, monkeypatch):
     def full(*_, **__):
-        raise WriteError("could not write best (9 bytes): no space left; free some and resume")
+        raise WriteError("could not write best (9 bytes): no space left; free some and start again")
 
     monkeypatch.setattr(ablate_trial, "train_in", full)
     with pytest.raises(FoveateError, match="no space left"):

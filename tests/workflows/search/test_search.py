@@ -75,9 +75,9 @@ def test_the_folder_says_what_was_found_and_what_it_cost(run):
     assert sum(isinstance(event, StageEvent) and event.text.startswith("trial ") for event in told) == 5
 
 
-def test_a_finished_search_goes_on_to_the_same_end(run):
+def test_a_finished_search_goes_on_to_the_same_end(run, tiny):
     made, _ = run
-    again = resume_search(made.folder.parent)
+    again = resume_search(made.folder.parent, space=tiny)
     assert again.summary["test_accuracy"] == made.summary["test_accuracy"]
 
 
@@ -113,7 +113,7 @@ def test_a_search_that_is_killed_goes_on_with_the_same_trials(tiny, tmp_path):
     parts.kill()
     parts.join()
     assert parts.exitcode == -signal.SIGKILL
-    end("again", start("again", "--resume", str(folder), "--json"))
+    end("again", start("again", "--resume", str(folder), "--space", tiny, "--json"))
     assert json.loads((tmp_path / "again" / "out.txt").read_text())["search"]["trials"] == 7
     end("whole", whole)
 
