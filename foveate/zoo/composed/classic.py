@@ -86,6 +86,9 @@ class Maps(nn.Module):
 class Classic(Network):
     """Descriptors, each coded and pooled or flattened; joined; scaled; decided."""
 
+    centre: torch.Tensor
+    scale: torch.Tensor
+
     def __init__(self, config: ClassicConfig):
         super().__init__()
         self.descriptors = nn.ModuleList(_descriptor(config, text) for text in config.features)
@@ -111,11 +114,11 @@ class Classic(Network):
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
         self.decide = _decider(config, width)
-        self.register_buffer("sharpness", torch.ones(1))  # of the scores, so that they are logits
+        self.sharpness = nn.Parameter(torch.ones(1), requires_grad=False)  # of the scores, so that they are logits
 
     def vectors(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) of 0 to 1 -> (N, num_features), before scaling."""
-        x = x * 255
+        x = (x * 255).round()  # bytes again, so that codes and largest channels are the same in every runtime
         fields = (coder(descriptor(x)) for descriptor, coder in zip(self.descriptors, self.coders, strict=True))
         return torch.cat([field.flatten(1) for field in fields], 1)
 
@@ -130,7 +133,7 @@ class Classic(Network):
 def _descriptor(config: ClassicConfig, text: str) -> nn.Module:
     if parse_call(text)[0] == HOST:
         return Maps(config)
-    return make(DESCRIPTORS, text, "descriptor")
+    return make(DESCRIPTORS, text, "descriptor", config.resolution)
 
 
 def _decider(config: ClassicConfig, width: int) -> nn.Module:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 EPS = 1e-12
+NEAR_ZERO = 1e-5  # below it a signed root is a line: there rounding would be magnified
 
 
 def regions(height: int, width: int, grids: Sequence[int], like: torch.Tensor) -> torch.Tensor:
@@ -20,6 +21,15 @@ def regions(height: int, width: int, grids: Sequence[int], like: torch.Tensor) -
         hot = (place == torch.arange(grid * grid, device=like.device)).to(like.dtype)
         columns.append(hot / hot.sum(0).clamp(min=1))
     return torch.cat(columns, 1)
+
+
+def places_of(height: int, width: int, grids: Sequence[int]) -> list[list[int]]:
+    """The places of each region, row by row; the last place where a cell has none."""
+    found = []
+    for grid in grids:
+        cell = [(y * grid // height) * grid + x * grid // width for y in range(height) for x in range(width)]
+        found += [[i for i, c in enumerate(cell) if c == k] or [len(cell) - 1] for k in range(grid * grid)]
+    return found
 
 
 class Coder(nn.Module):
@@ -51,6 +61,10 @@ class Mean(Coder):
 
 class Words(Coder):
     """Against k-means words, after whitening (x - centre) @ whiten. A subclass says what a place gives."""
+
+    centre: torch.Tensor
+    whiten: torch.Tensor
+    dictionary: torch.Tensor
 
     def __init__(self, width: int, grids: Sequence[int], words: int = 400):
         super().__init__(width, grids)
@@ -122,20 +136,15 @@ class Llc(Words):
         index = squares.topk(self.nearest, dim=2, largest=False).indices
         near = self.dictionary[index] - x.unsqueeze(2)  # (N, places, nearest, width)
         gram = near @ near.transpose(2, 3)
-        trace = gram.diagonal(dim1=2, dim2=3).sum(2).view(*gram.shape[:2], 1, 1)
+        trace = near.square().sum((2, 3)).view(*gram.shape[:2], 1, 1)
         gram = gram + (self.ridge * trace + EPS) * torch.eye(self.nearest, device=x.device, dtype=x.dtype)
         codes = solve_ones(gram)
         codes = codes / codes.sum(2, keepdim=True)
-        return torch.zeros_like(squares).scatter(2, index, codes)
+        return (squares * 0).scatter(2, index, codes)  # zeros whose size a file knows
 
     def forward(self, field: torch.Tensor) -> torch.Tensor:
         codes = self.places(field).transpose(1, 2)
-        share = self.share(field)
-        pooled = (
-            [codes[:, :, share[:, r] > 0].amax(2) for r in range(self.count)]
-            if not codes.is_meta
-            else [codes.amax(2)] * self.count
-        )
+        pooled = [codes[:, :, members].amax(2) for members in places_of(field.shape[2], field.shape[3], self.grids)]
         out = torch.stack(pooled, 2).flatten(1)
         return out / out.square().sum(1, keepdim=True).sqrt().clamp(min=EPS)
 
@@ -143,7 +152,7 @@ class Llc(Words):
 def solve_ones(gram: torch.Tensor) -> torch.Tensor:
     """The solution of gram @ c = 1 for positive matrices (..., k, k), k small: elimination written out, for a file."""
     k = gram.shape[-1]
-    rows = [torch.cat([gram[..., i, :], torch.ones_like(gram[..., i, :1])], -1) for i in range(k)]
+    rows = [torch.cat([gram[..., i, :], gram[..., i, :1] * 0 + 1], -1) for i in range(k)]
     for i in range(k):
         rows[i] = rows[i] / rows[i][..., i : i + 1]
         rows = [row if j == i else row - row[..., i : i + 1] * rows[i] for j, row in enumerate(rows)]
@@ -156,6 +165,12 @@ class Fisher(Coder):
     First and second moments (2 components x pca numbers a region), the weights' part is left out. Signed roots, then
     length 1. pca: descriptors are projected to so many numbers first.
     """
+
+    centre: torch.Tensor
+    basis: torch.Tensor
+    weights: torch.Tensor
+    means: torch.Tensor
+    deviations: torch.Tensor
 
     def __init__(self, width: int, grids: Sequence[int], components: int = 32, pca: int = 32):
         super().__init__(width, grids)
@@ -190,7 +205,7 @@ class Fisher(Coder):
 
     def forward(self, field: torch.Tensor) -> torch.Tensor:
         out = torch.stack(self.moments(field), 2).flatten(1)
-        out = out.sign() * out.abs().sqrt()
+        out = out / (out.abs() + NEAR_ZERO).sqrt()  # the signed root
         return out / out.square().sum(1, keepdim=True).sqrt().clamp(min=EPS)
 
 

@@ -11,6 +11,12 @@ class SupportVectors(nn.Module):
     sums of decisions, as scikit-learn's "ovr" form. Their largest is the answer.
     """
 
+    vectors: torch.Tensor
+    gamma: torch.Tensor
+    dual: torch.Tensor
+    bias: torch.Tensor
+    side: torch.Tensor
+
     def __init__(self, width: int, classes: int, vectors: int):
         super().__init__()
         pairs = [(i, j) for i in range(classes) for j in range(i + 1, classes)]
@@ -41,6 +47,14 @@ class Trees(nn.Module):
     first node of each tree.
     """
 
+    feature: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+    threshold: torch.Tensor
+    value: torch.Tensor
+    index: torch.Tensor
+    base: torch.Tensor
+
     def __init__(self, classes: int, nodes: int, trees: int, depth: int):
         super().__init__()
         self.depth = depth
@@ -52,7 +66,7 @@ class Trees(nn.Module):
         self.register_buffer("base", torch.zeros(classes))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        at = self.index + torch.zeros_like(x[:, :1], dtype=torch.int64)  # any number of pictures
+        at = self.index + (x[:, :1] * 0).long()  # any number of pictures
         for _ in range(self.depth):
             low = x.gather(1, self.feature[at]) <= self.threshold[at]
             at = torch.where(low, self.left[at], self.right[at])

@@ -58,6 +58,10 @@ def member_config(member: Member) -> Config:
 class Fusion(Network):
     """Members side by side."""
 
+    order: torch.Tensor
+    sharpnesses: torch.Tensor
+    weights: torch.Tensor
+
     def __init__(self, config: FusionConfig):
         super().__init__()
         known, classes, members = {**FAMILIES, "classic": classic.FAMILY}, config.num_classes, len(config.members)
@@ -75,7 +79,7 @@ class Fusion(Network):
         self.register_buffer("order", torch.arange(classes).repeat(members, 1))  # place in a member of our k-th class
         self.register_buffer("sharpnesses", torch.ones(members))  # 1 / temperature of each
         self.register_buffer("weights", torch.full((members,), 1 / members))
-        self.register_buffer("sharpness", torch.ones(1))
+        self.sharpness = nn.Parameter(torch.ones(1), requires_grad=False)
         if config.by == "stack":
             self.stack = nn.Linear(members * classes, classes)
         self.num_features = members * classes

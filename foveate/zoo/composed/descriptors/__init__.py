@@ -1,6 +1,7 @@
 """Descriptors: pictures of 0 to 255 (N, 3, H, W) -> a field of numbers (N, D, h, w). Fixed: none of them is learnt.
 
-`flat` says that the whole field, row by row, is the picture's vector; the others are coded and pooled first.
+Each is made for pictures of a size. `flat` says that the whole field, row by row, is the picture's vector; the others
+are coded and pooled first.
 """
 
 from collections.abc import Callable, Mapping

@@ -11,7 +11,9 @@ class Colour(nn.Module):
 
     flat = True
 
-    def __init__(self, hues: int = 8, steps: int = 3, grid: int = 2):
+    numbers: torch.Tensor
+
+    def __init__(self, picture: int, hues: int = 8, steps: int = 3, grid: int = 2):
         super().__init__()
         self.hues, self.steps, self.grid = hues, steps, grid
         self.register_buffer("numbers", torch.arange(hues * steps**2).view(1, -1, 1, 1), persistent=False)

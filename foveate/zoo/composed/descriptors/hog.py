@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from foveate.zoo.composed.descriptors.gradients import gradient, votes
+from foveate.zoo.composed.descriptors.gradients import gradient, resizing, votes
 
 
 class Hog(nn.Module):
@@ -18,7 +18,10 @@ class Hog(nn.Module):
 
     flat = True
 
-    def __init__(self, cell: int = 8, bins: int = 9, block: int = 2, size: int = 0, pad: int = 0):
+    resize: torch.Tensor
+    windows: torch.Tensor
+
+    def __init__(self, picture: int, cell: int = 8, bins: int = 9, block: int = 2, size: int = 0, pad: int = 0):
         super().__init__()
         self.cell, self.bins, self.block, self.size, self.pad = cell, bins, block, size, pad
         side = cell * block
@@ -27,13 +30,15 @@ class Hog(nn.Module):
         weights = torch.stack([(1 - (near - k).abs()).clamp(min=0) for k in range(block)])  # (block, side)
         weights = weights * torch.exp(-((place - side / 2) ** 2) / (2 * (side / 4) ** 2))
         windows = torch.einsum("ai,bj->abij", weights, weights).reshape(block * block, 1, side, side)
+        self.register_buffer("resize", resizing(picture, size or picture, "bicubic"), persistent=False)
         self.register_buffer("windows", windows.repeat(bins, 1, 1, 1), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.size:
-            x = F.interpolate(x, (self.size, self.size), mode="bicubic", align_corners=False).clamp(0, 255)
+            x = (self.resize @ x @ self.resize.T).clamp(0, 255)
         if self.pad:
-            x = F.pad(x, (self.pad,) * 4, mode="replicate")
+            x = torch.cat([x[..., :1]] * self.pad + [x] + [x[..., -1:]] * self.pad, 3)
+            x = torch.cat([x[..., :1, :]] * self.pad + [x] + [x[..., -1:, :]] * self.pad, 2)
         right, down = gradient(x)
         longest = (right * right + down * down).argmax(1, keepdim=True)
         right, down = right.gather(1, longest), down.gather(1, longest)

@@ -49,7 +49,12 @@ class Lbp(nn.Module):
 
     flat = True
 
-    def __init__(self, radius: int = 1, kind: str = "u2", grid: int = 4):
+    kernels: torch.Tensor
+    powers: torch.Tensor
+    table: torch.Tensor
+    numbers: torch.Tensor
+
+    def __init__(self, picture: int, radius: int = 1, kind: str = "u2", grid: int = 4):
         super().__init__()
         if kind not in ("u2", "riu2"):
             raise TypeError(f'kind="{kind}": u2 or riu2')

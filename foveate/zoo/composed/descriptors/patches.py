@@ -14,7 +14,9 @@ class Patches(nn.Module):
 
     flat = False
 
-    def __init__(self, side: int = 6, step: int = 1):
+    cut: torch.Tensor
+
+    def __init__(self, picture: int, side: int = 6, step: int = 1):
         super().__init__()
         self.side, self.step = side, step
         count = 3 * side * side

@@ -1,8 +1,9 @@
 """The pixels themselves, of a picture made small."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+
+from foveate.zoo.composed.descriptors.gradients import resizing
 
 
 class Pixels(nn.Module):
@@ -10,11 +11,11 @@ class Pixels(nn.Module):
 
     flat = True
 
-    def __init__(self, size: int = 8):
+    resize: torch.Tensor
+
+    def __init__(self, picture: int, size: int = 8):
         super().__init__()
-        self.size = size
+        self.register_buffer("resize", resizing(picture, size, "bilinear"), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[-1] != self.size:
-            x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
-        return x / 255
+        return self.resize @ x @ self.resize.T / 255

@@ -7,6 +7,7 @@ from torch import nn
 from foveate.zoo.composed.descriptors.gradients import gradient, grey, votes
 
 CELLS, BINS = 4, 8
+NEAR_ZERO = 1e-6  # below it the root is a line: there rounding would be magnified
 
 
 class Sift(nn.Module):
@@ -19,7 +20,9 @@ class Sift(nn.Module):
 
     flat = False
 
-    def __init__(self, cell: int = 4, step: int = 4):
+    triangle: torch.Tensor
+
+    def __init__(self, picture: int, cell: int = 4, step: int = 4):
         super().__init__()
         self.cell, self.step = cell, step
         ramp = 1 - (torch.arange(2 * cell - 1, dtype=torch.float32) - (cell - 1)).abs() / cell
@@ -36,4 +39,5 @@ class Sift(nn.Module):
                 top, left = first + i * self.cell, first + j * self.cell
                 parts.append(cells[:, :, top : top + height + 1 : self.step, left : left + width + 1 : self.step])
         field = torch.cat(parts, 1)
-        return (field / field.sum(1, keepdim=True).clamp(min=1e-6)).clamp(min=1e-12).sqrt() * (field > 0).to(x.dtype)
+        field = field / field.sum(1, keepdim=True).clamp(min=1e-6)
+        return field / (field + NEAR_ZERO).sqrt()
