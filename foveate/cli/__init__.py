@@ -13,7 +13,21 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from foveate.cli import ablate, compress, data, doctor, export, fit, models, predict, profile, scale, search, train
+from foveate.cli import (
+    ablate,
+    analyse,
+    compress,
+    data,
+    doctor,
+    export,
+    fit,
+    models,
+    predict,
+    profile,
+    scale,
+    search,
+    train,
+)
 from foveate.cli import eval as evaluate
 from foveate.cli.options.output import Debug, Visible
 from foveate.errors import FoveateError, printable
@@ -45,6 +59,7 @@ COMMANDS = {
     "scale": scale,
     "search": search,
     "ablate": ablate,
+    "analyse": analyse,
 }
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLE)(_module.command)

@@ -1,0 +1,287 @@
+"""The parts of an analysis: each takes a subject and a clock and gives a JSON-able dict."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from foveate.analysis import batch_effect, gates, robustness, sphere
+from foveate.analysis.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from foveate.analysis.features import features
+from foveate.analysis.lanczos import Spectrum, leading, spectrum
+from foveate.analysis.products import flat, gauss_newton, hessian, trained
+from foveate.compress.criteria.redundancy import bounds, matrices, net_redundancy
+from foveate.errors import ConfigError
+from foveate.train.intervals import wilson
+from foveate.workflows.analyse.subject import Subject
+
+STEPS, DRAWS, FEWEST = 15, 3, 64  # Lanczos steps, vectors or batches, pictures of the smallest sample
+NOISE_BATCH = 8  # pictures of the batches that noise is estimated from
+BATCHES = (16, 32, 64, 128, 256)
+TAUS = (1e-2, 1e-3)  # shares of the trace of the gradient matrix that may go
+SWEEP = 9  # effective rates of a sweep
+SWEEP_EPOCHS = 40
+DENSITY = 200  # points
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What a part may take in seconds, and what was asked for. limit_s: None for as long as it takes."""
+
+    limit_s: float | None
+    begun: float
+    elr: tuple[float, float] | None = None
+    masks: int = 10
+
+    def left(self) -> float:
+        """Seconds; infinity without a limit."""
+        return math.inf if self.limit_s is None else self.limit_s - (time.monotonic() - self.begun)
+
+
+def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
+    """Extremes, trace and density of the Hessian and of its Gauss-Newton part, and what a batch adds to them.
+
+    Batch norm in evaluation mode: in training mode pictures of a batch are tied, and batches are not additive. As many
+    pictures as the time allows, FEWEST at least; how many is told (`batch`).
+    """
+    begun, budget = time.process_time(), 0.4 * clock.left()
+    params = trained(subject.model)
+    like = flat(params, params).detach()
+    count = len(subject.seen[0])
+    probe = time.monotonic()
+    hessian(subject.model, [subject.pictures(min(count, FEWEST))], subject.loss)(like)
+    each = (time.monotonic() - probe) / min(count, FEWEST)
+    # Lanczos on both matrices, noise, and batches beside them: in products with all pictures
+    wanted = STEPS * DRAWS * 1.7 + 5 + STEPS * DRAWS * sum(b for b in BATCHES if b < count) / count
+    whole = int(min(count, max(FEWEST, budget / (each * wanted)))) if math.isfinite(budget) else count
+    pictures = subject.pictures(whole)
+    batches = subject.batches(whole)
+    product = hessian(subject.model, batches, subject.loss)
+    found = spectrum(product, like, steps=STEPS, draws=DRAWS, seed=subject.seed)
+    ggn = spectrum(gauss_newton(subject.model, batches, subject.loss), like, steps=STEPS, draws=2, seed=subject.seed)
+    start = next(batch_effect.unit_vectors(like, 1, subject.seed + 7))
+    _, top = leading(product, start, STEPS)
+    noise = batch_effect.noise_of(
+        subject.model, batch_effect.micro_batches(pictures, NOISE_BATCH), subject.loss, seed=subject.seed, top=top
+    )
+    full = batch_effect.Extremes(found.top, found.bottom)
+    rows = []
+    for batch in (b for b in BATCHES if b <= whole // 2):
+        if clock.left() <= 0:
+            break
+        measured = batch_effect.measure(
+            subject.model, pictures, subject.loss, batch, steps=STEPS, draws=DRAWS, seed=subject.seed
+        )
+        expected = batch_effect.predict(noise, full, batch)
+        rows.append(
+            plain(measured)
+            | {
+                "predicted_top": expected.top,
+                "predicted_bottom": expected.bottom,
+                "sgd_rate": batch_effect.sgd_rate(measured.top),
+                "predicted_sgd_rate": batch_effect.sgd_rate(expected.top),
+                "adam_factor": batch_effect.adam_rate(1.0, BATCHES[0], batch),
+            }
+        )
+    rate = batch_effect.polyak(found.runs) if found.top > 0 else (math.nan, math.nan)
+    grid = np.linspace(*density_range(found), DENSITY)
+    return {
+        "top": found.top,
+        "bottom": found.bottom,
+        "trace": found.trace,
+        "trace_interval": found.trace_interval,
+        "batch": whole,
+        "by_batch": rows,
+        "gauss_newton": {"top": ggn.top, "trace": ggn.trace, "trace_interval": ggn.trace_interval},
+        "noise": plain(noise),
+        "saturation": batch_effect.saturation(noise, found.top),
+        "sgd_rate": batch_effect.sgd_rate(found.top),
+        "polyak": {"rate": rate[0], "momentum": rate[1]},
+        "sharpness": batch_effect.sharpness(subject.model, batches, subject.loss),
+        "density": {"at": grid, "share": found.density(grid)},
+        "parameters": found.size,
+        "loss": subject.recipe.loss.name,
+        "mode": "evaluation",
+        "steps": STEPS,
+        "draws": DRAWS,
+        "lr": subject.lr if subject.trained else None,
+        "lr_batch": subject.recipe.batch if subject.trained else None,
+        "cpu_seconds": time.process_time() - begun,
+    }
+
+
+def density_range(found: Spectrum) -> tuple[float, float]:
+    """From below the smallest to above the largest eigenvalue."""
+    room = 0.05 * max(found.top - found.bottom, 1e-12)
+    return found.bottom - room, found.top + room
+
+
+def turning(subject: Subject, clock: Clock) -> dict[str, Any]:
+    """Which parameters are scale-invariant, how far a step turns them, and the regimes of a sweep (--elr)."""
+    names = sphere.invariant_names(subject.model, subject.batches(16, 16))
+    if not names:
+        raise ConfigError("no scale invariance: scaling any parameter changes the answers (no norm follows a layer)")
+    batches = subject.batches(256)
+    batches = [b for b in batches if len(b[0]) > 1]
+    rows = sphere.turns(subject.model, names, batches, subject.loss, subject.lr)
+    params = dict(subject.model.named_parameters())
+    size = sum(params[n].numel() for n in names)
+    length = math.sqrt(sum(row.length**2 for row in rows))
+    found: dict[str, Any] = {
+        "groups": plain(rows),
+        "share": size / sum(p.numel() for p in params.values()),
+        "lr": subject.lr,
+        "lr_known": subject.trained,
+        "length": length,
+        "elr": subject.lr / length**2,
+        "gradient": length * math.sqrt(sum((row.gradient / row.length) ** 2 for row in rows)),
+        "runs": [],
+        "borders": {},
+    }
+    if clock.elr is not None:
+        low, high = clock.elr
+        runs = []
+        for elr in np.geomspace(low, high, SWEEP if high > low else 1):
+            if clock.left() <= 0:
+                break
+            runs.append(
+                sphere.train_at(
+                    *(subject.model, names, subject.pictures(), subject.loss, float(elr)),
+                    epochs=SWEEP_EPOCHS,
+                    batch=min(BATCHES[2], max(2, len(subject.seen[0]) // 2)),
+                    classes=len(subject.classes),
+                    seed=subject.seed,
+                )
+            )
+        found |= {"runs": plain(runs), "borders": plain(sphere.borders(runs))}
+    return found
+
+
+def maps(subject: Subject, clock: Clock) -> dict[str, Any]:
+    """Features of every stage, norms and activations."""
+    return dict(plain(features(subject.model, subject.batches())))
+
+
+def gating(subject: Subject, clock: Clock) -> dict[str, Any]:
+    """Gates by class, what leaving out the idle ones, and those of each stage, saves and costs."""
+    found = gates.gates(subject.model, subject.batches(), len(subject.classes))
+    if not found:
+        raise ConfigError("no gates: no layer of this network multiplies its channels by what it sees")
+    unseen = list(subject.unseen_batches())
+    choices = {stage: [g for g in found if g.stage == stage] for stage in dict.fromkeys(g.stage for g in found)}
+    idle = [g for g in found if g.idle]
+    if idle:
+        choices["idle"] = idle
+    removals = {}
+    for what, chosen in choices.items():
+        if clock.left() <= 0:
+            break
+        removals[what] = gates.remove(subject.model, chosen, unseen)
+    total, ratio = gates.share_of_parameters(subject.model)
+    return {
+        "gates": [
+            {**{k: v for k, v in asdict(g).items() if k not in ("means", "by_class")}, "mean": g.mean, "idle": g.idle}
+            | {"by_class": plain(np.nanmean(np.where(np.isnan(g.by_class), np.nan, g.by_class), 1))}
+            for g in found
+        ],
+        "idle": [g.name for g in idle],
+        "params": total,
+        "params_ratio": ratio,
+        "removals": plain(removals),
+        "split": subject.unseen_split,
+        "by_zoom": gates.by_zoom(subject.model, subject.batches(128)),
+        "classes": subject.classes,
+        "figure": plain({g.name: g.by_class[:3] for g in (found[0], found[-1])}),
+    }
+
+
+def steadiness(subject: Subject, clock: Clock) -> dict[str, Any]:
+    """Accuracy on worse pictures and under attack, what the batch does at prediction, and spectral norms."""
+    pictures, labels = subject.unseen
+    clean = hits(subject, pictures / 255, labels)
+    rows = []
+    for kind in CORRUPTIONS:
+        for severity in SEVERITIES:
+            if clock.left() <= 0:
+                break
+            worse = corrupt(pictures, kind, severity, subject.seed)
+            rows.append({"kind": kind, "severity": severity} | rate(hits(subject, worse / 255, labels)))
+    attacks = {}
+    for name, attack in (("fgsm", robustness.fgsm), ("pgd", robustness.pgd)):
+        if clock.left() > 0:
+            moved = torch.cat(
+                [
+                    attack(subject.from_unit, x / 255, y)
+                    for x, y in zip(pictures.split(64), labels.split(64), strict=True)
+                ]
+            )
+            attacks[name] = rate(hits(subject, moved, labels)) | {"reach": robustness.REACH}
+    x = subject.pictures(16)[0]
+    norms = robustness.spectral_norms(subject.model, x)
+    return {
+        "clean": rate(clean),
+        "split": subject.unseen_split,
+        "corruptions": rows,
+        "attacks": attacks,
+        "batch_dependence": robustness.batch_dependence(subject.model, x),
+        "spectral": plain(norms),
+        "bound": robustness.lipschitz_bound(subject.model, x),
+        "local_stretch": robustness.local_stretch(subject.model, [(x, x)]),
+    }
+
+
+@torch.no_grad()
+def hits(subject: Subject, unit: torch.Tensor, labels: torch.Tensor) -> tuple[int, int]:
+    """(right answers, pictures) for pictures from 0 to 1."""
+    right = sum(
+        int((subject.from_unit(x).argmax(1) == y).sum()) for x, y in zip(unit.split(64), labels.split(64), strict=True)
+    )
+    return right, len(labels)
+
+
+def rate(found: tuple[int, int]) -> dict[str, Any]:
+    """An accuracy with its interval."""
+    return {"accuracy": found[0] / found[1], "interval": wilson(*found), "n": found[1]}
+
+
+def redundant(subject: Subject, clock: Clock) -> dict[str, Any]:
+    """The largest rate at which channels could go, by layer and in all: gradient matrices (a reconstruction)."""
+    batches = subject.batches()
+    widths = {name: m.shape[1] for name, m in matrices(subject.model, batches).items()}
+    made: dict[str, Any] = {"pictures": len(subject.seen[0]), "rates": {}}
+    for tau in TAUS:
+        gone = bounds(subject.model, batches, tau)
+        made["rates"][f"{tau:g}"] = {
+            "rate": net_redundancy(subject.model, batches, tau),
+            "layers": [{"name": n, "channels": widths[n], "redundant": gone[n]} for n in gone],
+        }
+    return made
+
+
+PARTS: Mapping[str, Callable[[Subject, Clock], dict[str, Any]]] = {
+    "curvature": curvature,
+    "sphere": turning,
+    "features": maps,
+    "gates": gating,
+    "robustness": steadiness,
+    "redundancy": redundant,
+}
+
+
+def plain(value: Any) -> Any:
+    """As JSON takes it: records as dicts, arrays as lists, what is not finite as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(v) for v in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
