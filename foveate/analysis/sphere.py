@@ -189,22 +189,23 @@ def regime_of(losses: Sequence[float], classes: int) -> Regime:
     """The regime of a run by the mean losses of its epochs, chance being ln(classes).
 
     divergence: the last quarter is at chance or above, or not finite. convergence: it is below 0.02 of chance, or the
-    log loss still falls, from the third quarter to the last by more than 0.05 and by twice its own uncertainty. Else
-    equilibrium: the level stays.
+    log loss of the last half still falls: a line through it falls by more than 0.01 and by three of its own standard
+    errors. Else equilibrium: the level stays.
     """
     values, chance = np.array(losses, float), math.log(classes)
     if len(values) < 4:
         raise ConfigError(f"{len(values)} epochs: a regime shows in 4 or more")
-    quarter = max(1, len(values) // 4)
-    last, before = values[-quarter:], values[-2 * quarter : -quarter]
+    last, half = values[-max(1, len(values) // 4) :], np.log(np.maximum(values[len(values) // 2 :], 1e-30))
     if not np.isfinite(values).all() or last.mean() >= chance:
         return "divergence"
     if np.median(last) < CONVERGED * chance:
         return "convergence"
-    logs = np.log(np.maximum(last, 1e-30)), np.log(np.maximum(before, 1e-30))
-    fall = logs[1].mean() - logs[0].mean()
-    blur = math.sqrt(sum(part.var(ddof=1) / len(part) for part in logs)) if quarter > 1 else 0.0
-    return "convergence" if fall > max(0.05, 2 * blur) else "equilibrium"
+    at = np.arange(len(half)) - (len(half) - 1) / 2
+    slope = float(at @ half / (at @ at))
+    rest = half - half.mean() - slope * at
+    error = math.sqrt(float(rest @ rest) / max(1, len(half) - 2) / float(at @ at))
+    fall = -slope * (len(half) - 1)
+    return "convergence" if fall > 0.01 and -slope > 3 * error else "equilibrium"
 
 
 def borders(runs: Sequence[Trained]) -> dict[str, tuple[float, float]]:

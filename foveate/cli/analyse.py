@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli import show, units
-from foveate.cli.options.budget import TimeOrNone, read
+from foveate.cli.options.budget import Time, read
 from foveate.cli.options.data import DataOrNone, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
@@ -28,7 +28,7 @@ def command(
     data: DataOrNone = None,
     *,
     what: Annotated[str, typer.Option("--what", metavar="PARTS", help="Parts, with commas.")] = PARTS,
-    time: TimeOrNone = None,
+    time: Time = "5m",
     beside: Annotated[
         str | None, option("--beside", metavar="MODEL2", help="A second network on the same pictures.")
     ] = None,
@@ -52,7 +52,7 @@ def command(
         require({"MODEL": model, "DATA": data}, "foveate analyse MODEL DATA, or --resume RUN")
     else:
         refuse_beside_resume(resume, {}, ("time",))
-    time_s, rates = read(units.time_s, "--time", time), read(effective_rates, "--elr", elr)
+    time_s, rates = units.time_s("--time", time), read(effective_rates, "--elr", elr)
     parts = [part.strip() for part in what.split(",") if part.strip()]
     networks = [None if text is None or resume else network(text) for text in (model, beside)]
     from foveate.workflows.analyse.run import analyse

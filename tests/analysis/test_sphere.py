@@ -107,6 +107,7 @@ def test_regimes_of_known_curves():
     chance = math.log(4)
     assert sphere.regime_of([chance * 0.97**i for i in range(40)], 4) == "convergence"
     assert sphere.regime_of([0.5 + 0.02 * (-1) ** i for i in range(40)], 4) == "equilibrium"
+    assert sphere.regime_of([0.9 * chance * 0.998**i for i in range(40)], 4) == "convergence"  # slow
     assert sphere.regime_of([1.0] + [0.001 + 0.0005 * (-1) ** i for i in range(40)], 4) == "convergence"
     assert sphere.regime_of([2.0] * 40, 4) == sphere.regime_of([1.0, 1.0, 1.0, math.nan], 4) == "divergence"
     with pytest.raises(ConfigError, match="4 or more"):

@@ -10,7 +10,8 @@ MOST = 3
 Told = tuple[float, str]  # how much it matters, from 0 to 1; the line
 Result = Mapping[str, Any]
 
-STEEP, TIMID = 1.0, 0.05  # of the largest stable rate
+STEEP, TIMID = 2.0, 0.02  # of the largest stable rate; training settles near it by itself
+LEAST = 8  # a batch that is worth naming
 DEAD, LOW_RANK, IDLE_COST = 0.1, 0.25, 0.01  # shares
 FALL = 0.15  # of accuracy at the middle severity
 REDUNDANT = 0.3
@@ -29,25 +30,27 @@ def advise(found: Result, subject: Subject) -> list[str]:
 
 def on_curvature(part: Result, subject: Subject) -> Iterator[Told]:
     """The rate of the run against the largest stable one at its batch."""
-    lr, batch, top = part.get("lr"), part.get("lr_batch"), part["top"]
-    if top is None or top <= 0:
-        yield 0.9, f"the loss curves downwards in every direction tried (top {top:.3g}): train it before it is judged"
+    lr, batch, seen = part.get("lr"), part.get("lr_batch"), part["training"]
+    if part["top"] <= 0:
+        yield 0.9, f"the loss curves upwards nowhere (top {part['top']:.3g}): train it before it is judged"
         return
-    if lr is not None and subject.recipe.optim.name.partition("(")[0] == "sgd":
-        row = min(part["by_batch"], key=lambda r: abs(r["batch"] - batch), default=None)
-        most = 2 * (1 + subject.recipe.optim.momentum) / (row["top"] if row and row["top"] else top)
+    if lr is not None and subject.recipe.optim.name.partition("(")[0] == "sgd" and seen["top"] > 0:
+        most = 2 * (1 + subject.recipe.optim.momentum) / seen["top"]
+        where = f"of what the curvature at batch {seen['batch']} bears here (top {seen['top']:.3g})"
         if lr > STEEP * most:
-            share = f"{lr / most:.1f} times the stable {most:.2g}"
-            yield 0.8, f"the rate {lr:.3g} is {share} at batch {batch} here: try optim.lr={most / 2:.2g}"
+            yield (
+                0.8,
+                f"the peak rate {lr:.3g} is {lr / most:.1f} times the {most:.2g} {where}: try optim.lr={most:.1g}",
+            )
         elif lr < TIMID * most:
-            share = f"{percent(lr / most)} % of the stable {most:.2g}"
-            yield 0.5, f"the rate {lr:.3g} is {share} at batch {batch} here: try optim.lr={most / 4:.2g}"
+            share = f"{percent(lr / most)} % of the {most:.2g}"
+            yield 0.5, f"the peak rate {lr:.3g} is {share} {where}: try optim.lr={most / 4:.1g}"
     edge = part.get("saturation")
-    if batch is not None and edge and batch > 4 * edge:
+    if batch is not None and edge and edge >= LEAST and batch > 4 * edge:
         yield (
             0.2,
-            f"above a batch of about {max(1, round(edge))} the largest rate of SGD does not grow (noise"
-            f" {part['noise']['power']:.2g} against top {top:.2g}): batch={max(8, round(edge))} takes as large steps",
+            f"above a batch of about {round(edge)} the largest rate of SGD does not grow (top {part['top']:.2g}):"
+            f" batch={round(edge)} takes steps as large as batch={batch}",
         )
 
 

@@ -24,7 +24,7 @@ NOISE_BATCH = 8  # pictures of the batches that noise is estimated from
 BATCHES = (16, 32, 64, 128, 256)
 TAUS = (1e-2, 1e-3)  # shares of the trace of the gradient matrix that may go
 SWEEP = 9  # effective rates of a sweep
-SWEEP_EPOCHS = 40
+SWEEP_EPOCHS, SWEEP_BATCH = 40, 64
 DENSITY = 200  # points
 
 
@@ -45,8 +45,9 @@ class Clock:
 def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
     """Extremes, trace and density of the Hessian and of its Gauss-Newton part, and what a batch adds to them.
 
-    Batch norm in evaluation mode: in training mode pictures of a batch are tied, and batches are not additive. As many
-    pictures as the time allows, FEWEST at least; how many is told (`batch`).
+    Batch norm in evaluation mode: in training mode pictures of a batch are tied, and batches are not additive. What a
+    step of training sees, at the recipe's batch and in training mode, stands apart (`training`). As many pictures as
+    the time allows, FEWEST at least; how many is told (`batch`).
     """
     begun, budget = time.process_time(), 0.4 * clock.left()
     params = trained(subject.model)
@@ -87,6 +88,11 @@ def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
                 "adam_factor": batch_effect.adam_rate(1.0, BATCHES[0], batch),
             }
         )
+    own = max(2, min(subject.recipe.batch, whole))
+    with sphere.batch_statistics(subject.model):
+        training = batch_effect.measure(
+            subject.model, pictures, subject.loss, own, steps=STEPS, draws=2, seed=subject.seed
+        )
     rate = batch_effect.polyak(found.runs) if found.top > 0 else (math.nan, math.nan)
     grid = np.linspace(*density_range(found), DENSITY)
     return {
@@ -97,6 +103,7 @@ def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
         "batch": whole,
         "by_batch": rows,
         "gauss_newton": {"top": ggn.top, "trace": ggn.trace, "trace_interval": ggn.trace_interval},
+        "training": plain(training) | {"sgd_rate": batch_effect.sgd_rate(training.top), "mode": "training"},
         "noise": plain(noise),
         "saturation": batch_effect.saturation(noise, found.top),
         "sgd_rate": batch_effect.sgd_rate(found.top),
@@ -144,15 +151,15 @@ def turning(subject: Subject, clock: Clock) -> dict[str, Any]:
     }
     if clock.elr is not None:
         low, high = clock.elr
-        runs = []
+        runs, end = [], clock.left() / 2  # half of the time is left for the other parts
         for elr in np.geomspace(low, high, SWEEP if high > low else 1):
-            if clock.left() <= 0:
+            if runs and clock.left() < end:
                 break
             runs.append(
                 sphere.train_at(
                     *(subject.model, names, subject.pictures(), subject.loss, float(elr)),
                     epochs=SWEEP_EPOCHS,
-                    batch=min(BATCHES[2], max(2, len(subject.seen[0]) // 2)),
+                    batch=min(SWEEP_BATCH, max(2, len(subject.seen[0]) // 2)),
                     classes=len(subject.classes),
                     seed=subject.seed,
                 )
