@@ -90,12 +90,12 @@ def lanczos(product: Product, start: torch.Tensor, steps: int) -> Ritz:
     return _ritz(diagonal, below)[0]
 
 
-def leading(product: Product, start: torch.Tensor, steps: int) -> tuple[float, torch.Tensor]:
-    """The largest Ritz value and its vector (P,), of length 1, from one run."""
+def leading(product: Product, start: torch.Tensor, steps: int) -> tuple[Ritz, torch.Tensor]:
+    """One run, and the vector (P,), of length 1, of its largest node."""
     diagonal, below, basis = _run(product, start, steps)
     ritz, vectors = _ritz(diagonal, below)
     along = torch.from_numpy(vectors[:, -1]).to(basis)
-    return float(ritz.nodes[-1]), along @ basis[: len(along)]
+    return ritz, along @ basis[: len(along)]
 
 
 def _run(product: Product, start: torch.Tensor, steps: int) -> tuple[list[float], list[float], torch.Tensor]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from foveate.files import cell as csv_text
 from foveate.files import write_text
 from foveate.report.page import render
 from foveate.report.plots import ACCENT, BAD, MUTED, _axes, _style, _svg, thumbnail
@@ -73,7 +74,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: csv_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows)
     return stream.getvalue()
 
 

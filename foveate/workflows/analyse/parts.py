@@ -19,7 +19,10 @@ from foveate.errors import ConfigError
 from foveate.train.intervals import wilson
 from foveate.workflows.analyse.subject import Subject
 
-STEPS, DRAWS, FEWEST = 15, 3, 64  # Lanczos steps, vectors or batches, pictures of the smallest sample
+STEPS, DRAWS = 15, 3  # Lanczos steps, vectors (or batches)
+QUICK_STEPS, QUICK_DRAWS = 10, 2  # where time is short: the top is right to about 1e-3 after 10 steps
+FEWEST = 64  # pictures of the smallest sample
+SHARE = 0.4  # of the time that is left: what curvature may take
 NOISE_BATCH = 8  # pictures of the batches that noise is estimated from
 BATCHES = (16, 32, 64, 128, 256)
 TAUS = (1e-2, 1e-3)  # shares of the trace of the gradient matrix that may go
@@ -46,53 +49,50 @@ def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
     """Extremes, trace and density of the Hessian and of its Gauss-Newton part, and what a batch adds to them.
 
     Batch norm in evaluation mode: in training mode pictures of a batch are tied, and batches are not additive. What a
-    step of training sees, at the recipe's batch and in training mode, stands apart (`training`). As many pictures as
-    the time allows, FEWEST at least; how many is told (`batch`).
+    step of training sees, at the recipe's batch and in training mode, stands apart (`training`). The Hessian takes as
+    many pictures as SHARE of the time allows, FEWEST at least; how many is told (`batch`). What there is no time for
+    after that is left out: rows of `by_batch` from the largest batch on, then `gauss_newton`, then `sharpness`.
     """
-    begun, budget = time.process_time(), 0.4 * clock.left()
+    cpu, end = time.process_time(), 0.0 if clock.limit_s is None else (1 - SHARE) * clock.left()
     params = trained(subject.model)
     like = flat(params, params).detach()
     count = len(subject.seen[0])
-    probe = time.monotonic()
+    begun = time.monotonic()
     hessian(subject.model, [subject.pictures(min(count, FEWEST))], subject.loss)(like)
-    each = (time.monotonic() - probe) / min(count, FEWEST)
-    # Lanczos on both matrices, noise, and batches beside them: in products with all pictures
-    wanted = STEPS * DRAWS * 1.7 + 5 + STEPS * DRAWS * sum(b for b in BATCHES if b < count) / count
-    whole = int(min(count, max(FEWEST, budget / (each * wanted)))) if math.isfinite(budget) else count
-    pictures = subject.pictures(whole)
-    batches = subject.batches(whole)
-    product = hessian(subject.model, batches, subject.loss)
-    found = spectrum(product, like, steps=STEPS, draws=DRAWS, seed=subject.seed)
-    ggn = spectrum(gauss_newton(subject.model, batches, subject.loss), like, steps=STEPS, draws=2, seed=subject.seed)
-    start = next(batch_effect.unit_vectors(like, 1, subject.seed + 7))
-    _, top = leading(product, start, STEPS)
+    each = (time.monotonic() - begun) / min(count, FEWEST)  # seconds a picture
+    budget = clock.left() - end
+    short = budget < 2 * each * FEWEST * STEPS * DRAWS
+    steps, draws = (QUICK_STEPS, QUICK_DRAWS) if short else (STEPS, DRAWS)
+    afford = 0.5 * budget / (each * steps * draws)
+    whole = int(min(count, max(FEWEST, afford))) if math.isfinite(afford) else count
+    pictures, batches = subject.pictures(whole), subject.batches(whole)
+    model, loss, seed = subject.model, subject.loss, subject.seed
+    product = hessian(model, batches, loss)
+    first, top = leading(product, next(batch_effect.unit_vectors(like, 1, seed + 7)), steps)
+    runs = (first, *(spectrum(product, like, steps=steps, draws=draws - 1, seed=seed).runs if draws > 1 else ()))
+    found = Spectrum(like.numel(), runs)
+
+    def measured(batch: int) -> batch_effect.Measured:
+        return batch_effect.measure(model, pictures, loss, batch, steps=steps, draws=1 if short else draws, seed=seed)
+
+    with sphere.batch_statistics(model):
+        training = measured(max(2, min(subject.recipe.batch, whole)))
     noise = batch_effect.noise_of(
-        subject.model, batch_effect.micro_batches(pictures, NOISE_BATCH), subject.loss, seed=subject.seed, top=top
+        model,
+        batch_effect.micro_batches(pictures, NOISE_BATCH),
+        loss,
+        vectors=QUICK_DRAWS if short else DRAWS,
+        seed=seed,
+        top=top,
     )
-    full = batch_effect.Extremes(found.top, found.bottom)
     rows = []
     for batch in (b for b in BATCHES if b <= whole // 2):
-        if clock.left() <= 0:
+        if clock.left() <= end:
             break
-        measured = batch_effect.measure(
-            subject.model, pictures, subject.loss, batch, steps=STEPS, draws=DRAWS, seed=subject.seed
-        )
-        expected = batch_effect.predict(noise, full, batch)
-        rows.append(
-            plain(measured)
-            | {
-                "predicted_top": expected.top,
-                "predicted_bottom": expected.bottom,
-                "sgd_rate": batch_effect.sgd_rate(measured.top),
-                "predicted_sgd_rate": batch_effect.sgd_rate(expected.top),
-                "adam_factor": batch_effect.adam_rate(1.0, BATCHES[0], batch),
-            }
-        )
-    own = max(2, min(subject.recipe.batch, whole))
-    with sphere.batch_statistics(subject.model):
-        training = batch_effect.measure(
-            subject.model, pictures, subject.loss, own, steps=STEPS, draws=2, seed=subject.seed
-        )
+        rows.append(batch_row(measured(batch), batch_effect.predict(noise, extremes(found), batch)))
+    ggn = None
+    if clock.left() > end:
+        ggn = spectrum(gauss_newton(model, batches, loss), like, steps=QUICK_STEPS, draws=QUICK_DRAWS, seed=seed)
     rate = batch_effect.polyak(found.runs) if found.top > 0 else (math.nan, math.nan)
     grid = np.linspace(*density_range(found), DENSITY)
     return {
@@ -102,22 +102,38 @@ def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
         "trace_interval": found.trace_interval,
         "batch": whole,
         "by_batch": rows,
-        "gauss_newton": {"top": ggn.top, "trace": ggn.trace, "trace_interval": ggn.trace_interval},
+        "gauss_newton": ggn and {"top": ggn.top, "trace": ggn.trace, "trace_interval": ggn.trace_interval},
         "training": plain(training) | {"sgd_rate": batch_effect.sgd_rate(training.top), "mode": "training"},
         "noise": plain(noise),
         "saturation": batch_effect.saturation(noise, found.top),
         "sgd_rate": batch_effect.sgd_rate(found.top),
         "polyak": {"rate": rate[0], "momentum": rate[1]},
-        "sharpness": batch_effect.sharpness(subject.model, batches, subject.loss),
+        "sharpness": batch_effect.sharpness(model, batches, loss) if clock.left() > end else None,
         "density": {"at": grid, "share": found.density(grid)},
         "parameters": found.size,
         "loss": subject.recipe.loss.name,
         "mode": "evaluation",
-        "steps": STEPS,
-        "draws": DRAWS,
+        "steps": steps,
+        "draws": draws,
         "lr": subject.lr if subject.trained else None,
         "lr_batch": subject.recipe.batch if subject.trained else None,
-        "cpu_seconds": time.process_time() - begun,
+        "cpu_seconds": time.process_time() - cpu,
+    }
+
+
+def extremes(found: Spectrum) -> batch_effect.Extremes:
+    """The two ends of a spectrum."""
+    return batch_effect.Extremes(found.top, found.bottom)
+
+
+def batch_row(measured: batch_effect.Measured, expected: batch_effect.Extremes) -> dict[str, Any]:
+    """A row of by_batch: what was measured at a batch beside what was predicted."""
+    return dict(plain(measured)) | {
+        "predicted_top": expected.top,
+        "predicted_bottom": expected.bottom,
+        "sgd_rate": batch_effect.sgd_rate(measured.top),
+        "predicted_sgd_rate": batch_effect.sgd_rate(expected.top),
+        "adam_factor": batch_effect.adam_rate(1.0, BATCHES[0], measured.batch),
     }
 
 

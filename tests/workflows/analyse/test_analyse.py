@@ -57,8 +57,12 @@ def source(tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def short():
     """Fewer Lanczos steps, batches and epochs: what is asked here is the way from part to page."""
-    kept = {k: getattr(parts, k) for k in ("STEPS", "DRAWS", "BATCHES", "SWEEP", "SWEEP_EPOCHS", "SEVERITIES")}
-    parts.STEPS, parts.DRAWS, parts.BATCHES, parts.SWEEP, parts.SWEEP_EPOCHS = 6, 2, (16, 32), 2, 4
+    kept = {
+        k: getattr(parts, k)
+        for k in ("STEPS", "DRAWS", "QUICK_STEPS", "BATCHES", "SWEEP", "SWEEP_EPOCHS", "SEVERITIES")
+    }
+    parts.STEPS, parts.DRAWS, parts.QUICK_STEPS, parts.BATCHES = 6, 2, 4, (16, 32)
+    parts.SWEEP, parts.SWEEP_EPOCHS = 2, 4
     parts.SEVERITIES = (1, 3)
     yield
     for k, v in kept.items():
@@ -102,7 +106,12 @@ def test_page_and_tables(done):
     assert {p.name for p in done.folder.glob("*.csv")} == {
         f"{p}.csv" for p in ("curvature", "sphere", "features", "gates", "robustness")
     }
-    assert table([{"a": 1, "b": [2]}]) == "a\n1\n" and cell(None) == "–" and cell(0.123456) == "0.1235"
+    assert (
+        table([{"a": 1, "b": [2]}]) == "a\n1\n"
+        and table([{"a": "=1+1"}]) == "a\n'=1+1\n"
+        and cell(None) == "–"
+        and cell(0.123456) == "0.1235"
+    )
 
 
 def test_a_second_network_stands_beside(source, tmp_path):
@@ -136,6 +145,16 @@ def test_without_time_a_part_is_left_for_later(source, tmp_path):
     assert "no time" in short_of.summary["sphere"]["reason"] and "stages" in short_of.summary["features"]
     assert not (first.folder / "parts" / "sphere.json").exists()
     assert "groups" in run.analyse("", "", resume=first.folder, time_s=600).summary["sphere"]
+
+
+def test_curvature_takes_what_the_time_allows(source):
+    s = subject.open_subject(
+        str(source), "digits", pictures=200, seed=0, bad_files="stop", follow_links=False, listener=lambda event: None
+    )
+    hurried = parts.curvature(s, parts.Clock(1e-6, parts.time.monotonic()))
+    assert hurried["batch"] == parts.FEWEST and hurried["steps"] == parts.QUICK_STEPS
+    assert hurried["by_batch"] == [] and hurried["gauss_newton"] is None and hurried["sharpness"] is None
+    assert hurried["top"] > hurried["bottom"] and hurried["training"]["top"]
 
 
 def test_a_zoo_name_has_random_weights_and_says_so(tmp_path):
