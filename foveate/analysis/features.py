@@ -212,9 +212,10 @@ def _norm_hook(name: str, rows: dict[str, list[float]]) -> Hook:
         if not isinstance(output, torch.Tensor):
             return
         gain, shift = module.weight, getattr(module, "bias", None)
+        assert isinstance(gain, torch.Tensor)  # has_gains
         shape = (1, -1, *(1,) * (output.ndim - 2))
         used = gain.abs() > 1e-12
-        if not isinstance(gain, torch.Tensor) or len(gain) != output.shape[1] or not bool(used.any()):
+        if len(gain) != output.shape[1] or not bool(used.any()):
             return
         z = output if shift is None else output - shift.view(shape)
         z = (z[:, used] / gain[used].view(shape)).abs()
@@ -245,8 +246,8 @@ def _activation_hook(name: str, module: nn.Module, rows: dict[str, list[float]])
 
 
 def _norm_of(name: str, module: nn.Module, row: list[float]) -> NormScale:
+    assert isinstance(module.weight, torch.Tensor)  # has_gains
     gains = module.weight.detach().abs().double()
-    assert isinstance(gains, torch.Tensor)
     return NormScale(
         name, float(gains.mean()), float(gains.min()), float(gains.max()), row[0] / max(1.0, row[1]), row[2]
     )

@@ -139,7 +139,8 @@ def _gain(norm: nn.Module) -> float:
     """max |gain| / sqrt(variance + eps) of a batch norm; 0 variance is what it is."""
     variance = norm.running_var
     assert isinstance(variance, torch.Tensor)
-    gain = norm.weight if isinstance(getattr(norm, "weight", None), torch.Tensor) else torch.ones_like(variance)
+    own = getattr(norm, "weight", None)
+    gain = own if isinstance(own, torch.Tensor) else torch.ones_like(variance)
     eps = float(getattr(norm, "eps", 1e-5))
     if gain.shape != variance.shape:
         return math.nan  # a norm that mixes channels: no factor a channel

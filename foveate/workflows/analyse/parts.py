@@ -168,7 +168,7 @@ def turning(subject: Subject, clock: Clock) -> dict[str, Any]:
     }
     if clock.elr is not None:
         low, high = clock.elr
-        runs, end = [], clock.left() / 2  # half of the time is left for the other parts
+        runs, end = list[sphere.Trained](), clock.left() / 2  # half of the time is left for the other parts
         for elr in np.geomspace(low, high, SWEEP if high > low else 1):
             if runs and clock.left() < end:
                 break
