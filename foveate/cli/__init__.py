@@ -15,6 +15,7 @@ import typer
 
 from foveate.cli import (
     ablate,
+    analyse,
     classic,
     compress,
     data,
@@ -62,6 +63,7 @@ COMMANDS = {
     "scale": scale,
     "search": search,
     "ablate": ablate,
+    "analyse": analyse,
 }
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLE)(_module.command)
