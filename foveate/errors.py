@@ -49,6 +49,10 @@ class Interrupted(FoveateError):
         self.exit_code = exit_code
 
 
+class Terminated(BaseException):
+    """SIGTERM, where it is obeyed at once: what KeyboardInterrupt is for Ctrl-C. Exit code 143."""
+
+
 def printable(text: str, keep: str = "") -> str:
     """The text with nothing in it that moves a terminal or hides a letter; escaped it stands as \\n, \\x1b, \\u202e.
 

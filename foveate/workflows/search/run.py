@@ -26,7 +26,7 @@ from foveate.search.space import Space
 from foveate.search.study import Found, found, open_study, quiet, work
 from foveate.search.workers import fail_stale, shared_storage
 from foveate.selection.candidates import HEADROOM, Candidate, Measured, measure_candidate
-from foveate.train.signals import Stop, exit_code, stop_on_signals
+from foveate.train.signals import Stop, exit_code, resumable, stop_on_signals, unbroken
 from foveate.workflows.search.baselines import verdict, zoo_rows
 from foveate.workflows.search.design import (
     Search,
@@ -158,9 +158,11 @@ def designed(
 
 def written(design: Search, name: str | None, runs: str | Path) -> Path:
     """A new folder for a search."""
-    folder = free_name(runs, f"search-{name or design.name}")
-    write_json(folder / "env.json", environment())
-    write_json(folder / "search.json", design)
+    facts = environment()
+    with unbroken():
+        folder = free_name(runs, f"search-{name or design.name}")
+        write_json(folder / "env.json", facts)
+        write_json(folder / "search.json", design)
     return folder
 
 
@@ -202,11 +204,27 @@ def resume_search(
     opened because a folder says so. ConfigError says what to name.
     """
     folder, listener = Path(folder), listener or silent
-    design, place = trusted(folder, space, storage), folder / "winner"
+    design = trusted(folder, space, storage)
     with folder_lock(folder), stop_on_signals() as stop:
-        dataset, choices = opened(design)
+        with stop.at_once(), resumable(resume_command(folder, design)):
+            dataset, choices = opened(design)
         done = trials(folder, design, choices, dataset, workers, ray, listener, stop)
         write_search_report(folder, design, choices, done)
+    with resumable(resume_command(folder, design)):
+        return train_winner(folder, design, choices, dataset, done, workers, listener)
+
+
+def train_winner(
+    folder: Path,
+    design: Search,
+    choices: Space,
+    dataset: Dataset,
+    done: Sequence[Found],
+    workers: int,
+    listener: Listener,
+) -> Run:
+    """The best net of all trials, measured again, trained in full and reported, or what is left of that."""
+    place = folder / "winner"
     if (place / "recipe.json").exists() and (place / "state").exists():
         listener(StageEvent("going on with the winner's training"))
         return reported(folder, design, choices, done, resume_run(place, listener))
@@ -248,7 +266,8 @@ def trials(
 ) -> list[Found]:
     """Evaluate nets until the budget of trials or of time is spent; all that are known then."""
     name = study_name(folder, design)
-    with shared_storage(url_of(folder, design)) as storage:
+    held = resumable(resume_command(folder, design))
+    with held, shared_storage(url_of(folder, design)) as storage:
         with quiet():
             study = open_study(make_sampler(design.sampler, space, design.seed), design.directions, storage, name)
         count = design.trials or ENDLESS
@@ -274,7 +293,8 @@ def trials(
             return over
 
         def scene() -> Material:
-            return material(design, space, dataset, lambda: found(space, study), folder)
+            with stop.at_once():
+                return material(design, space, dataset, lambda: found(space, study), folder)
 
         if not enough():
             prepare(scene, design, folder, listener, lambda: bool(stop.signal))
@@ -283,7 +303,7 @@ def trials(
             if ray is not None:
                 run_on_ray(ray, design, url_of(folder, design), name, workers, told_and_enough)
             elif workers == 1:
-                objective = Objective(scene())
+                objective = Objective(scene(), stop.at_once)
                 sampler = make_sampler(design.sampler, space, design.seed)
                 alone = not design.storage
                 options: dict[str, Any] = {"storage": storage, "name": name, "directions": design.directions}
