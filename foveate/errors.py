@@ -14,7 +14,13 @@ class ConfigError(FoveateError, ValueError):
 
 
 class WeightsError(FoveateError):
-    """A weights or model file that is damaged, hostile or of another network. Exit code 1."""
+    """A weights or model file that is damaged, hostile or of another network. Exit code 1.
+
+    Its text may repeat names from inside that file: it holds nothing that moves a terminal (printable).
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class WriteError(FoveateError):

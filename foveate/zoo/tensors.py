@@ -86,7 +86,7 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str
     data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, dict(metadata))
     # the library writes the metadata in the order of a randomised hash table: sort them
     start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(data[8:start])
+    header = json.loads(data[8:start].strip() or b"{}")  # without tensors it writes no header at all
     if metadata:
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
