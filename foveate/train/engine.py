@@ -24,6 +24,12 @@ from foveate.train.signals import Stop, exit_code
 from foveate.train.state import State
 
 
+ALONE = (
+    "a picture was alone in its part of a batch (the others could not be read, or the memory is small): norms took"
+    " their running statistics for it, as they do whenever that comes again"
+)
+
+
 @dataclass(frozen=True)
 class Job:
     """What is trained on what; pictures are read only."""
@@ -46,7 +52,7 @@ def run_epochs(
     Rows hold no times, so that a resumed run writes the same bytes as one that never stopped.
     """
     per_epoch = job.train.steps(min(job.recipe.batch, len(job.train)))
-    begun, first, parts = time.monotonic(), state.step, state.parts
+    begun, first, parts, alone = time.monotonic(), state.step, state.parts, state.alone
     last = (stop_at or job.recipe.epochs) * per_epoch
     if state.step >= last:
         return
@@ -61,6 +67,9 @@ def run_epochs(
         if state.parts != parts:
             parts = state.parts
             listener(WarningEvent(f"not enough memory for a whole batch: from now on in {parts} parts"))
+        if state.alone and not alone:
+            alone = state.alone
+            listener(WarningEvent(f"step {step.number}: {ALONE}"))
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
         listener(_step_event(job, step, progress, per_epoch, last, rate))
         if step.number % per_epoch == 0:

@@ -24,7 +24,21 @@ from foveate.zoo import build, variant
 CLASSES = ("ant", "bee", "cat")
 TINY = ("--model", "resnet20_cifar", "--recipe", "cifar_standard", "batch=8", "resolution=8", "epochs=1")
 TRAIN = ("train", "DATA", *TINY)
-ABLATE = ("ablate", "DATA", "--model", "resnet20_cifar", "--base", "cifar_standard", *TINY[4:], "--factors", "mixup", "--seeds", "1", "--workers", "1")
+ABLATE = (
+    "ablate",
+    "DATA",
+    "--model",
+    "resnet20_cifar",
+    "--base",
+    "cifar_standard",
+    *TINY[4:],
+    "--factors",
+    "mixup",
+    "--seeds",
+    "1",
+    "--workers",
+    "1",
+)
 SEARCH = ("search", "DATA", "--space", "SPACE", "--trials", "1", "--epochs", "1", "--recipe", "cifar_standard")
 FIT = ("fit", "DATA", "--models", "resnet20_cifar", "--time", "5s")
 COMPRESS = ("compress", "MODEL", "DATA", "--macs", "0.7", "--epochs", "1", "--method", "norm", "--steps", "1")
@@ -48,7 +62,7 @@ STAGES = (
     (SEARCH, "foveate.data.load.Pictures.read", True),
     (SEARCH, "foveate.workflows.search.objective.Objective.costs", True),
     (SEARCH, "foveate.workflows.search.evaluators.predict_logits", True),
-    (SEARCH, "foveate.workflows.search.run.again", True),
+    (SEARCH, "foveate.workflows.search.best.again", True),
     (ABLATE, "foveate.data.index.read_folder", False),
     (ABLATE, "foveate.workflows.ablate.design.settle", False),
     (ABLATE, "foveate.data.load.Pictures.read", True),
@@ -115,7 +129,9 @@ def signalled(place, number, patch):
     return calls
 
 
-@pytest.mark.parametrize(("arguments", "place", "saved"), STAGES, ids=[f"{a[0]}-{p.split('.', 1)[1]}" for a, p, _ in STAGES])
+@pytest.mark.parametrize(
+    ("arguments", "place", "saved"), STAGES, ids=[f"{a[0]}-{p.split('.', 1)[1]}" for a, p, _ in STAGES]
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["term", "int"])
 def test_a_signal_ends_a_command_with_a_line_and_its_code(
     arguments, place, saved, number, inputs, tmp_path, monkeypatch, capsys
@@ -191,7 +207,10 @@ def test_files_that_belong_together_are_written_before_a_signal_is_obeyed():
 
 @pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (Terminated, 75)])
 def test_what_can_go_on_says_how(error, code):
-    with pytest.raises(Exception, match="go on with: foveate x --resume y") as caught, resumable("foveate x --resume y"):
+    with (
+        pytest.raises(Exception, match="go on with: foveate x --resume y") as caught,
+        resumable("foveate x --resume y"),
+    ):
         raise error
     assert caught.value.exit_code == code
 
