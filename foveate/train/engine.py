@@ -23,7 +23,6 @@ from foveate.train.recipe import Recipe
 from foveate.train.signals import Stop, exit_code
 from foveate.train.state import State
 
-
 ALONE = (
     "a picture was alone in its part of a batch (the others could not be read, or the memory is small): norms took"
     " their running statistics for it, as they do whenever that comes again"

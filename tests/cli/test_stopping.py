@@ -1,10 +1,12 @@
 """Ctrl-C and SIGTERM in every stage of every command: one line, the documented exit code, nothing half-written."""
 
+import errno
 import importlib
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,3 +226,25 @@ def test_threads_of_a_command_sleep_while_they_wait():
         environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
         said = subprocess.run([sys.executable, "-c", show], env=environment, capture_output=True, text=True, check=True)
         assert said.stdout.split()[-1] == expected
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/self/x/y", "a file/runs", "a file", "a link", "full/runs"])
+@pytest.mark.parametrize("command", [FIT, TRAIN, SEARCH, ABLATE, COMPRESS], ids=lambda c: c[0])
+def test_a_folder_of_runs_that_can_not_be_written_is_refused_before_anything_is_read(
+    command, place, inputs, tmp_path, monkeypatch, capsys
+):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.chdir(tmp_path)
+    Path("a file").write_text("x")
+    Path("a link").symlink_to("nowhere")
+    if place.startswith("full"):
+        monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr("foveate.data.index.read_folder", lambda *a, **k: pytest.fail("read"))
+    before = sorted(tmp_path.iterdir())
+    assert main([*(inputs.get(w, w) for w in command), "--runs", place]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert err.startswith(f"error: nothing can be written to {place}: ") and "another folder" in err
+    assert sorted(tmp_path.iterdir()) == before
