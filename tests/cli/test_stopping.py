@@ -52,7 +52,7 @@ STAGES = (
     (TRAIN, "foveate.data.load.Pictures.read", False),
     (TRAIN, "foveate.runs.training.set_first_weights", False),
     (TRAIN, "foveate.train.step.pictures", True),
-    (TRAIN, "foveate.train.engine.shared_logits", True),
+    (TRAIN, "foveate.train.settled.shared_logits", True),
     (TRAIN, "foveate.runs.finish.test_model", True),
     (TRAIN, "foveate.runs.finish.export_model", True),
     (TRAIN, "foveate.runs.finish.summarise", True),
@@ -168,13 +168,13 @@ def test_a_signal_that_a_callback_swallows_is_obeyed_all_the_same(monkeypatch, c
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)
 
-    def list_models(pattern="*"):
+    def catalogue(*arguments, **named):
         Late()
         for _ in range(100):
             time.sleep(0.01)
         return []
 
-    monkeypatch.setattr("foveate.zoo.list_models", list_models)
+    monkeypatch.setattr("foveate.zoo.catalogue.catalogue", catalogue)
     assert main(["models"]) == 143
     out, err = capsys.readouterr()
     assert (out, err.strip()) == ("", "terminated")
