@@ -23,6 +23,7 @@ from foveate.errors import FoveateError, Terminated, printable
 
 EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 130, 141, 143  # what a shell reports for SIGINT, SIGPIPE and SIGTERM
 NARROW = 52  # columns
+AGAIN_S = 0.05  # after which a signal that got lost is sent once more
 
 # typer brings a click of its own (older ones import click): this is the class of every usage error in both
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -118,30 +119,37 @@ def _signals_as_exceptions() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = False
+    came, later = set[int](), list[threading.Timer]()
 
     def obey(number: int, _: FrameType | None) -> None:
-        nonlocal came
-        if came:
+        if number in came:
             os._exit(128 + number)
-        came = True
-        raise Terminated
+        came.add(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     def again(event: Any) -> None:
-        nonlocal came
-        if isinstance(event.exc_value, KeyboardInterrupt | Terminated):
-            came = False
-            os.kill(os.getpid(), signal.SIGINT if isinstance(event.exc_value, KeyboardInterrupt) else signal.SIGTERM)
-        else:
+        if not isinstance(event.exc_value, KeyboardInterrupt | Terminated):
             hook(event)
+            return
+        number = signal.SIGINT if isinstance(event.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        if number in came:
+            came.remove(number)
+            later.append(threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)))  # when the callback is over
+            later[-1].daemon = True
+            later[-1].start()
 
-    hook, before = sys.unraisablehook, signal.signal(signal.SIGTERM, obey)
+    hook, before = sys.unraisablehook, {signal.SIGTERM: signal.signal(signal.SIGTERM, obey)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as behind nohup
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, obey)
     sys.unraisablehook = again
     try:
         yield
     finally:
+        for timer in later:
+            timer.cancel()
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
