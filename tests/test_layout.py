@@ -180,7 +180,9 @@ def test_heavy_packages_are_imported_where_they_are_used():
     wrong = []
     for path in FILES:
         outside = {name.split(".")[0] for name in imports(path, top=True)} - set(sys.stdlib_module_names) - {"foveate"}
-        wrong += [f"{path}: {name}" for name in outside & HEAVY_AT_TOP]
+        # classes that derive from Optuna's and are pickled stand in a module of their own, imported inside functions
+        allowed = {"optuna"} if module(path) == "foveate.search.samplers.bridge" else set()
+        wrong += [f"{path}: {name}" for name in outside & HEAVY_AT_TOP - allowed]
         if room(module(path)) in LIGHT:
             wrong += [f"{path}: {name}" for name in outside - THIRD_PARTY_OF_LIGHT]
     assert not wrong

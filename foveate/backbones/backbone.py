@@ -15,7 +15,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.bn_small_init import learning_rate_factors
-from foveate.layers.traits import is_norm
+from foveate.layers.traits import is_norm, kernel_names
 from foveate.train.artefact import load_model
 from foveate.train.optim import has_statistics
 from foveate.zoo import FAMILIES, build, variant
@@ -170,17 +170,17 @@ def rate_groups(model: nn.Module, lr: float, decay: float, *, weight_decay: floa
     depends on; 1 for what only the last map depends on, and so on to the stem. That paper divides by 2.6 a layer; here
     a depth is a stage.
     Groups carry "lr" and "factor" (lr is lr * factor, for foveate.train.optim.set_lr), which holds what layers ask for
-    themselves (bn_small_init) too. weight_decay is for tensors of two axes and more, as in parameter_groups. Frozen
+    themselves (bn_small_init) too. weight_decay is for kernels (layers/traits.py), as in parameter_groups. Frozen
     parameters are in no group. The head comes first.
     """
     if not (lr > 0 and 0 < decay <= 1):
         raise ConfigError(f"rate_groups(lr={lr}, decay={decay}): lr above 0, decay above 0 and at most 1")
     far = distances(model)
-    asked = learning_rate_factors(model)
+    asked, kernels = learning_rate_factors(model), kernel_names(model)
     groups: dict[tuple[int, bool, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
-            groups.setdefault((far.get(name, 0), p.ndim > 1, asked.get(name, 1.0)), []).append(p)
+            groups.setdefault((far.get(name, 0), name in kernels, asked.get(name, 1.0)), []).append(p)
     return [
         {
             "params": groups[key],

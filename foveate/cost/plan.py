@@ -52,5 +52,5 @@ def plan_of(recipe: Any) -> Plan:
         lookahead=optim.lookahead > 0,
         sam=optim.sam > 0,
         parts=recipe.parts,
-        aux=recipe.loss.aux > 0,
+        aux=recipe.loss.aux != 0,
     )

@@ -29,9 +29,12 @@ class SmallInitNorm(nn.BatchNorm2d):
         self.lr_factors: Mapping[str, float] = {"weight": 1 / lr_divisor}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training and lone(x):
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        return super().forward(x)
+        learn = self.training and not lone(x)
+        assert self.num_batches_tracked is not None and self.momentum is not None  # it tracks, by a fixed momentum
+        if learn:
+            self.num_batches_tracked.add_(1)
+        values = self.running_mean, self.running_var, self.weight, self.bias
+        return F.batch_norm(x, *values, learn, self.momentum, self.eps)
 
 
 def bn_small_init(

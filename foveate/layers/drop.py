@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
+from foveate.layers.tracing import whole
 
 
 class DropPath(nn.Module):
@@ -27,12 +28,17 @@ class DropPath(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, ...) -> (N, ...)
         if not self.training or self.rate == 0.0:
             return x
-        keep = 1.0 - self.rate
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)  # one draw a picture
-        return x * (mask / keep if self.rescale and keep > 0.0 else mask)
+        return drop_path(x, 1.0 - self.rate, self.rescale)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}, rescale={self.rescale}"
+
+
+@whole
+def drop_path(x: torch.Tensor, keep: float, rescale: bool) -> torch.Tensor:
+    """What DropPath does in training."""
+    mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep)  # one draw a picture
+    return x * (mask / keep if rescale and keep > 0.0 else mask)
 
 
 class ScheduledDropPath(nn.Module):
@@ -55,12 +61,17 @@ class ScheduledDropPath(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, ...) -> (N, ...)
         if not self.training or self.rate == 0.0:
             return x
-        keep = 1.0 - self.rate * self.progress.float()
-        kept = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) < keep  # one draw a picture
-        return x * (kept / keep.clamp(min=1e-12)).to(x.dtype)
+        return drop_more(x, 1.0 - self.rate * self.progress.float())
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
+
+
+@whole
+def drop_more(x: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """What ScheduledDropPath does in training."""
+    kept = torch.rand((x.shape[0],) + (1,) * (x.ndim - 1), device=x.device) < keep  # one draw a picture
+    return x * (kept / keep.clamp(min=1e-12)).to(x.dtype)
 
 
 class DropBlock(nn.Module):
@@ -89,18 +100,24 @@ class DropBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C, H, W)
         if not self.training or self.rate == 0.0:
             return x
-        n, c, height, width = x.shape
-        high, wide = min(self.size, height), min(self.size, width)
-        rows, columns = height - high + 1, width - wide + 1
-        gamma = self.rate * self.progress.float() * (height * width / (high * wide * rows * columns))
-        starts = torch.rand(n, 1 if self.shared else c, rows, columns, device=x.device) < gamma
-        # with size - 1 on all sides, the windows of a maximum are the places of the blocks that a pixel lies in
-        padded = F.pad(starts.float(), (wide - 1, wide - 1, high - 1, high - 1))
-        left = 1.0 - F.max_pool2d(padded, (high, wide), stride=1)
-        return x * (left * (left.numel() / left.sum().clamp(min=1.0))).to(x.dtype)
+        return drop_block(x, self.rate * self.progress.float(), self.size, self.shared)
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}, size={self.size}, shared={self.shared}"
+
+
+@whole
+def drop_block(x: torch.Tensor, rate: torch.Tensor, size: int, shared: bool) -> torch.Tensor:
+    """What DropBlock does in training."""
+    n, c, height, width = x.shape
+    high, wide = min(size, height), min(size, width)
+    rows, columns = height - high + 1, width - wide + 1
+    gamma = rate * (height * width / (high * wide * rows * columns))
+    starts = torch.rand(n, 1 if shared else c, rows, columns, device=x.device) < gamma
+    # with size - 1 on all sides, the windows of a maximum are the places of the blocks that a pixel lies in
+    padded = F.pad(starts.float(), (wide - 1, wide - 1, high - 1, high - 1))
+    left = 1.0 - F.max_pool2d(padded, (high, wide), stride=1)
+    return x * (left * (left.numel() / left.sum().clamp(min=1.0))).to(x.dtype)
 
 
 def set_progress(model: nn.Module, progress: float) -> None:

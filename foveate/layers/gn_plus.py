@@ -8,6 +8,7 @@ from torch import nn
 
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32, check, lone
+from foveate.layers.tracing import whole
 from foveate.layers.traits import Traits
 
 VARIANTS = ("gn_first", "bn_first", "parallel")
@@ -94,6 +95,7 @@ class GNPlus(nn.Module):
         return f"{len(self.weight)}, groups={self.groups}, variant={self.variant}, faithful={self.faithful}"
 
 
+@whole
 def standardise(x: torch.Tensor, axes: tuple[int, ...], eps: float) -> torch.Tensor:
     """(x - mean) / (std + eps), std with Bessel's correction; where there is no deviation the gradient is finite."""
     mean = x.mean(axes, keepdim=True)

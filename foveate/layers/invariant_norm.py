@@ -30,16 +30,21 @@ class LocalScale(nn.Module):
         self.window, self.eps = window, eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (high, wide), (rows, columns) = self.window, x.shape[-2:]
-        q = at_least_float32(x).square().mean(1, keepdim=True)  # (N, 1, H, W)
-        if high * wide > 1:
-            q = F.avg_pool2d(q, self.window, 1, (high // 2, wide // 2), count_include_pad=False)
-        if high % 2 == 0 or wide % 2 == 0:
-            q = q[..., :rows, :columns]
-        return x * (q + self.eps).rsqrt().to(x.dtype)
+        return scale_locally(x, self.window, self.eps)
 
     def extra_repr(self) -> str:
         return f"window={self.window}, eps={self.eps:g}"
+
+
+def scale_locally(x: torch.Tensor, window: tuple[int, int], eps: float) -> torch.Tensor:
+    """What LocalScale does."""
+    high, wide = window
+    q = at_least_float32(x).square().mean(1, keepdim=True)  # (N, 1, H, W)
+    if high * wide > 1:
+        q = F.avg_pool2d(q, window, 1, (high // 2, wide // 2), count_include_pad=False)
+    if high % 2 == 0 or wide % 2 == 0:
+        q = q[..., : x.shape[-2], : x.shape[-1]]
+    return x * (q + eps).rsqrt().to(x.dtype)
 
 
 def whitening(x: torch.Tensor, size: int, steps: int, eps: float, sync: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -153,7 +158,7 @@ class InvariantConv2d(ShapedConv2d):
         self.register_buffer("running_whitening", identities(blocks, self.size))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.scale()(x)
+        x = scale_locally(x, self.reach(), self.eps)
         mean, matrix = self.running_mean, self.running_whitening
         if self.training:
             patches = self.patches(x)
@@ -166,9 +171,13 @@ class InvariantConv2d(ShapedConv2d):
         return self._conv_forward(x, kernel, bias)
 
     def scale(self) -> LocalScale:
-        """LocalScale with the reach of the kernel, which other layers may have dilated."""
+        """LocalScale with the reach of the kernel."""
+        return LocalScale(self.reach(), self.eps)
+
+    def reach(self) -> tuple[int, int]:
+        """The window of the kernel, which other layers may have dilated."""
         high, wide = ((k - 1) * d + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
-        return LocalScale((high, wide), self.eps)
+        return high, wide
 
     def patches(self, x: torch.Tensor) -> torch.Tensor:
         """(N, c_in * k * k, L): the patches of every sample-th output of both axes."""
@@ -179,7 +188,7 @@ class InvariantConv2d(ShapedConv2d):
     def folded(self, x: torch.Tensor, mean: torch.Tensor, matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """W D and b - sum(W D mean), in x's precision."""
         with no_autocast(x):
-            rows = at_least_float32(self.weight).reshape(self.groups, -1, len(matrix) // self.groups, self.size)
+            rows = at_least_float32(self.weight).reshape(self.groups, -1, matrix.shape[0] // self.groups, self.size)
             kernel = torch.einsum("gobd,gbde->gobe", rows, matrix.reshape(self.groups, -1, self.size, self.size))
             shift = torch.einsum("gobd,gbd->go", kernel, mean.reshape(self.groups, -1, self.size)).flatten()
             bias = -shift if self.bias is None else self.bias - shift

@@ -13,6 +13,7 @@ from torch import nn
 from foveate.errors import ConfigError
 from foveate.layers.norm import at_least_float32
 from foveate.layers.se import squeeze_width
+from foveate.layers.tracing import smaller
 from foveate.layers.traits import Traits
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ class Halve(nn.Module):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kernel, stride = ([1 if side == 1 else k for side in x.shape[-2:]] for k in (3, 2))
+        high, wide = x.shape[-2], x.shape[-1]
+        kernel = [smaller(2 * high - 1, 3), smaller(2 * wide - 1, 3)]
+        stride = [smaller(high, 2), smaller(wide, 2)]
         return F.max_pool2d(x, kernel, stride, ceil_mode=True)
 
 

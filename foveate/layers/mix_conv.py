@@ -82,8 +82,9 @@ class MixConv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H/stride, W/stride)
         if len(self.convs) == 1:  # nothing to split and to copy
             return self.convs[0](self.pads[0](x))
-        parts = zip(x.split(self.widths, dim=1), self.pads, self.convs, strict=True)
-        return torch.cat([conv(pad(part)) for part, pad, conv in parts], dim=1)
+        parts = x.split(self.widths, dim=1)
+        layers = zip(self.pads, self.convs, strict=True)
+        return torch.cat([conv(pad(parts[i])) for i, (pad, conv) in enumerate(layers)], dim=1)
 
 
 def dilate(conv: nn.Module, dilation: int) -> nn.Module:

@@ -4,9 +4,11 @@ import torch
 from torch import nn
 
 from foveate.errors import ConfigError
+from foveate.layers.tracing import is_traced, whole
 from foveate.layers.traits import Traits
 
 
+@whole
 def position_code(channels: int, height: int, width: int) -> torch.Tensor:
     """Sines and cosines of the rows in the first half of the channels, of the columns in the second, base 10000.
 
@@ -75,7 +77,7 @@ class NonLocal(nn.Module):
             weights = (scores * inner**-0.5 if self.scale else scores).softmax(-1)
             return v @ weights.transpose(-1, -2)
         factor = (pixels * inner) ** -0.5
-        if inner < pixels:
+        if is_traced(pixels) or inner < pixels:
             return (v @ k.transpose(-1, -2)) @ (q * factor)  # (C', C') in the middle
         return v @ (k.transpose(-1, -2) @ (q * factor))  # (N, N) in the middle
 

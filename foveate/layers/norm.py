@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
+from foveate.layers.tracing import is_traced
 
 
 def batch_norm(
@@ -130,8 +131,8 @@ def for_pooled(norm: nn.Module) -> nn.Module:
 
 
 def lone(x: torch.Tensor) -> bool:
-    """Whether x (N, C, H, W) has one value a channel, of which no statistic can be taken."""
-    return x.numel() == x.shape[1]
+    """Whether x (N, C, H, W) has one value a channel, of which no statistic can be taken; torch.fx traces more."""
+    return not is_traced(x) and x.numel() == x.shape[1]
 
 
 def at_least_float32(x: torch.Tensor) -> torch.Tensor:
@@ -140,8 +141,10 @@ def at_least_float32(x: torch.Tensor) -> torch.Tensor:
 
 
 def no_autocast(x: torch.Tensor) -> contextlib.AbstractContextManager[object]:
-    """A context in which matrix products on x's device keep their precision; the meta device knows no autocast."""
-    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+    """A context in which matrix products on x's device keep their precision; the meta device knows no
+    autocast, and torch.fx writes none down.
+    """
+    return contextlib.nullcontext() if is_traced(x) or x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def follow(running: torch.Tensor, new: torch.Tensor, momentum: float) -> None:

@@ -6,20 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from foveate.layers.tracing import larger
+
 Padding = Literal["same", "symmetric"]
 
 
 def same_pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after an axis for ceil(size / stride) outputs of a convolution; the odd one goes after."""
     # not -(-size // stride): an export by tracing writes a division that truncates
-    total = max(((size + stride - 1) // stride - 1) * stride + kernel - size, 0)
+    total = ((size + stride - 1) // stride - 1) * stride + kernel - size
+    if kernel < stride:  # else it is never negative
+        total = larger(total, 0)
     return total // 2, total - total // 2
 
 
 class SamePad(nn.Module):
     """Pads with zeros by the input's size. Stride 2, even side: (0, 1) for k=3, (1, 2) for k=5; odd side: symmetric.
 
-    x: (N, C, H, W) -> (N, C, H + ph, W + pw).  No parameters. The sizes are Python ints, so tracing fixes them.
+    x: (N, C, H, W) -> (N, C, H + ph, W + pw).  No parameters. torch.jit.trace fixes the sizes.
     """
 
     def __init__(self, kernel: int, stride: int):

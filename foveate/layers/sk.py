@@ -97,7 +97,7 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inputs = x.split(self.share, 1) if self.split else (x,) * len(self.paths)
-        outputs = [path(part) for path, part in zip(self.paths, inputs, strict=True)]
+        outputs = [path(inputs[m]) for m, path in enumerate(self.paths)]
         shares = self.attn(functools.reduce(torch.add, outputs))
         return functools.reduce(torch.add, [shares[:, m] * y for m, y in enumerate(outputs)])
 

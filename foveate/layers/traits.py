@@ -21,6 +21,7 @@ class Traits:
     counting: bool = False  # its form follows from the number of channels, so that fewer may make another layer of it
     nature: str = ""  # in words what must stay as it is, of layers that are neither norms nor nn.Conv2d
     uncalled: bool = False  # it reads the tensors of modules inside it without calling these
+    kernels: tuple[str, ...] | None = None  # parameters of its own that weigh inputs; None: kernels_of sees it
 
 
 # torch's modules and their subclasses that declare nothing themselves; the first that fits
@@ -45,3 +46,29 @@ def is_norm(module: nn.Module) -> bool:
     """Whether a layer normalises."""
     traits = traits_of(module)
     return traits is not None and traits.kind == "norm"
+
+
+def kernels_of(module: nn.Module) -> tuple[str, ...]:
+    """Names of the parameters of its own (not its children's) by which a layer weighs its inputs.
+
+    The weight of a convolution or linear layer; what a layer's traits name; of other layers that hold matrices, such as
+    nn.MultiheadAttention, those. Gains and biases, whatever their shape, norms and activations have none.
+    """
+    own = dict(module.named_parameters(recurse=False))
+    traits = traits_of(module)
+    if traits is not None and traits.kernels is not None:
+        return traits.kernels
+    if isinstance(module, nn.Linear | nn.modules.conv._ConvNd | nn.Bilinear):
+        return ("weight",) if "weight" in own else ()
+    if traits is not None and traits.kind == "norm":
+        return ()
+    return tuple(name for name, p in own.items() if sum(side > 1 for side in p.shape) > 1)
+
+
+def kernel_names(model: nn.Module) -> set[str]:
+    """Names of all kernels of a network: what weight decay is for."""
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        for name in kernels_of(module)
+    }

@@ -19,8 +19,18 @@ from foveate.search.samplers import optunas
 from foveate.search.samplers.evolution import Evolution
 from foveate.search.samplers.local import Local
 from foveate.search.samplers.predictor import Predictor
-from foveate.search.samplers.searcher import Searcher, as_sampler
-from foveate.search.space import Space
+from foveate.search.samplers.searcher import Searcher
+from foveate.search.space import Space, make_again
+
+
+def as_sampler(space: Space, searcher: Searcher, seed: int) -> Any:
+    """The searcher as an optuna.samplers.BaseSampler: storage, dashboard and workers are Optuna's.
+
+    The trial must ask for the space's choices by their names (foveate.search.study does).
+    """
+    from foveate.search.samplers.bridge import SearcherSampler
+
+    return SearcherSampler(space, searcher, seed)
 
 
 def ours(searcher: Callable[..., Searcher], *, sees_space: bool = False) -> Callable[..., Any]:
@@ -44,8 +54,7 @@ def stored(module: str) -> Callable[..., Space]:
     """The maker of a space in spaces/; the file, and with it torch where it knows the zoo, is imported on call."""
 
     def maker(**options: Any) -> Space:
-        made: Space = importlib.import_module(f"foveate.search.spaces.{module}").space(**options)
-        return made
+        return make_again(module, options)
 
     return maker
 

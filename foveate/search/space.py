@@ -4,6 +4,7 @@ A *net* is a tuple of tokens, one per choice: the index of the chosen value, or 
 """
 
 import functools
+import importlib
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,6 +67,8 @@ class Space:
         self.choices, self.name, self.features, self.base = tuple(choices), name, features, base
         self.make, self.read = make, read
         self.references = dict(references or {})
+        self._rule = canonical
+        self.origin: tuple[str, Mapping[str, Any]] | None = None  # module of spaces/, options: what made it
         self._canonical = functools.lru_cache(maxsize=100_000)(canonical) if canonical else None
         self._index = {choice.name: i for i, choice in enumerate(self.choices)}
         if not self.choices or len(self._index) < len(self.choices):
@@ -253,8 +256,25 @@ class Space:
         rows = np.asarray(nets, dtype=np.int64).reshape(-1, len(self.choices))
         return np.concatenate([rows[:, i, None] == np.arange(len(c.values)) for i, c in enumerate(self.choices)], 1)
 
+    def __reduce__(self) -> Any:
+        """For other processes: the call that made a space of ours; else its parts, whose functions are a module's."""
+        if self.origin is not None:
+            return make_again, self.origin
+        return object.__new__, (Space,), {**self.__dict__, "_canonical": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._canonical = functools.lru_cache(maxsize=100_000)(self._rule) if self._rule else None
+
     def __repr__(self) -> str:
         return f"Space({self.name}, {len(self.choices)} choices, {math.log10(self.size):.1f} decades)"
+
+
+def make_again(module: str, options: Mapping[str, Any]) -> Space:
+    """A space of spaces/ by its module and options."""
+    made: Space = importlib.import_module(f"foveate.search.spaces.{module}").space(**options)
+    made.origin = module, options
+    return made
 
 
 def _difference(ours: Any, theirs: Any) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from foveate.errors import ConfigError
-from foveate.search.samplers.searcher import tokens_of
+from foveate.search.samplers.searcher import net_of
 from foveate.search.space import Space, Tokens
 from foveate.search.workers import (
     ASKED,
@@ -174,15 +174,22 @@ def found(space: Space, study: Any, nets: dict[int, Tokens] | None = None) -> li
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished() and trial.params and not is_given_up(trial) and REPEAT not in trial.user_attrs:
             net = _net_of(space, trial, nets)
+            if net is None:
+                continue
             values = tuple(trial.values) if trial.values is not None else None
             out.setdefault(net, Found(net, values, dict(trial.user_attrs), trial.number))
     return list(out.values())
 
 
-def _net_of(space: Space, trial: Any, nets: dict[int, Tokens]) -> Tokens:
-    """The canonical net of a trial that has all its choices; canonical() can be slow, so each is asked for once."""
+def _net_of(space: Space, trial: Any, nets: dict[int, Tokens]) -> Tokens | None:
+    """The canonical net of a trial, None where it has not (all) its choices; canonical() can be slow, so each is asked
+    for once.
+    """
     if trial.number not in nets:
-        nets[trial.number] = space.canonical(tokens_of(space, trial.params))
+        net = net_of(space, trial.params)
+        if net is None:
+            return None
+        nets[trial.number] = space.canonical(net)
     return nets[trial.number]
 
 

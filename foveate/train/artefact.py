@@ -15,6 +15,7 @@ from torch import nn
 from foveate.config import MAX_JSON_BYTES, from_dict, parse_json, record, to_dict, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError
+from foveate.train.front_matter import front_matter
 from foveate.train.trusted import MAX_BYTES, Known, Trust, check_trust, digest, known_bytes, known_from
 from foveate.zoo import build, config_from
 from foveate.zoo.tensors import open_regular, read_small, read_tensors, tensor_bytes
@@ -175,11 +176,12 @@ def _check_classes(classes: tuple[str, ...], architecture: Any, what: str) -> No
 
 
 def readme(card: ModelCard, classes: tuple[str, ...]) -> str:
-    """A short model card in Markdown: what it is, classes, data, measurements, use."""
+    """A short model card in Markdown: what hubs read, what it is, classes, data, measurements, use."""
     facts = card.provenance
     name = facts.get("model") or card.architecture.family
     size = card.preprocess.resolution
-    lines = [f"# {escape(name)}", ""]
+    lines = front_matter(str(name), card.architecture.family, facts, card.metrics)
+    lines += [f"# {escape(name)}", ""]
     lines += [
         f"An image classifier with {len(classes):,} classes, made with foveate. Input: {size} x {size} pixels, RGB.",
         "",

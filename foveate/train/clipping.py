@@ -10,8 +10,9 @@ def clip_adaptive(params: Iterable[torch.Tensor], ratio: float, eps: float = 1e-
     """g_i <- g_i * ratio * max(||w_i||, eps) / ||g_i|| where ||g_i|| is larger than that, in place.
 
     i is a unit: what makes one output (a row of a linear weight, the kernel of one output channel); a vector or number
-    (bias, gain) is one unit. eps lets weights that start at zero move. ratio, the paper's lambda: 0.01 at batch 4096,
-    larger for smaller batches. The classifier is to be left out by the caller: the paper clips everything else.
+    (bias, gain) is one unit, also where it is written as (C, 1, 1, 1), as in the authors' code. eps lets weights that
+    start at zero move. ratio, the paper's lambda: 0.01 at batch 4096, larger for smaller batches. The classifier is to
+    be left out by the caller: the paper clips everything else.
     """
     chosen = [(p, p.grad) for p in params if p.grad is not None]
     if not chosen:
@@ -27,7 +28,9 @@ def clip_adaptive(params: Iterable[torch.Tensor], ratio: float, eps: float = 1e-
 
 
 def unit_norm(x: torch.Tensor) -> torch.Tensor:
-    """The Euclidean norm of each unit: (c_out, ...) -> (c_out, 1, ...); a vector or number -> ()."""
-    if x.ndim < 2:
+    """The Euclidean norm of each unit: (c_out, ...) -> (c_out, 1, ...); a vector or number, whose sides but one are 1,
+    -> ().
+    """
+    if sum(side > 1 for side in x.shape) < 2:
         return torch.linalg.vector_norm(x)
     return torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim)), keepdim=True)

@@ -5,6 +5,7 @@ from torch import nn
 
 from foveate.config import make
 from foveate.layers.bn_small_init import learning_rate_factors
+from foveate.layers.traits import kernel_names
 from foveate.train.optimizers import OPTIMIZERS
 from foveate.train.recipe import Optim, Schedule
 from foveate.train.schedules import SCHEDULES, Curve
@@ -34,15 +35,17 @@ def learning_rate(schedule: Schedule, peak: float, step: int, steps: int, steps_
 def parameter_groups(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> list[dict[str, object]]:
     """Groups by {backbone, head} x {decayed, not decayed}, and by the factors that layers ask for (bn_small_init).
 
-    Norm gains, biases and other vectors are not decayed unless decay_all.
+    Decayed are the kernels, by what the layers say of themselves (layers/traits.py); gains, biases and the like are not
+    unless decay_all.
     """
+    kernels = kernel_names(model)
     asked = learning_rate_factors(model)
     far = distances(get_config(model)) if optim.stage_decay < 1 else {}
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
         if p.requires_grad:
             factor = asked.get(name, 1.0) * optim.stage_decay ** far.get(name, 0)
-            decays = p.ndim > 1 or optim.decay_all
+            decays = name in kernels or optim.decay_all
             groups.setdefault((name.startswith(head), decays, factor), []).append(p)
     return [
         {
@@ -56,17 +59,19 @@ def parameter_groups(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> l
 
 
 def make_optimizer(model: nn.Module, optim: Optim, head: tuple[str, ...]) -> torch.optim.Optimizer:
-    """The optimiser that optim.name calls, over parameter_groups; each group carries its learning-rate `factor`."""
-    made: torch.optim.Optimizer = make(
-        OPTIMIZERS, optim.name, "optim.name", parameter_groups(model, optim, head), optim
-    )
+    """The optimiser that optim.name calls, over parameter_groups; each group carries its learning-rate `factor`, and
+    its rate begins as optim.lr times that.
+    """
+    groups = parameter_groups(model, optim, head)
+    made: torch.optim.Optimizer = make(OPTIMIZERS, optim.name, "optim.name", groups, optim)
+    set_lr(made, optim.lr)
     return made
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the rate of every group, times its factor."""
+    """Set the rate of every group, times its factor (1 where a group says nothing)."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["factor"]
+        group["lr"] = lr * group.get("factor", 1.0)
 
 
 class Average:

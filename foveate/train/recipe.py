@@ -82,7 +82,7 @@ class Loss:
     smoothing: Probability = 0.0
     # how much of it the label's own class keeps: "all": 1 - e + e/K (PyTorch); "others": 1 - e (arXiv:1812.01187)
     spread: Literal["all", "others"] = "all"
-    aux: NonNegative = 0.3  # weight of each auxiliary head, where the network has them (arXiv:1409.4842)
+    aux: NonNegative | None = None  # weight of each auxiliary head, where the network has them; None: its paper's
     teacher: str = ""  # a model folder whose predictions are learned too (arXiv:1503.02531)
     temperature: Positive = 20.0
     distill: NonNegative = 1.0  # weight of the teacher's term, which holds temperature ** 2
@@ -101,6 +101,10 @@ class Recipe:
     augment: Augment = Augment()
     mix: Mix = Mix()
     loss: Loss = Loss()
+    # unequal classes: "weights": a picture's loss counts by the inverse size of its class; "draws": an epoch, as long
+    # as ever, shows every class equally often (data/balance.py)
+    balance: Literal["none", "weights", "draws"] = "none"
+    metric: str = "accuracy"  # that chooses the best epoch: a name of METRICS (train/metric.py), or recall@CLASS
     init: Edits = ()  # calls of INITS, done in turn on what the network's own paper says: "zero_gamma", "gradinit"
     edits: Edits = ()  # changes of the network, such as "drop_path=0.05"; fields that a family lacks are passed over
     ema: Probability = 0.0  # decay of the weight average that is evaluated and saved

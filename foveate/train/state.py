@@ -9,8 +9,10 @@ from torch.nn.parallel import DistributedDataParallel
 from foveate.train import ranks
 from foveate.train.lookahead import Lookahead
 from foveate.train.optim import Average, freeze, has_statistics, make_optimizer
-from foveate.train.recipe import Recipe
+from foveate.train.recipe import Loss, Recipe
 from foveate.train.teacher import Teacher
+from foveate.zoo.families import FAMILIES
+from foveate.zoo.family import Family, find_config
 
 
 class Outputs(nn.Module):
@@ -26,6 +28,14 @@ class Outputs(nn.Module):
             logits, others = with_aux(x)
             return [logits, *others]
         return [self.model(x)]
+
+
+def aux_weight(model: nn.Module, loss: Loss) -> float:
+    """What each auxiliary head's loss is multiplied by: the recipe's word, else that of the family's publication."""
+    if loss.aux is not None:
+        return loss.aux
+    config = find_config(model)
+    return Family.aux_weight if config is None else FAMILIES[config.family].aux_weight
 
 
 def averages(recipe: Recipe) -> bool:
@@ -56,7 +66,8 @@ class State:
             self.lookahead = Lookahead(learnt, recipe.optim.lookahead, recipe.optim.lookahead_rate)
         self.scaler = torch.amp.GradScaler(device, enabled=recipe.precision == "fp16")
         self.teacher: Teacher | None = None
-        aux = recipe.loss.aux > 0 and callable(getattr(model, "forward_aux", None))
+        self.aux_weight = aux_weight(model, recipe.loss)
+        aux = self.aux_weight > 0 and callable(getattr(model, "forward_aux", None))
         self.network: Outputs | DistributedDataParallel = Outputs(model, aux)
 
     @property

@@ -102,10 +102,14 @@ def create_model(
 
     num_classes, in_chans: None keeps the variant's (1000 and 3). layers: slots to change, or a whole record.
     weights: a source for load_weights ("lite", a file, a model folder, "hf-hub:org/name"); its classifier is left out
-    when
-    num_classes differs from what the variant publishes.
+    when num_classes differs from what the variant publishes. A tag of timm's ("hf-hub:timm/dm_nfnet_f0.dm_in1k") brings
+    the form of the network that gives timm's outputs, where that is another one.
     """
     published = config = variant(name)
+    if weights is not None:
+        from foveate.zoo.sources import form_for
+
+        published = config = form_for(published, weights)
     if num_classes is not None:
         config = replace(config, num_classes=num_classes)
     if in_chans is not None:

@@ -126,6 +126,7 @@ class Family:
     published: Mapping[str, Published] = field(default_factory=dict)  # name -> what is known of it
     # key prefixes of auxiliary classifiers: public checkpoints hold them, and a model without them loads the rest
     auxiliary: tuple[str, ...] = ()
+    aux_weight: float = 0.3  # of each of their losses beside the classifier's, as published (arXiv:1409.4842)
     # every norm stands right behind the convolution registered before it, so that it can be folded (zoo/fold.py)
     folds: bool = False
     # compound scaling: (config, factor of depth, factor of width) -> config (search/scaling.py); None: there is no rule

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -379,3 +381,16 @@ def test_what_is_wrong_with_a_users_file_is_said_in_one_line(tmp_path, text, say
 def test_an_unknown_space_or_option_is_named(text, says):
     with pytest.raises(ConfigError, match=says):
         load_space(text)
+
+
+def test_sizes_on_the_page_are_those_of_the_spaces():
+    page = (Path(__file__).parents[2] / "docs" / "search.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (?:([\d.]+) x 10\^(\d+)|([\d,]+)) \|", page, re.M)
+    assert len(rows) == 7
+    for name, digits, power, whole in rows:
+        size = SPACES[name]().size
+        assert (
+            f"{size:.1e}" == f"{float(digits):.1f}e+{int(power):02d}" if digits else size == int(whole.replace(",", ""))
+        )
+    assert "nas(layers=15)`, as long as the paper's: 5.0 x 10^58" in page
+    assert f"{SPACES['nas'](layers=15).size:.1e}" == "5.0e+58"

@@ -85,7 +85,7 @@ def test_a_class_name_that_is_not_utf8_is_kept_escaped(tmp_path):
 def test_the_card_in_markdown_says_what_was_measured_on_what(tmp_path):
     made(tmp_path / "m")
     text = (tmp_path / "m" / "README.md").read_text()
-    assert text.startswith("# tiny\n")
+    assert text.startswith("---\n") and "\n---\n\n# tiny\n" in text  # front_matter.py
     assert "- accuracy 0.912 (95 % interval 0.89 to 0.931), n = 500, test of pets, seed 0\n" in text
     assert "- data: pets\n" in text
     assert "- fox\n" in text

@@ -7,6 +7,7 @@ import torch
 from timm.utils.agc import adaptive_clip_grad
 from trajectory import loss_of, tiny
 
+from foveate.layers.ws_conv import ws_conv
 from foveate.train.clipping import clip_adaptive, unit_norm
 
 
@@ -48,3 +49,17 @@ def test_the_shapes_of_unit_norms():
     assert unit_norm(torch.ones(8, 3, 2, 2)).shape == (8, 1, 1, 1)
     assert unit_norm(torch.ones(8, 3)).shape == (8, 1)
     assert unit_norm(torch.ones(8)).shape == unit_norm(torch.ones(())).shape == ()
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 1, 1), (1, 4, 1, 1), (1, 1, 4)])
+def test_gains_are_one_unit_however_they_are_written(shape):
+    gain = torch.nn.Parameter(torch.tensor([3.0, 0.0, 4.0, 0.0]).view(shape))
+    gain.grad = torch.tensor([0.0, 30.0, 0.0, 40.0]).view(shape)
+    clip_adaptive([gain], 0.1)  # 0.1 * 5 of 50, in one: channel by channel the zeros would hardly move
+    assert gain.grad.flatten().tolist() == pytest.approx([0.0, 0.3, 0.0, 0.4])
+    assert unit_norm(gain).ndim == 0
+
+
+def test_a_standardised_convolution_is_clipped_by_filter_and_its_gain_as_one():
+    conv = ws_conv(2, 3, 3)
+    assert unit_norm(conv.weight).shape == (3, 1, 1, 1) and unit_norm(conv.gain).shape == ()

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from foveate.config import make
 from foveate.errors import ConfigError
-from foveate.train.losses import bce, distillation, smooth
+from foveate.train.losses import LOSSES, bce, distillation, smooth
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 3, 4, 1])
@@ -50,15 +51,41 @@ def test_bce_is_the_mean_of_independent_sigmoids():
         bce(threshold=1.0)
 
 
-def test_distillation_differs_from_the_divergence_by_the_teachers_entropy():
+def test_distillation_is_the_divergence_which_a_student_like_its_teacher_has_none_of():
     teacher = LOGITS.flip(0) * 3
     soft = (teacher / 20).softmax(1)
-    entropy = -(soft * soft.log()).sum(1).mean()
     kl = F.kl_div((LOGITS / 20).log_softmax(1), soft, reduction="batchmean")
-    assert float(distillation(LOGITS, teacher, 20.0)) == pytest.approx(float(400 * (kl + entropy)))
+    assert float(distillation(LOGITS, teacher, 20.0)) == pytest.approx(float(400 * kl))
+    for same in (LOGITS, LOGITS * 50, LOGITS + 7):  # logits are known up to a constant
+        assert float(distillation(same, same, 3.0)) == 0.0
+    assert float(distillation(LOGITS + 7, LOGITS, 3.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_distillation_has_the_gradient_of_the_cross_entropy_with_a_teacher():
+    teacher, temperature = LOGITS.flip(0) * 3, 4.0
+    grads = []
+    for term in (
+        lambda z: distillation(z, teacher, temperature),
+        lambda z: F.cross_entropy(z / temperature, (teacher / temperature).softmax(1)) * temperature**2,
+    ):
+        z = LOGITS.clone().requires_grad_()
+        term(z).backward()
+        grads.append(z.grad)
+    torch.testing.assert_close(*grads)
 
 
 def test_distillation_has_no_gradient_at_the_teacher():
     z = LOGITS.clone().requires_grad_()
     distillation(z, LOGITS, 4.0).backward()
     assert z.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "bce", "bce(sum_classes=true)"])
+def test_a_picture_that_counts_twice_is_as_if_it_were_there_twice(name):
+    measure = make(LOSSES, name.replace("true", "True"), "loss.name")
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.eye(4)[[0, 1, 2]]
+    counted = measure(logits, targets, torch.tensor([1.0, 2.0, 1.0]))
+    twice = measure(logits[[0, 1, 1, 2]], targets[[0, 1, 1, 2]])
+    torch.testing.assert_close(3 * counted, 4 * twice)
+    assert torch.equal(measure(logits, targets), measure(logits, targets, torch.ones(3)))

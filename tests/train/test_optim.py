@@ -4,11 +4,15 @@ import math
 
 import pytest
 import torch
+from tiny import NARROW
 from torch import nn
 
+from foveate.config import replace
+from foveate.layers import ACTS, ATTNS, CONVS, NORMS, Layers
+from foveate.layers.traits import Traits, kernel_names
 from foveate.train.optim import Average, freeze, learning_rate, make_optimizer, parameter_groups, set_lr
 from foveate.train.recipe import Optim, Schedule
-from foveate.zoo import create_model
+from foveate.zoo import FAMILIES, build, create_model, variant
 
 
 def test_warm_up_is_linear_and_cosine_ends_near_zero():
@@ -78,3 +82,65 @@ def test_frozen_layers_keep_their_weights_and_the_classifier_never_freezes():
     norms = freeze(model, 1.0)
     assert norms and not model.conv1.weight.requires_grad
     assert model.fc.weight.requires_grad
+
+
+def decayed(model, head):
+    """Names of the parameters that weight decay is for."""
+    groups = parameter_groups(model, Optim(weight_decay=0.1), head)
+    chosen = {id(p) for g in groups if g["weight_decay"] for p in g["params"]}
+    return {name for name, p in model.named_parameters() if id(p) in chosen}
+
+
+def weights_of_layers(model):
+    """Weights of convolutions and linear layers."""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
+    return {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, kinds) and m.weight.requires_grad}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_decay_is_for_the_weights_of_convolutions_and_linear_layers_alone(family):
+    names = {min(FAMILIES[family].variants), max(FAMILIES[family].variants)}
+    with torch.device("meta"):
+        models = [build(FAMILIES[family].tiny), *(build(variant(name)) for name in sorted(names))]
+    for model in models:
+        assert decayed(model, FAMILIES[family].head) == weights_of_layers(model)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [*(("norm", n) for n in NORMS), *(("act", n) for n in ACTS), *(("attn", n) for n in ATTNS)]
+    + [("conv", n) for n in CONVS if n != "mix_conv"],
+)
+def test_decay_is_for_the_weights_of_layers_that_are_plugged_in(layer):
+    slot, name = layer
+    with torch.device("meta"):
+        model = build(replace(FAMILIES["resnet"].tiny, layers=replace(Layers(), **{slot: NARROW.get(name, name)})))
+    assert decayed(model, ("fc.",)) == weights_of_layers(model)
+
+
+def test_the_57_gains_of_nfnet_f0_are_not_decayed():
+    with torch.device("meta"):
+        model = create_model("nfnet_f0")
+    gains = [name for name, p in model.named_parameters() if p.ndim == 4 and p.numel() == len(p)]
+    assert len(gains) == 57 and not decayed(model, FAMILIES["nfnet"].head) & set(gains)
+    every = parameter_groups(model, Optim(weight_decay=0.1, decay_all=True), FAMILIES["nfnet"].head)
+    assert all(group["weight_decay"] for group in every)
+
+
+class Other(nn.Module):
+    """Parameters that no layer of ours or torch's declares."""
+
+    def __init__(self, traits=None):
+        super().__init__()
+        self.matrix, self.gain = nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(1, 8, 1, 1))
+        self.attention = nn.MultiheadAttention(4, 2)
+        if traits is not None:
+            self.traits = traits
+
+
+def test_layers_of_others_are_taken_by_their_traits_or_their_shapes():
+    attention = {"attention.in_proj_weight", "attention.out_proj.weight"}
+    assert kernel_names(Other()) == {"matrix", *attention}
+    assert kernel_names(Other(Traits("conv", kernels=("gain",)))) == {"gain", *attention}
+    assert kernel_names(Other(Traits("norm"))) == attention
+    assert kernel_names(nn.utils.parametrizations.orthogonal(nn.Linear(3, 3))) == {"parametrizations.weight.original"}

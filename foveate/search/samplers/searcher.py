@@ -4,13 +4,12 @@ A searcher keeps nothing that it could not compute again from the history, and i
 and the trial's number, so a study that was stopped goes on as if it had not been.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
-from foveate.errors import FoveateError
 from foveate.search.space import ATTEMPTS, UNUSED, Space, Tokens
 
 
@@ -69,69 +68,37 @@ def first_new(history: History, drawn: Iterable[Tokens], rng: np.random.Generato
     return history.space.canonical(net)
 
 
-def as_sampler(space: Space, searcher: Searcher, seed: int) -> Any:
-    """The searcher as an optuna.samplers.BaseSampler: storage, dashboard and workers are Optuna's.
-
-    The trial must ask for the space's choices by their names (foveate.search.study does).
+def asked_of(space: Space, params: Mapping[str, Any]) -> Tokens | None:
+    """The tokens of the choices among a trial's parameters, UNUSED for those that it did not ask for; None where one
+    has a value that the space does not know.
     """
-    import threading
-
-    from optuna.distributions import CategoricalDistribution
-    from optuna.samplers import BaseSampler
-    from optuna.study import StudyDirection
-    from optuna.trial import TrialState
-
-    class SearcherSampler(BaseSampler):
-        def __init__(self) -> None:
-            self._lock = threading.RLock()
-            self._study_id: int | None = None
-            self._known = 0  # trials up to here are in the history
-
-        def reseed_rng(self) -> None:
-            """Nothing to do: random numbers follow from the seed and the trial's number."""
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return {choice.name: CategoricalDistribution(choice.values) for choice in space.choices}
-
-        def sample_relative(self, study: Any, trial: Any, search_space: dict[str, Any]) -> dict[str, Any]:
-            if searcher.single and len(study.directions) > 1:
-                raise FoveateError("this sampler knows one objective; take predictor, nsga2, tpe or random")
-            with self._lock:
-                history = self._read(study, trial.number)
-                net = searcher.propose(history, np.random.default_rng([seed, trial.number]))
-            return space.decode(net)
-
-        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-            """A choice outside the space: uniform."""
-            rng = np.random.default_rng([seed, trial.number, *param_name.encode()])
-            return param_distribution.choices[int(rng.integers(len(param_distribution.choices)))]
-
-        def _read(self, study: Any, number: int) -> History:
-            """The history up to now; trials are read once, in order, as far as all have finished."""
-            if self._study_id != study._study_id:
-                self._study_id, self._known, self._history = study._study_id, 0, History(space)
-                key = f"foveate:{type(searcher).__name__}"
-                storage = study._storage
-                self._history.load = lambda: storage.get_study_system_attrs(study._study_id).get(key)
-                self._history.save = lambda text: storage.set_study_system_attr(study._study_id, key, text)
-            signs = [1.0 if d == StudyDirection.MAXIMIZE else -1.0 for d in study.directions]
-            trials = study.get_trials(deepcopy=False)
-            history = self._history
-            while self._known < len(trials) and trials[self._known].state.is_finished():
-                done = trials[self._known]
-                self._known += 1
-                if done.params:
-                    good = done.state == TrialState.COMPLETE
-                    values = tuple(s * v for s, v in zip(signs, done.values, strict=True)) if good else None
-                    history.add(tokens_of(space, done.params), values)
-            rest = [t.params for t in trials[self._known :] if t.number != number and t.params]
-            history.pending = {space.canonical(tokens_of(space, p)) for p in rest}
-            return history
-
-    return SearcherSampler()
+    tokens = []
+    for choice in space.choices:
+        if choice.name not in params:
+            tokens.append(UNUSED)
+            continue
+        value = params[choice.name]
+        same = [i for i, known in enumerate(choice.values) if known == value]
+        if not same:
+            return None
+        # 1, 1.0 and True are equal: the one of the same type, where there are several
+        tokens.append(next((i for i in same if type(choice.values[i]) is type(value)), same[0]))
+    return tuple(tokens)
 
 
-def tokens_of(space: Space, params: dict[str, Any]) -> Tokens:
-    """A trial's parameters as a net; choices that it did not ask for do not count."""
-    raw = [c.values.index(params[c.name]) if c.name in params else UNUSED for c in space.choices]
-    return space.complete(raw)
+def net_of(space: Space, params: Mapping[str, Any]) -> Tokens | None:
+    """A trial's parameters as a net; None where they are none: unknown values, or a choice that applies is missing.
+
+    Choices that do not apply, and parameters that are no choices, do not count.
+    """
+    asked = asked_of(space, params)
+    if asked is None:
+        return None
+    missing = [False]
+
+    def absent(_: int) -> int:
+        missing[0] = True
+        return 0
+
+    net = space.complete(asked, absent)
+    return None if missing[0] else net

@@ -6,10 +6,10 @@ import torch
 
 from foveate.train.optimizers.slots import (
     Groups,
+    Ours,
     Tensors,
     counted,
     gradients,
-    keep_layout,
     pieces,
     portions,
     refuse,
@@ -18,7 +18,7 @@ from foveate.train.optimizers.slots import (
 from foveate.train.recipe import Optim
 
 
-class Lamb(torch.optim.Optimizer):
+class Lamb(Ours):
     """w <- w - lr * r * u, u = m^ / (sqrt(v^) + eps) + decay * w, r = ||w|| / ||u|| of the tensor (1 where one is 0).
 
     m <- b1 m + (1 - b1) g and v <- b2 v + (1 - b2) g^2, m^ = m / (1 - b1^t), v^ = v / (1 - b2^t) (Algorithm 2, with
@@ -29,15 +29,11 @@ class Lamb(torch.optim.Optimizer):
 
     def __init__(self, groups: Groups, *, lr: float, betas: tuple[float, float], eps: float, clip: bool, correct: bool):
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "clip": clip, "correct": correct})
-        keep_layout(self)
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
-        """Move every parameter that has a gradient."""
-        for group in self.param_groups:
-            for count, params in counted(self, group):
-                for part in portions(params) if group["weight_decay"] else [params]:
-                    self._move(group, count, part)
+    def _step_group(self, group: dict[str, Any]) -> None:
+        for count, params in counted(self, group):
+            for part in portions(params) if group["weight_decay"] else [params]:
+                self._move(group, count, part)
 
     def _move(self, group: dict[str, Any], count: int, params: Tensors) -> None:
         (b1, b2), lr, decay = group["betas"], group["lr"], group["weight_decay"]

@@ -27,7 +27,8 @@ class Muon(Grouped):
     AdamW's (arXiv:2502.16982); "none". Momentum written m b + g gives the same O(u), for O ignores factors.
     filter_norm: each w is scaled to the Frobenius norm sqrt(c_out) before it moves, and decay, which that would undo,
     is left out (the CIFAR-10 speed run, KellerJordan/cifar10-airbench).
-    Groups carry their rule: "muon", "adamw" or "sgd", the last two with PyTorch's arithmetic.
+    Groups carry their rule: "muon", "adamw" or "sgd", the last two with PyTorch's arithmetic; "split", that of a group
+    which says nothing: Muon for matrices and `rest` for the others, its rate and decay as make_muon says.
     """
 
     def __init__(
@@ -41,12 +42,22 @@ class Muon(Grouped):
         scale: str,
         filter_norm: bool,
         products: str,
+        rest: dict[str, Any],
     ):
         options = {"steps": steps, "scale": scale, "filter_norm": filter_norm, "products": products}
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "nesterov": nesterov, **options})
+        defaults = {"rule": "split", "rest": rest, "lr": lr, "momentum": momentum, "nesterov": nesterov, **options}
+        super().__init__(groups, defaults)
 
     def _move(self, group: dict[str, Any], params: Tensors) -> None:
-        {"muon": self._muon, "adamw": self._adamw, "sgd": self._sgd}[group["rule"]](group, params)
+        rules = {"muon": self._muon, "adamw": self._adamw, "sgd": self._sgd}
+        if group["rule"] in rules:
+            rules[group["rule"]](group, params)
+            return
+        others = rest_of(group)
+        if matrices := [p for p in params if is_matrix(p) and not group["head"]]:
+            self._muon(group, matrices)
+        if left := [p for p in params if group["head"] or not is_matrix(p)]:
+            rules[others["rule"]](others, left)
 
     def _muon(self, group: dict[str, Any], params: Tensors) -> None:
         lr, momentum, grads = group["lr"], group["momentum"], gradients(params)
@@ -209,19 +220,26 @@ def make_muon(
     refuse(what, f"products is one of {', '.join(PRODUCTS)}", products in PRODUCTS)
     refuse(what, f"rest is one of {', '.join(RESTS)}", rest in RESTS)
     refuse(f"muon(rest_rate={rest_rate}, head_rate={head_rate})", "above 0", rest_rate > 0 and head_rate > 0)
+    plain = {"rule": rest, "momentum": optim.momentum, "betas": (optim.momentum, optim.beta2), "eps": 1e-8}
+    given = {**plain, "rest_rate": rest_rate, "head_rate": head_rate, "even_decay": even_decay}
     made: Groups = []
-    for group in groups:
+    for group in ({"head": False, "factor": 1.0, "weight_decay": 0.0, **g, "params": [*g["params"]]} for g in groups):
         matrices = [] if group["head"] else [p for p in group["params"] if is_matrix(p)]
         others = group["params"] if group["head"] else [p for p in group["params"] if not is_matrix(p)]
-        rate = head_rate if group["head"] else rest_rate
         if matrices:
             made.append({**group, "params": matrices, "rule": "muon"})
         if others:
-            plain = {"rule": rest, "momentum": optim.momentum, "betas": (optim.momentum, optim.beta2), "eps": 1e-8}
-            decay = group["weight_decay"] / (rate if even_decay else 1.0)
-            factor = group["factor"] * rate
-            made.append({**group, **plain, "params": others, "factor": factor, "weight_decay": decay})
+            made.append(rest_of({**group, "params": others, "rest": given}))
     for group in made:
         group["lr"] = optim.lr * group["factor"]
     options: dict[str, Any] = {"steps": steps, "scale": scale, "filter_norm": filter_norm, "products": products}
-    return Muon(made, lr=optim.lr, momentum=momentum, nesterov=optim.nesterov, **options)
+    return Muon(made, lr=optim.lr, momentum=momentum, nesterov=optim.nesterov, rest=given, **options)
+
+
+def rest_of(group: dict[str, Any]) -> dict[str, Any]:
+    """The group as AdamW or SGD step it: rate, factor and decay by group["rest"], what make_muon was given."""
+    rest = group["rest"]
+    rate = rest["head_rate" if group["head"] else "rest_rate"]
+    made = {**group, **{key: rest[key] for key in ("rule", "momentum", "betas", "eps")}}
+    made |= {key: group[key] * rate for key in ("lr", "factor") if key in group}
+    return {**made, "weight_decay": group["weight_decay"] / (rate if rest["even_decay"] else 1.0)}

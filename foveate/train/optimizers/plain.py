@@ -8,31 +8,27 @@ from typing import Any
 
 import torch
 
-from foveate.train.optimizers.slots import in_one_layout
+from foveate.train.optimizers.slots import Fused, watch
 from foveate.train.recipe import Optim
 
 Groups = list[dict[str, Any]]
 
 
+class Sgd(Fused, torch.optim.SGD):
+    """PyTorch's fused SGD."""
+
+
+class AdamW(Fused, torch.optim.AdamW):
+    """PyTorch's fused AdamW."""
+
+
 def make_sgd(groups: Groups, optim: Optim) -> torch.optim.Optimizer:
     """SGD with momentum; decay is added to the gradient."""
     nesterov = optim.nesterov and optim.momentum > 0
-    sgd = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, nesterov=nesterov, fused=True)
-    sgd.register_step_pre_hook(begin)
-    return in_one_layout(sgd)
-
-
-def begin(sgd: torch.optim.Optimizer, *_: object) -> None:
-    """Velocities begin at 0, which gives the same as to begin with the gradient. PyTorch's fused SGD would take them
-    uninitialised where the first step is left out (float16), and fails where some weights have theirs later.
-    """
-    for group in sgd.param_groups:
-        for p in group["params"] if group["momentum"] else ():
-            if p.grad is not None and sgd.state[p].get("momentum_buffer") is None:
-                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return watch(Sgd(groups, lr=optim.lr, momentum=optim.momentum, nesterov=nesterov, fused=True))
 
 
 def make_adamw(groups: Groups, optim: Optim, *, eps: float = 1e-8) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay, arXiv:1711.05101."""
     betas = (optim.momentum, optim.beta2)
-    return in_one_layout(torch.optim.AdamW(groups, lr=optim.lr, betas=betas, eps=eps, fused=True))
+    return watch(AdamW(groups, lr=optim.lr, betas=betas, eps=eps, weight_decay=0.0, fused=True))

@@ -17,7 +17,7 @@ class RMSpropTF(Grouped):
     short), and the buffer holds steps, so that a change of the rate reaches them slowly. lr_inside=False: the buffer
     holds g / sqrt(s + eps) and lr multiplies it, as PyTorch does. centered: s less the square of the mean gradient.
     decay: "added" to the gradient (TensorFlow, PyTorch); "decoupled": w <- (1 - lr * decay) w first; "corrected": lr
-    * decay * lr / peak (arXiv:2506.02285), peak the rate that the optimiser was made with.
+    * decay * lr / peak (arXiv:2506.02285), peak the rate that the group came with.
     """
 
     def __init__(
@@ -33,7 +33,12 @@ class RMSpropTF(Grouped):
         lr_inside: bool,
     ):
         options = {"momentum": momentum, "alpha": alpha, "eps": eps, "centered": centered, "lr_inside": lr_inside}
-        super().__init__([{**g, "peak": lr * g["factor"]} for g in groups], {"lr": lr, "decay": decay, **options})
+        super().__init__(groups, {"lr": lr, "decay": decay, **options})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """PyTorch's; the peak of a group is the rate that it comes with, or that of the optimiser times its factor."""
+        peak = param_group.get("lr", self.defaults["lr"] * param_group.get("factor", 1.0))
+        super().add_param_group({"peak": peak, **param_group})
 
     def _move(self, group: dict[str, Any], params: Tensors) -> None:
         lr, momentum, share = group["lr"], group["momentum"], 1 - group["alpha"]
@@ -45,7 +50,7 @@ class RMSpropTF(Grouped):
             if decay and form == "added":
                 g = [*torch._foreach_add(g, p, alpha=decay)]
             elif decay:
-                torch._foreach_mul_(p, 1 - lr * decay * (lr / group["peak"] if form == "corrected" else 1.0))
+                torch._foreach_mul_(p, 1 - lr * decay * (lr / group["peak"] if form == "corrected" and lr else 1.0))
             torch._foreach_lerp_(s, torch._foreach_mul(g, g), share)
             if group["centered"]:
                 torch._foreach_lerp_(mean, g, share)

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.train.optimizers.slots import Groups, Tensors, gradients, keep_layout, moving, pieces, refuse, slots
+from foveate.train.optimizers.slots import Groups, Ours, Tensors, gradients, moving, pieces, refuse, slots
 from foveate.train.recipe import Optim
 
 CORRECTIONS = ("adam", "paper")
 
 
-class ScheduleFree(torch.optim.Optimizer):
+class ScheduleFree(Ours):
     """z <- z - lr d(y), x <- (1 - c) x + c z, y = (1 - beta) z + beta x. The parameters hold y, a slot z.
 
     d = g + decay * y for SGD; g / (sqrt(v^) + eps) + decay * y for AdamW, v <- b2 v + (1 - b2) g^2 and
@@ -36,14 +36,11 @@ class ScheduleFree(torch.optim.Optimizer):
     ):
         options = {"beta": beta, "power": power, "beta2": beta2, "eps": eps, "correction": correction}
         super().__init__(groups, {"lr": lr, **options})
-        keep_layout(self)
 
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
-        """Move every parameter that has a gradient."""
-        for group in self.param_groups:
+    def _step_group(self, group: dict[str, Any]) -> None:
+        for alike in moving(group):
             parts: dict[tuple[int, float, float], Tensors] = {}
-            for p in moving(group):
+            for p in alike:
                 parts.setdefault(self._count(group, p), []).append(p)
             for (count, rate, share), params in parts.items():
                 self._move(group, params, count, rate, share)
@@ -86,7 +83,7 @@ class ScheduleFree(torch.optim.Optimizer):
         found = {}
         for group in self.param_groups:
             for p in group["params"]:
-                z = self.state[p].get("z", p)
+                z = self.state[p].get("z", p) if p in self.state else p
                 found[p] = torch.lerp(p.detach(), z, 1 - 1 / group["beta"])
         return found
 

@@ -3,7 +3,7 @@
 Slots are tensors shaped as their parameter, counters plain numbers: what train/checkpoint.py keeps.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -17,9 +17,18 @@ O = TypeVar("O", bound=torch.optim.Optimizer)  # noqa: E741
 PIECE = 2**17  # elements a thread takes at a time: more leave the cache, fewer cost more calls than they save
 
 
-def moving(group: dict[str, Any]) -> Tensors:
-    """The parameters of a group that have a gradient."""
-    return [p for p in group["params"] if p.grad is not None]
+def moving(group: dict[str, Any]) -> list[Tensors]:
+    """The parameters of a group that have a gradient, those of one device and type together.
+
+    One list as a rule. RuntimeError for a sparse gradient, which no rule here reads.
+    """
+    kinds: dict[tuple[torch.device, torch.dtype], Tensors] = {}
+    for p in group["params"]:
+        if p.grad is not None:
+            if p.grad.is_sparse:
+                raise RuntimeError("a gradient is sparse; expected dense ones: make the embedding with sparse=False")
+            kinds.setdefault((p.device, p.dtype), []).append(p)
+    return list(kinds.values())
 
 
 def counted(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> list[tuple[int, Tensors]]:
@@ -27,12 +36,15 @@ def counted(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> list[tup
 
     One entry as a rule. A parameter that had no gradient at times has steps of its own, as in PyTorch's Adam.
     """
-    parts: dict[int, Tensors] = {}
-    for p in moving(group):
-        state = optimizer.state[p]
-        state["step"] = state.get("step", 0) + 1
-        parts.setdefault(state["step"], []).append(p)
-    return list(parts.items())
+    found: list[tuple[int, Tensors]] = []
+    for params in moving(group):
+        parts: dict[int, Tensors] = {}
+        for p in params:
+            state = optimizer.state[p]
+            state["step"] = state.get("step", 0) + 1
+            parts.setdefault(state["step"], []).append(p)
+        found += parts.items()
+    return found
 
 
 def gradients(params: Tensors) -> Tensors:
@@ -105,30 +117,49 @@ def dense_alike(a: torch.Tensor, b: torch.Tensor) -> bool:
     )
 
 
-def keep_layout(optimizer: O) -> O:
-    """The optimizer, whose slots take the memory layout of their parameter again when a state is loaded.
+class Fused:
+    """What PyTorch's fused optimisers lack, for a class that inherits from one of them as well.
 
-    Files hold tensors in row-major order. Without this the slots of channels-last weights would stay so after a resume:
-    elementwise work on two layouts takes twice as long (SGD and AdamW of resnet18 on a CPU), and a sum over a slot
-    would run in another order, so that the last bit could differ.
+    They read the memory of weights, gradients and slots side by side, and on a CPU do not ask whether it is laid out
+    alike. autograd sees to that; whoever else puts a gradient in place may not. The hooks are there again in a copy and
+    after unpickling, which leave an optimiser's hooks behind.
     """
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]  # the optimiser's
+        if not getattr(self, "_optimizer_step_pre_hooks", None):
+            watch(self)  # type: ignore[type-var]
+
+
+def watch(optimizer: O) -> O:
+    """The optimiser, which evaluates a closure itself and then looks at gradients and slots, before every step."""
+    optimizer.register_step_pre_hook(before_step)
+    return keep_layout(optimizer)
+
+
+def keep_layout(optimizer: O) -> O:
+    """The optimiser, whose slots take the memory layout of their parameter again when a state is loaded (Ours)."""
     optimizer.register_load_state_dict_post_hook(match_layout)
     return optimizer
 
 
-def in_one_layout(optimizer: O) -> O:
-    """keep_layout for fused optimisers, which read the memory of weights, gradients and slots side by side and on a CPU
-    do not ask whether it is laid out alike. autograd sees to that; whoever else puts a gradient in place may not.
+def before_step(optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Evaluate the closure, so that its gradients are seen too; lay gradients out as weights; begin velocities at 0.
+
+    0 gives the same as to begin with the gradient. PyTorch's fused SGD would take velocities uninitialised where the
+    first step is left out (float16), and fails where some weights have theirs later.
     """
-
-    def check(given: torch.optim.Optimizer, *_: object) -> None:
-        for group in given.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and p.grad.stride() != p.stride():
-                    p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
-
-    optimizer.register_step_pre_hook(check)
-    return keep_layout(optimizer)
+    _, *rest = args
+    loss = evaluate(rest[0] if rest else kwargs.get("closure"))
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            if p.grad is None:
+                continue
+            if p.grad.stride() != p.stride() and not p.grad.is_sparse:
+                p.grad = torch.empty_like(p, dtype=p.grad.dtype).copy_(p.grad)
+            if group.get("momentum") and optimizer.state[p].get("momentum_buffer") is None:
+                optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return (optimizer, None if loss is None else lambda: loss), {}
 
 
 def match_layout(optimizer: torch.optim.Optimizer) -> None:
@@ -145,19 +176,50 @@ def refuse(what: str, rule: str, good: bool) -> None:
         raise ConfigError(f"{what}: {rule}")
 
 
-class Grouped(torch.optim.Optimizer):
-    """Moves the parameters of a group by _move."""
+def evaluate(closure: Callable[[], Any] | None) -> Any:
+    """What a closure of step() returns, the loss, with gradients on; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
-    def __init__(self, groups: Groups, defaults: dict[str, Any]):
-        super().__init__(groups, defaults)
-        keep_layout(self)
+
+class Ours(torch.optim.Optimizer):
+    """PyTorch's contract for our rules: step(closure) returns the loss, groups may come later, with what they lack
+    taken from the defaults (weight_decay 0, factor 1), and copies and loaded states go on as if nothing had been.
+
+    Slots take the memory layout of their parameter again when a state is loaded. Files hold tensors in row-major order:
+    without this the slots of channels-last weights would stay so after a resume, elementwise work on two layouts takes
+    twice as long (SGD and AdamW of resnet18 on a CPU), and a sum over a slot would run in another order, so that the
+    last bit could differ.
+    """
+
+    def __init__(self, groups: Any, defaults: dict[str, Any]):
+        super().__init__(groups, {"weight_decay": 0.0, "factor": 1.0, "head": False, **defaults})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]  # the loop never gives a closure
-        """Move every parameter that has a gradient."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Evaluate the closure, where one is given, then move every parameter that has a gradient; returns the loss."""
+        loss = evaluate(closure)
         for group in self.param_groups:
-            if params := moving(group):
-                self._move(group, params)
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """PyTorch's, and every slot is laid out as its parameter."""
+        super().load_state_dict(state_dict)
+        match_layout(self)
+
+
+class Grouped(Ours):
+    """Moves the parameters of a group, those of one device and type together, by _move."""
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        for params in moving(group):
+            self._move(group, params)
 
     def _move(self, group: dict[str, Any], params: Tensors) -> None:
         raise NotImplementedError

@@ -16,6 +16,7 @@ from torch import nn
 from foveate.config import Count, Kernel, Positive, Probability, Stride, Width, record, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.tracing import smaller
 from foveate.zoo.family import Config, Family, Network, Published
 
 Zeros = Annotated[int, Field(ge=0, le=15)]
@@ -81,7 +82,7 @@ class Pool(nn.Module):
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C, (H - 1) // 2, (W - 1) // 2)
-        return F.max_pool2d(x, [min(3, int(side)) for side in x.shape[-2:]], 2)  # int: tracing then fixes the window
+        return F.max_pool2d(x, [smaller(x.shape[-2], 3), smaller(x.shape[-1], 3)], 2)
 
 
 class AlexNet(Network):

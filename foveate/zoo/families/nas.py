@@ -9,6 +9,7 @@ The paper prints its nets in a figure without numbers for the skips, and no libr
 the variant is a small example of the kind, not a published net.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import KW_ONLY
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ from torch import nn
 from foveate.config import Kernel, Pixels, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.tracing import larger
 from foveate.zoo.family import Config, Family, Network, Published
 from foveate.zoo.frame import init_convs
 
@@ -76,7 +78,7 @@ class NASConfig(Config):
 
 def side_by_side(maps: Sequence[torch.Tensor]) -> torch.Tensor:
     """Maps (N, C_i, H_i, W_i) -> (N, sum C_i, max H_i, max W_i), with zeros behind the smaller ones."""
-    height, width = max(m.shape[-2] for m in maps), max(m.shape[-1] for m in maps)
+    height, width = (functools.reduce(larger, [m.shape[i] for m in maps]) for i in (-2, -1))
     return torch.cat([F.pad(m, (0, width - m.shape[-1], 0, height - m.shape[-2])) for m in maps], dim=1)
 
 
@@ -122,6 +124,10 @@ class NASNetwork(Network):
         for layer, inputs in zip(self.nodes, self.inputs, strict=True):
             found.append(layer(side_by_side([found[i] for i in inputs]) if inputs else x))
         return found
+
+    def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
+        found = self.outputs(x)
+        return side_by_side([found[i] for i in self.unread])
 
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The last map of every size above that of the features, finest first; then forward_features(x)."""

@@ -12,6 +12,7 @@ from torch import nn
 from foveate.config import Kernel, Probability, Stride, Width, record
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.layers.tracing import smaller
 from foveate.zoo.family import MAX_BLOCKS, Config, check_blocks
 
 
@@ -188,7 +189,7 @@ class GhostModule(nn.Module):
         if self.short_conv is None:
             return y
         h, w = x.shape[-2:]
-        gate = self.short_conv(F.avg_pool2d(x, (min(h, 2), min(w, 2)))).sigmoid()  # (N, c_out, H/2, W/2)
+        gate = self.short_conv(F.avg_pool2d(x, (smaller(h, 2), smaller(w, 2)))).sigmoid()  # (N, c_out, H/2, W/2)
         return y * F.interpolate(gate, size=(h, w), mode="nearest")
 
 

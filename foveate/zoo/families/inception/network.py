@@ -359,6 +359,7 @@ FAMILY = Family(
     {"timm": from_timm, "facenet": from_facenet},
     PUBLISHED,
     auxiliary=("aux.",),
+    aux_weight=0.4,
     folds=True,
     tiny=TINY,
     least=75,
