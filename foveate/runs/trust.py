@@ -5,29 +5,33 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import nn
 
 from foveate.data.index import Dataset, subset
 from foveate.data.load import Pictures, evaluation_pictures
+from foveate.data.preprocess import normalise
 from foveate.deploy.export import WithFeatures, has_features
 from foveate.deploy.trust_graph import FEATURES, LOGITS
 from foveate.events import Listener, StageEvent, silent
 from foveate.runs.plan import Plan
 from foveate.runs.setup import read
-from foveate.train.evaluate import labels_of
+from foveate.train.evaluate import labels_of, predict_logits
 from foveate.train.intervals import wilson
 from foveate.train.trusted import PLAIN, Known, Trust, limit_of
 from foveate.trust.fit import FEWEST, fit_trust
-from foveate.trust.scores import binned, brier, confidences, coverage_risk, error_interval, null_error
+from foveate.trust.scores import DRAWS, binned, brier, confidences, coverage_risk, error_interval, null_error
 from foveate.trust.strangers import know
 
 if TYPE_CHECKING:
     from foveate.deploy.runtime import Session
 
-KNOWN = 1000  # training pictures whose features are kept, at most; more of them tell strangers no better
+KNOWN = 600  # training pictures whose features are kept, at most; more of them hardly tell strangers better
+JUDGED = 4000  # validation pictures that are looked at, at most
 KEEP, COVERAGE = 0.95, 0.95  # what reports tell
 POINTS = 60  # of the curve of coverage and risk
 BATCH = 32
+DRAWN = 10**7  # pictures in all draws of an interval
 
 
 class Fitted(NamedTuple):
@@ -64,25 +68,22 @@ def features_of(
     model: nn.Module, pictures: Pictures, plan: Plan, only: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """(logits (N, K), features (N, D)) of pictures as evaluation sees them; None for a model without last maps."""
-    from foveate.deploy.classifier import torch_outputs
-    from foveate.deploy.parity import torch_logits
-
-    net = WithFeatures(model).eval() if has_features(model) else model.eval()
-    found: list[tuple[np.ndarray, ...]] = []
-    for item in pictures.in_order(BATCH, only=only):
-        ready = list(item.pictures.permute(0, 2, 3, 1).numpy())
-        found.append(
-            torch_outputs(net, plan.preprocess, ready)
-            if has_features(model)
-            else (torch_logits(model, plan.preprocess, ready),)
-        )
-    logits, *features = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return logits, features[0] if features else None
+    if not has_features(model):
+        return predict_logits(model, pictures, plan.preprocess, only=only), None
+    net, device = WithFeatures(model).eval(), next(model.parameters()).device
+    found = []
+    with torch.no_grad():
+        for item in pictures.in_order(BATCH, only=only):
+            x = normalise(item.pictures.to(device), plan.preprocess).contiguous(memory_format=torch.channels_last)
+            found.append([value.float().cpu().numpy() for value in net(x)])
+    logits, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return logits, features
 
 
 def fit_model(model: nn.Module, dataset: Dataset, val: Pictures, plan: Plan, listener: Listener = silent) -> Fitted:
     """From the validation pictures, and at most KNOWN training pictures, each class in its share."""
-    logits, features = features_of(model, val, plan)
+    judged = spread(labels_of(val), JUDGED)
+    logits, features = features_of(model, val, plan, judged)
     known = None
     if features is not None and len(val) >= FEWEST:
         listener(StageEvent("  how far answers hold: features of training pictures"))
@@ -91,7 +92,7 @@ def fit_model(model: nn.Module, dataset: Dataset, val: Pictures, plan: Plan, lis
         pictures = read(evaluation_pictures(subset(split, picks), plan.preprocess), plan.bad_files, silent)
         found = features_of(model, pictures, plan)[1]
         known = know(found) if found is not None and np.isfinite(found).all() else None
-    return Fitted(*fit_trust(logits, labels_of(val), features, known))
+    return Fitted(*fit_trust(logits, labels_of(val)[judged], features, known))
 
 
 def fit_session(session: "Session", val: Pictures, known: Known | None) -> Fitted:
@@ -123,12 +124,13 @@ def spread(labels: np.ndarray, at_most: int) -> np.ndarray:
 def scores_of(logits: np.ndarray, labels: np.ndarray, trust: Trust) -> dict[str, Any]:
     """ece, ece_before, their interval and null, brier and brier_before; JSON-able."""
     after, before = trust.probabilities(logits), PLAIN.probabilities(logits)
+    draws = max(100, min(DRAWS, DRAWN // max(1, len(labels))))
     (c, h), (c0, h0) = confidences(after, labels), confidences(before, labels)
     return {
         "ece": binned(c, h).error(),
         "ece_before": binned(c0, h0).error(),
-        "ece_interval": list(error_interval(c, h)),
-        "ece_null": list(null_error(c)),
+        "ece_interval": list(error_interval(c, h, draws=draws)),
+        "ece_null": list(null_error(c, draws=draws)),
         "brier": brier(after, labels),
         "brier_before": brier(before, labels),
     }
