@@ -14,6 +14,7 @@ from foveate.deploy.classifier import Classifier, torch_outputs
 from foveate.deploy.export import WithFeatures, export_onnx, export_trusted
 from foveate.deploy.exported import Exported
 from foveate.deploy.runtime import open_session
+from foveate.deploy.subject import Subject
 from foveate.deploy.trust_graph import with_trust
 from foveate.errors import ConfigError, WeightsError
 from foveate.train.artefact import ModelCard
@@ -33,13 +34,14 @@ def pictures(n: int, seed: int) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
-    net = fv.create_model("mobilenetv2_100", num_classes=3, weights=None).eval()
+    net = fv.create_model("resnet20_cifar", num_classes=3, weights=None).eval()
     two = WithFeatures(net)
     _, known = torch_outputs(two, P, pictures(40, 1))
     logits, _ = torch_outputs(two, P, pictures(60, 2))
     with torch.no_grad():  # logits as of a trained network: they differ from picture to picture
-        net.classifier.weight *= 2 / float(logits.std(0).mean())
-        net.classifier.bias -= torch.from_numpy(torch_outputs(two, P, pictures(60, 2))[0].mean(0))
+        head = [module for module in net.modules() if isinstance(module, torch.nn.Linear)][-1]
+        head.weight *= 2 / float(logits.std(0).mean())
+        head.bias -= torch.from_numpy(torch_outputs(two, P, pictures(60, 2))[0].mean(0))
     logits, features = torch_outputs(two, P, pictures(60, 2))
     labels = np.where(np.arange(60) % 5 < 3, logits.argmax(1), np.arange(60) % 3)
     trust, stored = fit_trust(logits, labels, features, know(known, 16))
@@ -118,3 +120,49 @@ def test_a_file_with_other_outputs_is_refused(exported):
     model.graph.output[2].name = "somewhere"
     with pytest.raises(WeightsError):
         open_session(model.SerializeToString())
+
+
+def test_openvino_answers_as_the_folder_does(classifier, exported):
+    from foveate.deploy import openvino
+    from foveate.deploy.targets import float_files, opened
+
+    if openvino.missing() is not None:
+        return  # an extra
+    session = opened(float_files(exported, "openvino"), "openvino", "fp32", 1)
+    assert session.outputs == ("probabilities", "logits", "strangeness")
+    check_same(classifier, Exported(session))
+
+
+@pytest.mark.parametrize("name", ["onnx_int8", "openvino_int8"])
+def test_int8_files_carry_a_fit_of_their_own(classifier, name):
+    from foveate.deploy.targets import TARGETS, with_trust_in
+
+    target = TARGETS[name]
+    if target.missing() is not None:
+        return  # an extra
+    card, calibration = classifier.card, pictures(16, 7)
+    subject = Subject(classifier.model, P, CLASSES, calibration=calibration, features=True, min_agreement=0.0)
+    files = target.make(subject)
+    session = target.open(files, 1)
+    assert set(session.outputs) == {"logits", "features"}
+    rows = [session.answer(p[None]) for p in pictures(60, 2)]
+    logits, features = (np.concatenate([row[key] for row in rows]) for key in ("logits", "features"))
+    labels = np.where(np.arange(60) % 5 < 3, logits.argmax(1), np.arange(60) % 3)
+    trust, known = fit_trust(logits, labels, features, card.known)
+    file = Exported(target.open(with_trust_in(files, trust, known), 1))
+    assert file.session.outputs == ("probabilities", "logits", "strangeness")
+    assert file.trust.scale == trust.scale and file.trust.keep == trust.keep
+    given = strange(classifier)
+    z, scores = file.predict_strangeness(given)
+    rows = [file.session.answer(p[None]) for p in given]
+    np.testing.assert_allclose(np.concatenate([r["probabilities"] for r in rows]), trust.probabilities(z), atol=1e-5)
+    seen = np.concatenate([session.answer(p[None])["features"] for p in given])
+    expected = known.strangeness(seen, trust.probabilities(z).max(1))
+    np.testing.assert_allclose(scores, expected, rtol=2e-3, atol=2e-3)
+
+
+def check_same(classifier, file):
+    given = strange(classifier)
+    for a, b in zip(*(m.answer(given, keep=0.9, coverage=0.8) for m in (classifier, file)), strict=True):
+        assert (a.label, a.unknown, a.set) == (b.label, b.unknown, b.set)
+        assert a.strangeness == pytest.approx(b.strangeness, rel=1e-2, abs=1e-2)
