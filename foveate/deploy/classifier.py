@@ -74,7 +74,11 @@ class Classifier:
 
     @overload
     def answer(
-        self, pictures: "list[P] | tuple[P, ...]", top: int = 1, keep: float | None = None, coverage: float | None = None
+        self,
+        pictures: "list[P] | tuple[P, ...]",
+        top: int = 1,
+        keep: float | None = None,
+        coverage: float | None = None,
     ) -> list[Answer]: ...
     @overload
     def answer(

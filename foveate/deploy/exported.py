@@ -59,7 +59,11 @@ class Exported:
 
     @overload
     def answer(
-        self, pictures: "list[P] | tuple[P, ...]", top: int = 1, keep: float | None = None, coverage: float | None = None
+        self,
+        pictures: "list[P] | tuple[P, ...]",
+        top: int = 1,
+        keep: float | None = None,
+        coverage: float | None = None,
     ) -> list[Answer]: ...
     @overload
     def answer(

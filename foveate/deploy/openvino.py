@@ -217,7 +217,9 @@ def trusted(model: Any, trust: Trust, known: Known | None) -> Any:
 
 def trusted_files(graph: bytes, weights: bytes, trust: Trust, known: Known | None) -> tuple[bytes, bytes]:
     """(.xml, .bin) of trusted() for files of a model that was just made here."""
-    model = _core().read_model(checked_xml(graph, len(weights)), library().Tensor(np.frombuffer(weights, np.uint8).copy()))
+    model = _core().read_model(
+        checked_xml(graph, len(weights)), library().Tensor(np.frombuffer(weights, np.uint8).copy())
+    )
     precision = str(model.get_rt_info([FACTS, "precision"]).astype(str))
     return model_files(trusted(model, trust, known), precision)
 

@@ -279,7 +279,8 @@ def _check_interface(graph: "GraphProto", classes: int) -> None:
     rows = [shape[1:] for name, _, shape in outputs if name in OUTPUTS[:2]]
     fine = len(kinds) == len(outputs) and all(known.get(name) == kind for name, kind in kinds.items())
     if not fine or LOGITS not in kinds or any(row != (classes,) for row in rows):
-        raise WeightsError(f"outputs {outputs}: expected logits float32 (N, {classes}), a name a class")
+        beside = "beside it at most probabilities, strangeness and features"
+        raise WeightsError(f"outputs {outputs}: expected one, logits float32 (N, {classes}), a name a class; {beside}")
 
 
 def _shape(value: "ValueInfoProto") -> tuple[str, int, tuple[int, ...]]:

@@ -113,7 +113,9 @@ def trust_nodes(trust: Trust, known: Known | None) -> _Nodes:
     projected = g.node("MatMul", g.unit(FEATURES), g.stored(known.axes))
     length = np.linalg.norm(known.features.astype(np.float32), axis=1)
     near = g.node("MatMul", projected, g.stored(known.features.T))
-    near = g.node("Mul", near, g.array(1 / np.maximum(length, TINY)))  # stored in 16 bits they are not quite of length 1
+    near = g.node(
+        "Mul", near, g.array(1 / np.maximum(length, TINY))
+    )  # stored in 16 bits they are not quite of length 1
     k = min(NEIGHBOURS, len(known.features))
     values = f"trust/nearest_{len(g.nodes)}"
     g.nodes.append(_top(near, g.array([k], np.int64), values))

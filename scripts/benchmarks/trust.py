@@ -94,7 +94,9 @@ def calibration_row(name: str, logits: np.ndarray, labels: np.ndarray, trust: Tr
     c, h = confidences(trust.probabilities(logits), labels)
     debiased = binned(c, h, mass=True).squared()
     row = f"| {name} | {h.mean():.3f} | {trust.temperature:.3f} | {s['ece_before']:.3f} | {s['ece']:.3f} "
-    row += f"({s['ece_interval'][0]:.3f} to {s['ece_interval'][1]:.3f}) | {s['ece_null'][0]:.3f}, {s['ece_null'][1]:.3f} "
+    row += (
+        f"({s['ece_interval'][0]:.3f} to {s['ece_interval'][1]:.3f}) | {s['ece_null'][0]:.3f}, {s['ece_null'][1]:.3f} "
+    )
     row += f"| {1e4 * debiased:.1f}e-4 | {s['brier_before']:.3f} | {s['brier']:.3f} |"
     if strange is None:
         return row + " – | – |"
@@ -155,8 +157,10 @@ def main() -> None:
     (x, y), (val, val_y), (test, test_y) = (parts[k] for k in ("train", "val", "test"))
     base = know(x[spread(y, 600)])
 
-    print("\n| model | accuracy | T | ECE before | ECE after | null: mean, 95 % | squared, debiased | Brier before | after |"
-          " kept at 0.95 | accuracy of those |\n|---|---|---|---|---|---|---|---|---|---|---|")
+    print(
+        "\n| model | accuracy | T | ECE before | ECE after | null: mean, 95 % | squared, debiased | Brier before | after |"
+        " kept at 0.95 | accuracy of those |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    )
     fitted: dict[float, tuple[Logits, Trust, Known]] = {}
     for strength in STRENGTHS:
         logits = regression(x, y, strength)
