@@ -51,7 +51,8 @@ def command(
 ) -> None:
     """Write one ONNX file, or OpenVINO's .xml and .bin.
 
-    uint8 pictures of any size in; probabilities, logits and how strange a picture is out. Nothing is written when the file does not answer as the model does.
+    uint8 pictures of any size in; probabilities, logits and how strange a picture is out.
+    Nothing is written when the file does not answer as the model does.
     """
     folder = model_folder(model)
     suffixes = {To.best: (".onnx", ".xml"), To.onnx: (".onnx",), To.onnx_int8: (".onnx",)}.get(to, (".xml",))

@@ -52,7 +52,8 @@ def command(
 ) -> None:
     """Label pictures.
 
-    Prints path, label and probability, split by tabs; with --set also the classes of the set. A bad picture is a line on stderr and exit code 3 at the end.
+    Prints path, label and probability, split by tabs; with --set also the classes of the set.
+    A bad picture is a line on stderr and exit code 3 at the end.
     """
     folder = Path(model) if Path(model).suffix.lower() in (".onnx", ".xml") else model_folder(model)
     from foveate.deploy.exported import load

@@ -54,8 +54,7 @@ class Classifier:
     @overload
     def predict(self, pictures: Picture, top: int = 5) -> Scores: ...
     def predict(self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5) -> Scores | list[Scores]:
-        """The `top` most likely classes with their probabilities (0 to 1, of the logits as validation scaled them), best
-        first.
+        """The `top` most likely classes with their probabilities (0 to 1, of logits scaled on validation), best first.
 
         pictures: one picture, or a list or tuple of them. A picture is a path, the bytes of a file, an array uint8
         (H, W, 3) of RGB or (H, W) of grey, or a PIL image; any size.

@@ -53,8 +53,9 @@ class Subject:
     def onnx(self) -> bytes:
         """The file of export_onnx."""
         self.told("exporting to ONNX")
-        wanted = (self.features or self.known is not None) and has_features(self.model)
-        return export_onnx(self.model, self.preprocess, self.classes, features=wanted)
+        if (self.features or self.known is not None) and has_features(self.model):
+            return export_onnx(self.model, self.preprocess, self.classes, features=True)
+        return export_onnx(self.model, self.preprocess, self.classes)
 
     @cached_property
     def trusted_onnx(self) -> bytes:

@@ -158,8 +158,8 @@ def main() -> None:
     base = know(x[spread(y, 600)])
 
     print(
-        "\n| model | accuracy | T | ECE before | ECE after | null: mean, 95 % | squared, debiased | Brier before | after |"
-        " kept at 0.95 | accuracy of those |\n|---|---|---|---|---|---|---|---|---|---|---|"
+        "\n| model | accuracy | T | ECE before | ECE after | null: mean, 95 % | squared, debiased | Brier before "
+        "| after | kept at 0.95 | accuracy of those |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     fitted: dict[float, tuple[Logits, Trust, Known]] = {}
     for strength in STRENGTHS:

@@ -92,7 +92,7 @@ def test_what_was_not_fitted_is_refused_with_what_to_do(classifier, exported):
     for keywords in ({"keep": 0.95}, {"coverage": 0.95}):
         with pytest.raises(ConfigError, match="20 validation"):
             plain.answer(picture, **keywords)
-    with pytest.raises(ConfigError, match="up to 0.99"):
+    with pytest.raises(ConfigError, match=r"up to 0\.99"):
         classifier.answer(picture, keep=0.999)
     with pytest.raises(ConfigError, match="between 0 and 1"):
         classifier.answer(picture, keep=1.0)
