@@ -13,7 +13,22 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from foveate.cli import ablate, compress, data, doctor, export, fit, models, predict, profile, scale, search, train
+from foveate.cli import (
+    ablate,
+    classic,
+    compress,
+    data,
+    doctor,
+    export,
+    fit,
+    fuse,
+    models,
+    predict,
+    profile,
+    scale,
+    search,
+    train,
+)
 from foveate.cli import eval as evaluate
 from foveate.cli.options.output import Debug, Visible
 from foveate.errors import FoveateError, printable
@@ -42,6 +57,8 @@ COMMANDS = {
     "export": export,
     "doctor": doctor,
     "compress": compress,
+    "classic": classic,
+    "fuse": fuse,
     "scale": scale,
     "search": search,
     "ablate": ablate,
