@@ -1,4 +1,4 @@
-"""How far the answers of a run hold, for its report: sentences, a reliability plot, and accuracy against the share kept."""
+"""How far the answers of a run hold, for its report: sentences, a reliability plot, accuracy by share kept."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,14 +47,14 @@ def kept_lines(trust: Mapping[str, Any]) -> list[str]:
     if keep.get("accuracy") is not None:
         low, high = keep["interval"]
         lines.append(
-            f"predict --keep {keep['share']:g} answers {percent(keep['kept'])} % of these pictures and says unknown of "
-            f"the rest; {percent(keep['accuracy'])} % of the answers are right ({percent(low)} to {percent(high)} %)."
+            f"predict --keep {keep['share']:g} answers {percent(keep['kept'])} % of these pictures and says unknown "
+            f"of the rest; {percent(keep['accuracy'])} % of the answers are right ({percent(low)} to {percent(high)} %)."
         )
     if sets.get("held") is not None:
         low, high = sets["interval"]
         lines.append(
-            f"predict --set {sets['share']:g} names {sets['mean_size']:.2f} classes a picture on average; the right one "
-            f"is among them for {percent(sets['held'])} % ({percent(low)} to {percent(high)} %)."
+            f"predict --set {sets['share']:g} names {sets['mean_size']:.2f} classes a picture on average; the right "
+            f"one is among them for {percent(sets['held'])} % ({percent(low)} to {percent(high)} %)."
         )
     return lines
 

@@ -28,8 +28,8 @@ def class_distance(known: np.ndarray, labels: np.ndarray, features: np.ndarray, 
 
 
 def know(features: np.ndarray, size: int = SIZE) -> Known:
-    """Training features (M, D): their directions, projected to the at most `size` axes that hold most of them, and these
-    axes, in 16 bits.
+    """Training features (M, D): their directions, projected to the at most `size` axes that hold most of them, and
+    these axes, in 16 bits.
 
     What is usual is not in it yet: that takes validation pictures (fit.py).
     """

@@ -133,7 +133,7 @@ def test_a_share_takes_the_next_limit_that_holds_it():
 
 
 def test_what_lies_beside_the_axes_is_far():
-    """A feature whose part along the axes equals a known one's, and which points elsewhere: the cosine calls it near."""
+    """A feature whose part along the axes equals a known one's, and which points elsewhere: cosine calls it near."""
     axes = np.eye(64, 4, dtype=np.float16)
     base = np.eye(4, dtype=np.float16).repeat(3, 0)
     found = Known(axes, base, np.array([0.0, 0.1], np.float32), np.array([0.0, 0.1], np.float32))
