@@ -48,7 +48,7 @@ def kept_lines(trust: Mapping[str, Any]) -> list[str]:
         low, high = keep["interval"]
         lines.append(
             f"predict --keep {keep['share']:g} answers {percent(keep['kept'])} % of these pictures and says unknown "
-            f"of the rest; {percent(keep['accuracy'])} % of the answers are right ({percent(low)} to {percent(high)} %)."
+            f"of the rest; {percent(keep['accuracy'])} % of those are right ({percent(low)} to {percent(high)} %)."
         )
     if sets.get("held") is not None:
         low, high = sets["interval"]
@@ -60,7 +60,7 @@ def kept_lines(trust: Mapping[str, Any]) -> list[str]:
 
 
 def reliability_svg(trust: Mapping[str, Any]) -> str:
-    """Accuracy (%) against confidence (%) of every bin, before and after scaling; on the line they are what they say."""
+    """Accuracy (%) against confidence (%) of every bin, before and after scaling; on the line they are equal."""
     if not trust.get("reliability"):
         return ""
     with _style("reliability"):
