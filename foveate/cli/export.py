@@ -54,7 +54,8 @@ def command(
 ) -> None:
     """Write one ONNX file, or OpenVINO's .xml and .bin.
 
-    uint8 pictures of any size in, logits out. Nothing is written when the file does not answer as the model does.
+    uint8 pictures of any size in; probabilities, logits and how strange a picture is out.
+    Nothing is written when the file does not answer as the model does.
     """
     folder = model_folder(model)
     suffixes = {To.best: (".onnx", ".xml"), To.onnx: (".onnx",), To.onnx_int8: (".onnx",)}.get(to, (".xml",))
@@ -73,6 +74,7 @@ def command(
     from foveate.deploy.subject import Subject
     from foveate.deploy.targets import TARGETS, check_inside, write
     from foveate.train.artefact import load_model
+    from foveate.train.trusted import PLAIN
 
     if to is not To.best and (reason := TARGETS[to.value].missing()) is not None:
         raise ConfigError(f"--to {to.value}: {reason}")
@@ -87,6 +89,8 @@ def command(
         threads or torch.get_num_threads(),
         calibration=calibration,
         min_agreement=1 - max_drop / 100,
+        trust=card.trust or PLAIN,
+        known=card.known,
         told=told if to is not To.onnx else (lambda text: None),
     )
     compared = measured(subject, sample, max_drop / 100) if to is To.best else None
