@@ -1,4 +1,4 @@
-"""foveate data check | split: look at the pictures before you train on them."""
+"""foveate data check | split | review | diff: look at the pictures before you train on them."""
 
 import sys
 import time
@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from foveate.cli import review
 from foveate.cli.options.data import FollowLinks
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, print_json
 from foveate.cli.options.run import Bad, BadFiles, Seed
 from foveate.report.units import duration
 
-app = typer.Typer(help="Check a data set, or write a split list.", no_args_is_help=True)
+app = typer.Typer(help="Check and review a data set, write a split list, compare two lists.", no_args_is_help=True)
 
 Place = Annotated[
     str,
@@ -103,6 +104,10 @@ def split_command(
     print(f"{shown(out)}: {', '.join(f'{name} {n:,}' for name, n in sizes.items())}")
     for note in dataset.notes:
         print(f"  {note}")
+
+
+app.command("review", epilog="Example: foveate data review photos --out review")(review.review_command)
+app.command("diff", epilog="Example: foveate data diff photos photos.csv")(review.diff_command)
 
 
 def _check_csv(option: str, path: Path | None) -> None:

@@ -5,7 +5,12 @@ and from the mirror image. Crops, small turns, shifts, other sizes and light are
 similar thing is not.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIDE = 64  # pixels of the copies
 _COARSE, _FINE = ((8, 8), (4, 8)), ((2, 8),)  # (pixels averaged, steps)
@@ -20,12 +25,12 @@ FLAT = 1.0  # square levels of contrast below which nothing is alike
 ALIKE = 0.6  # coarse correlation from which on it is looked at more closely
 
 
-def small(picture: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> uint8 (SIDE, SIDE), the luminance, squashed by an antialiased kernel."""
+def small(picture: "np.ndarray | Image.Image") -> np.ndarray:
+    """An RGB image, or uint8 (H, W, 3) -> uint8 (SIDE, SIDE), the luminance, squashed by an antialiased kernel."""
     from PIL import Image
 
-    image = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=4.0)
-    return np.asarray(image.convert("L"))
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=4.0).convert("L"))
 
 
 def correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
