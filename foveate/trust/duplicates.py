@@ -16,7 +16,8 @@ from foveate.trust.suspects import principal, unit_rows
 WIDTH = 128  # numbers a picture that are compared with all others
 ROWS, COLUMNS = 512, 4096  # of a block: 8 MB
 SLACK = 0.05  # what a projection may take from a cosine
-LEAST, PASSING = 0.8, 1e-4  # cosine that is looked at; the share of pairs of two classes that may reach it
+LEAST = 0.8  # cosine from which on a pair is looked at
+PASSING = 2.0  # by number of pictures, the share of pairs of two classes that may reach it: about one a picture
 MOST = 20  # candidates a picture that are looked at, the nearest first
 SAME = 0.76  # correlation of details from which on two pictures are one
 CUT = 0.8  # no two pictures of a group have a lower cosine, so that a chain of neighbours does not make one
@@ -33,8 +34,8 @@ class Group:
 def passing_cosine(
     features: np.ndarray, labels: Sequence[int] | np.ndarray, least: float = LEAST, seed: int = 0
 ) -> float:
-    """The cosine that at most one in 10,000 pairs of two classes reaches, and at least `least`: tighter where all
-    pictures are alike.
+    """The cosine that about as many pairs of two classes reach as there are pictures, and at least `least`: tighter
+    where all pictures are alike.
     """
     rng, n, labels = np.random.default_rng(seed), len(features), np.asarray(labels)
     if n < 2:
@@ -44,7 +45,7 @@ def passing_cosine(
     left, right = left[apart], right[apart]
     if not len(left):
         return least
-    return max(least, float(np.quantile(_cosines(features, left, right), 1 - PASSING)))
+    return max(least, float(np.quantile(_cosines(features, left, right), max(0.0, 1 - PASSING / n))))
 
 
 def close_pairs(features: np.ndarray, cosine: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
