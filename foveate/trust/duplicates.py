@@ -16,7 +16,7 @@ from foveate.trust.suspects import principal, unit_rows
 WIDTH = 128  # numbers a picture that are compared with all others
 ROWS, COLUMNS = 512, 4096  # of a block: 8 MB
 SLACK = 0.05  # what a projection may take from a cosine
-LEAST = 0.8  # cosine from which on a pair is looked at
+LEAST = 0.6  # cosine from which on a pair is looked at
 PASSING = 2.0  # by number of pictures, the share of pairs of two classes that may reach it: about one a picture
 MOST = 20  # candidates a picture that are looked at, the nearest first
 SAME = 0.76  # correlation of details from which on two pictures are one

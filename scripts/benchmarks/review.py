@@ -253,12 +253,12 @@ def oracles() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.net.forward_head(self.last(self.net.forward_features(x)))
 
-    for name in ("resnet18", "mobilenet_v2", "densenet121", "alexnet", "vgg11_bn", "regnety_400mf"):
+    for name in ("resnet18", "mobilenet_v2", "densenet121", "alexnet", "vgg11_bn", "regnet_y_400mf"):
         torch.manual_seed(0)
         net = create_model(name, num_classes=7).eval()
         split, x = Split(net), torch.randn(1, 3, 224, 224)
         cls = int(net(x).argmax())
-        said = [name]
+        said = [f"{name} ({heat(net, x).method})"]
         ours = heat(net, x, torch.tensor([cls]), "gradcam").values
         theirs = LayerGradCam(split, split.last).attribute(x, cls, relu_attributions=True)[:, 0].detach()
         said.append(f"captum Grad-CAM {_apart(ours, theirs):.1e}")
@@ -268,7 +268,7 @@ def oracles() -> None:
                 theirs = camera(cls, scores, normalized=False)[0].detach()
             ours = heat(net, x, torch.tensor([cls]), method).values
             said.append(f"torchcam {kind.__name__} {_apart(ours, theirs):.1e}")
-        print(", ".join(said))
+        print(", ".join(said), f"largest {float(ours.max()):.2g}")
 
 
 def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
