@@ -13,7 +13,21 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from foveate.cli import ablate, compress, data, doctor, explain, export, fit, models, predict, profile, scale, search, train
+from foveate.cli import (
+    ablate,
+    compress,
+    data,
+    doctor,
+    explain,
+    export,
+    fit,
+    models,
+    predict,
+    profile,
+    scale,
+    search,
+    train,
+)
 from foveate.cli import eval as evaluate
 from foveate.cli.options.output import Debug, Visible
 from foveate.errors import FoveateError, printable

@@ -29,7 +29,9 @@ def command(
     method: Annotated[
         str, typer.Option("--method", metavar="NAME", help="auto, cam, gradcam, gradcam++, hirescam or layercam.")
     ] = "auto",
-    out: Annotated[str | None, option("--out", metavar="DIR", help="Folder of the pictures; by default a new one.")] = None,
+    out: Annotated[
+        str | None, option("--out", metavar="DIR", help="Folder of the pictures; by default a new one.")
+    ] = None,
     runs: Annotated[str, typer.Option("--runs", metavar="DIR", help="Folder that holds the runs.")] = "runs",
     seed: Seed = 0,
     follow_links: FollowLinks = False,
@@ -44,9 +46,7 @@ def command(
     from foveate.cli.predict import paths
     from foveate.workflows.explain import explain
 
-    found = explain(
-        folder, paths(images, follow_links), label=label, method=method, out=out, runs=runs, seed=seed
-    )
+    found = explain(folder, paths(images, follow_links), label=label, method=method, out=out, runs=runs, seed=seed)
     bad = [row for row in found["pictures"] if "error" in row]
     for row in bad:
         print(f"error: {printable(' '.join(row['error'].split()))}", file=sys.stderr, flush=True)

@@ -105,7 +105,8 @@ def _counted(done: Mapping[str, int]) -> str:
 def review_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The first of each kind, and where the rest is."""
     wrong, twins, odd = found["suspects"], found["near_duplicates"], found["outliers"]
-    yield f"{found['data']}: {found['pictures']:,} pictures in {len(found['classes']):,} classes, by {found['features']}"
+    classes = len(found["classes"])
+    yield f"{found['data']}: {found['pictures']:,} pictures in {classes:,} classes, by {found['features']}"
     yield f"suspect labels    {len(wrong):,}" + (f", about {found['likely_wrong']:,} likely wrong" if wrong else "")
     yield from (f"  {row['score']:.2f}  {row['label']} -> {row['suggested']}?  {row['path']}" for row in wrong[:SHOWN])
     yield f"near duplicates   {len(twins):,}" + (f", {len(found['leaks']):,} in two splits" if found["leaks"] else "")

@@ -119,8 +119,8 @@ def _sampled(b: np.ndarray, warp: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     """b at the mapped places, bilinear: (values, slope in x, slope in y, whether inside), each (N, side * side)."""
     n, side = len(b), b.shape[1]
     x, y = _grid(side)
-    px = ((x + warp[:, 0:1] * x + warp[:, 1:2] * y + warp[:, 2:3] + 1) * (side / 2) - 0.5)
-    py = ((y + warp[:, 3:4] * x + warp[:, 4:5] * y + warp[:, 5:6] + 1) * (side / 2) - 0.5)
+    px = (x + warp[:, 0:1] * x + warp[:, 1:2] * y + warp[:, 2:3] + 1) * (side / 2) - 0.5
+    py = (y + warp[:, 3:4] * x + warp[:, 4:5] * y + warp[:, 5:6] + 1) * (side / 2) - 0.5
     inside = (px > -0.5) & (px < side - 0.5) & (py > -0.5) & (py < side - 0.5)
     px, py = np.clip(px, 0, side - 1.001), np.clip(py, 0, side - 1.001)
     ix, iy = px.astype(np.int32), py.astype(np.int32)

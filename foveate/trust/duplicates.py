@@ -4,6 +4,7 @@ Features propose pairs, and a pair is told only where the one picture can be lai
 two white shirts are as near as those of a shirt and its crop.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -76,7 +77,9 @@ def _blocks(features: np.ndarray, cosine: float, seed: int) -> Iterator[tuple[np
         for column in range(start, len(x), COLUMNS):
             block = rows @ x[column : column + COLUMNS].T
             if column <= start + ROWS:  # itself, and those that came before
-                places = np.arange(column, column + block.shape[1])[None] <= np.arange(start, start + len(rows))[:, None]
+                places = (
+                    np.arange(column, column + block.shape[1])[None] <= np.arange(start, start + len(rows))[:, None]
+                )
                 block[places] = -2
             if block.max(initial=-2) >= cosine:
                 i, j = np.nonzero(block >= cosine)
@@ -121,11 +124,11 @@ def duplicate_groups(
 
 
 def _pairs(sets: Sequence[Sequence[int]]) -> Iterator[tuple[int, int]]:
-    """Neighbours and the first with all: as many pairs as join a set, for those of thousands too."""
+    """The first with all, and neighbours: as many pairs as join a set, for those of thousands too."""
     for members in sets:
         ordered = sorted(members)
         yield from ((ordered[0], other) for other in ordered[1:])
-        yield from zip(ordered[1:], ordered[2:], strict=False)
+        yield from itertools.pairwise(ordered[1:])
 
 
 def clusters(

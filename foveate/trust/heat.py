@@ -5,7 +5,8 @@ cam         Z * sum_c g A where the head is linear on the mean of A: its mean an
             (Zhou et al., arXiv:1512.04150)
 hirescam    sum_c g A: the same but for the factor Z there, and faithful elsewhere too (arXiv:2011.08891)
 gradcam     relu(sum_c mean(g) A) (arXiv:1610.02391)
-gradcam++   relu(sum_c w A), w = sum_xy a relu(g), a = g^2 / (2 g^2 + g^3 sum_xy A) (arXiv:1710.11063; a = 0 where g = 0)
+gradcam++   relu(sum_c w A), w = sum_xy a relu(g), a = g^2 / (2 g^2 + g^3 sum_xy A), 0 where g = 0
+            (arXiv:1710.11063)
 layercam    relu(sum_c relu(g) A) (Jiang et al., 2021)
 cam and hirescam are signed: what speaks against the class is negative.
 """

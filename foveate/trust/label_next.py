@@ -44,7 +44,9 @@ def most_typical(features: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     x = principal(features, 64, seed)
     cluster, middles = _clusters(x, count, seed)
     away = np.linalg.norm(x - middles[cluster], axis=1)
-    found = [(-(cluster == c).sum(), int(np.flatnonzero(cluster == c)[away[cluster == c].argmin()])) for c in set(cluster)]
+    found = [
+        (-(cluster == c).sum(), int(np.flatnonzero(cluster == c)[away[cluster == c].argmin()])) for c in set(cluster)
+    ]
     return np.array([place for _, place in sorted(found)])
 
 

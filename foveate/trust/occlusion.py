@@ -24,7 +24,9 @@ class Check:
         return self.marked > self.random
 
 
-def check(model: nn.Module, x: torch.Tensor, cls: int, values: torch.Tensor, seed: int = 0, draws: int = DRAWS) -> Check:
+def check(
+    model: nn.Module, x: torch.Tensor, cls: int, values: torch.Tensor, seed: int = 0, draws: int = DRAWS
+) -> Check:
     """Cover the quarter of the cells with the largest values, and `draws` random connected quarters, by the mean colour.
 
     x: one picture as the network sees it, (C, R, R). values: its map (h, w). A map of fewer than 4 x 4 cells is

@@ -40,7 +40,9 @@ def distances(features: np.ndarray, neighbours: int = NEIGHBOURS, seed: int = 0)
     if n < 2:
         return np.zeros(n)
     x = unit_rows(principal(features, 64, seed))
-    places = np.arange(n) if n <= REFERENCE else np.sort(np.random.default_rng(seed).choice(n, REFERENCE, replace=False))
+    places = (
+        np.arange(n) if n <= REFERENCE else np.sort(np.random.default_rng(seed).choice(n, REFERENCE, replace=False))
+    )
     k = min(neighbours, len(places) - 1)
     found = np.zeros(n)
     for start in range(0, n, 512):

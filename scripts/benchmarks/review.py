@@ -141,7 +141,9 @@ def planted_copies(looked: Looked) -> None:
     twice = np.concatenate((labels, labels))
     for name, change in changes.items():
         copies = [change(image) for image in images]
-        features = np.concatenate([how.describe([how.prepare(c) for c in copies[i : i + 50]]) for i in range(0, 250, 50)])
+        features = np.concatenate(
+            [how.describe([how.prepare(c) for c in copies[i : i + 50]]) for i in range(0, 250, 50)]
+        )
         thumbs = np.concatenate((looked.thumbs[picks], np.stack([thumbnail(c) for c in copies])))
         small = np.concatenate((looked.copies[picks], np.stack([align.small(c) for c in copies])))
         both = np.concatenate((looked.features[picks], features))
@@ -235,7 +237,9 @@ def maps(looked: Looked, labels: np.ndarray, most: int = 372) -> None:
     print(f"accuracy {right / len(test):.3f} of {len(test)}; drop of a random quarter {np.mean(drops['random']):.3f}")
     for name in methods:
         low, high = wilson(better[name], right)
-        print(f"{name}: drop {np.mean(drops[name]):.3f}, above chance {better[name] / right:.3f} ({low:.3f} to {high:.3f})")
+        print(
+            f"{name}: drop {np.mean(drops[name]):.3f}, above chance {better[name] / right:.3f} ({low:.3f} to {high:.3f})"
+        )
 
 
 def oracles() -> None:

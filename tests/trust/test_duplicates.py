@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from foveate.trust import align, duplicates
-from foveate.trust.duplicates import clusters, close_pairs, duplicate_groups, passing_cosine
+from foveate.trust.duplicates import close_pairs, clusters, duplicate_groups, passing_cosine
 
 
 def scene(seed: int, width: int = 160, height: int = 120) -> Image.Image:
@@ -116,4 +116,6 @@ def test_features_propose_and_the_pictures_decide(scenes: list[Image.Image]):
     assert {g.places for g in groups} == {(2, 6), (4, 7)}
     known = duplicate_groups(features, copies, [0] * 8, known=[[0, 1]], proposed=[[2, 3]])
     assert {g.places for g in known} == {(0, 1), (2, 6), (4, 7)}
-    assert [g.places for g in duplicate_groups(features, copies[:0], [0] * 8, known=[[0, 1]], proposed=None)] == [(0, 1)]
+    assert [g.places for g in duplicate_groups(features, copies[:0], [0] * 8, known=[[0, 1]], proposed=None)] == [
+        (0, 1)
+    ]

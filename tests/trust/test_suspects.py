@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from golden import second
 
 from foveate.trust.suspects import (
     class_thresholds,
@@ -12,7 +13,6 @@ from foveate.trust.suspects import (
     self_confidence,
     suspects,
 )
-from golden import second
 
 
 def golden() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

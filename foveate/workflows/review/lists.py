@@ -24,7 +24,6 @@ def read_decisions(file: str | Path) -> dict[str, tuple[str, str]]:
     DataError with the line for what can not be obeyed.
     """
 
-
     try:
         text = Path(file).read_text("utf-8-sig", "surrogateescape")
     except OSError as error:
@@ -37,7 +36,9 @@ def read_decisions(file: str | Path) -> dict[str, tuple[str, str]]:
     for line, row in enumerate(reader, 2):
         path, decision = cell_text(row["path"] or ""), (row["decision"] or "").strip().lower()
         if decision not in DECISIONS:
-            raise DataError(f'{where}: line {line}: decision "{shown(decision)}"; expected keep, relabel, drop or nothing')
+            raise DataError(
+                f'{where}: line {line}: decision "{shown(decision)}"; expected keep, relabel, drop or nothing'
+            )
         new = cell_text((row.get("new_label") or row.get("suggested") or "").strip())
         if decision == "relabel" and not new:
             raise DataError(f"{where}: line {line}: relabel without a label; fill in suggested or new_label")

@@ -86,11 +86,18 @@ def findings(looked: Looked, pool: Looked | None, seed: int = 0) -> dict[str, An
     odd = outliers.far_ones(outliers.distances(looked.features, seed=seed))
     odd += outliers.odd_looks(looked.luminance, looked.sharp, looked.sizes)
     if len(labels) < outliers.FEW:
-        unsure.append(f"{len(labels)} pictures say little of what is usual: outliers are looked for from {outliers.FEW} on")
+        unsure.append(
+            f"{len(labels)} pictures say little of what is usual: outliers are looked for from {outliers.FEW} on"
+        )
     joint = confident_joint(p[judged], labels[judged])
 
     def suspect_row(s: Any) -> dict[str, Any]:
-        row = {"path": names[s.place], "label": classes[s.label], "suggested": classes[s.suggested], "score": _short(s.score)}
+        row = {
+            "path": names[s.place],
+            "label": classes[s.label],
+            "suggested": classes[s.suggested],
+            "score": _short(s.score),
+        }
         return {**row, "gap": _short(s.gap), **_split(splits[s.place])}
 
     def group_row(g: Group) -> dict[str, Any]:
@@ -132,7 +139,9 @@ def find_duplicates(looked: Looked, labels: np.ndarray, unsure: list[str]) -> li
         unsure.append(f"crops and turns are not looked for in pictures below {TINY} px")
         everything = np.zeros((0, align.SIDE, align.SIDE), np.uint8)
         return duplicate_groups(looked.features, everything, labels, known=same, proposed=None)
-    return duplicate_groups(looked.features, looked.copies, labels, known=same, proposed=near_groups(_lit(looked.thumbs)))
+    return duplicate_groups(
+        looked.features, looked.copies, labels, known=same, proposed=near_groups(_lit(looked.thumbs))
+    )
 
 
 def _lit(thumbs: np.ndarray) -> np.ndarray:
@@ -143,7 +152,13 @@ def _lit(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _next(
-    looked: Looked, pool: Looked | None, p: np.ndarray, labels: np.ndarray, classes: list[str], doubtful: set[int], seed: int
+    looked: Looked,
+    pool: Looked | None,
+    p: np.ndarray,
+    labels: np.ndarray,
+    classes: list[str],
+    doubtful: set[int],
+    seed: int,
 ) -> list[dict[str, Any]]:
     """Rows of the pictures whose label would help most: of the pool, else of the data but for doubtful ones."""
     if pool is not None:
@@ -170,7 +185,12 @@ def _predicted(features: np.ndarray, labels: np.ndarray, others: np.ndarray) -> 
 
 def _margin_row(name: str, p: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     best = np.argsort(-p, kind="stable")[:2]
-    return {"path": name, "reason": "uncertain", "between": [classes[i] for i in best], "margin": _short(p[best[0]] - p[best[-1]])}
+    return {
+        "path": name,
+        "reason": "uncertain",
+        "between": [classes[i] for i in best],
+        "margin": _short(p[best[0]] - p[best[-1]]),
+    }
 
 
 def _short(value: float) -> float:
