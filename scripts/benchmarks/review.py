@@ -1,4 +1,4 @@
-"""What the care of pictures finds, on photographs with planted faults: the tables "Care of the pictures" and "Heat maps".
+"""What the care of pictures finds on photographs with planted faults: "Care of the pictures" of docs/benchmarks.md.
 
     python scripts/benchmarks/review.py FOLDER [--parts labels,copies,scale,next,maps,oracles]
 
@@ -218,6 +218,7 @@ def maps(looked: Looked, labels: np.ndarray, most: int = 372) -> None:
     methods = ("cam", "gradcam++", "layercam", "centred")
     better, right = dict.fromkeys(methods, 0), 0
     drops: dict[str, list[float]] = {name: [] for name in (*methods, "random")}
+    chance = 0.0
     bump = torch.exp(-((torch.arange(7) - 3.0) ** 2) / 4.5)
     for i in test:
         with opened(looked.held.items[i].path) as image:

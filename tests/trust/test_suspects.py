@@ -88,7 +88,7 @@ def test_a_twin_with_the_same_wrong_label_does_not_vouch_for_it():
     """Ten copies of one picture, all wrongly labelled: among them the label is easily learnt."""
     features, truth = clusters(200)
     labels = truth.copy()
-    twins = [3] + list(range(200, 209))
+    twins = [3, *range(200, 209)]
     features, labels = np.concatenate((features, np.repeat(features[3:4], 9, 0))), np.concatenate((labels, [0] * 9))
     labels[twins] = (truth[3] + 1) % 3
     groups = np.arange(209)

@@ -53,7 +53,7 @@ def state(root: Path) -> dict[str, tuple[int, int]]:
 def reviewed(photos: Path, tmp_path_factory, request) -> tuple[dict, Path]:
     """(what --json says, the folder). Outlines judge: no weights are looked for."""
     patch = pytest.MonkeyPatch()
-    patch.setattr("foveate.workflows.review.features.TINY", 10_000)
+    patch.setattr("foveate.workflows.review.features.LITE", "resnet18")  # which has no such weights
     request.addfinalizer(patch.undo)
     from foveate.workflows.review.run import review
 

@@ -1,4 +1,4 @@
-"""What the pictures are described by: ImageNet features where their weights are installed, a model's own, or outlines."""
+"""What pictures are described by: ImageNet features where their weights are installed, a model's own, or outlines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -69,7 +69,7 @@ def without_copies(held: Held, groups: Sequence[Mapping[str, Any]]) -> tuple[lis
     """(the pictures with one of each set of near duplicates, the names that go). Of a set that has two labels all stay,
     for nobody knows which is right; else that in test stays, else that in val, else the first.
     """
-    place = {name: item for name, item in zip(held.names(), held.items, strict=True)}
+    place = dict(zip(held.names(), held.items, strict=True))
     gone: list[str] = []
     for row in groups:
         if len(row["labels"]) > 1:
