@@ -39,7 +39,10 @@ def check_command(
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Pictures decoded at a time.")] = 2,
     output: Output,
 ) -> None:
-    """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes."""
+    """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes.
+
+    A picture has one label; where yours have several (wet and dark), train one model a label.
+    """
     from foveate.data.gate.check import check
     from foveate.data.gate.report import as_csv, as_data, as_json_text, as_text
     from foveate.data.read.formats import shown

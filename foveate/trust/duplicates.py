@@ -113,7 +113,8 @@ def duplicate_groups(
     thumbnails. proposed: sets whose pairs are looked at, whatever their features; None: nothing is, and `known` is all.
     """
     if proposed is None:
-        return clusters(features, pairs := sorted(set(_pairs(known))), set(pairs))
+        told = set(_pairs(known))
+        return clusters(features, sorted(told), told)
     left, right, _ = close_pairs(features, passing_cosine(features, labels))
     pairs = set(zip(left.tolist(), right.tolist(), strict=True)) | set(_pairs(proposed))
     sure = set(_pairs(known))

@@ -35,7 +35,9 @@ class Heat:
 
 
 def heat(model: nn.Module, x: torch.Tensor, classes: torch.Tensor | None = None, method: str = "auto") -> Heat:
-    """The map of a class for each picture. x: normalised input (N, C, R, R). classes: int64 (N,); None: the most likely.
+    """The map of a class for each picture.
+
+    x: normalised input (N, C, R, R). classes: int64 (N,); None: the most likely.
 
     method: a name of METHODS; "auto": cam where the head is linear on the mean, else gradcam++. The model is one of the
     zoo (forward_features and forward_head), in evaluation mode; its parameters get no gradients.

@@ -13,7 +13,7 @@ LEAST_SIDE = 4  # cells a side below which a map says nothing of where
 
 @dataclass(frozen=True)
 class Check:
-    """How far the probability of the class drops: when the marked quarter is covered, and on average over random ones."""
+    """How far the probability drops: with the marked quarter covered, and on average over random ones."""
 
     marked: float
     random: float
@@ -27,7 +27,7 @@ class Check:
 def check(
     model: nn.Module, x: torch.Tensor, cls: int, values: torch.Tensor, seed: int = 0, draws: int = DRAWS
 ) -> Check:
-    """Cover the quarter of the cells with the largest values, and `draws` random connected quarters, by the mean colour.
+    """Cover the quarter of the cells with the largest values, and random connected quarters, by the mean colour.
 
     x: one picture as the network sees it, (C, R, R). values: its map (h, w). A map of fewer than 4 x 4 cells is
     resampled to 4 x 4, which can mark no less than a quarter.

@@ -29,7 +29,7 @@ class Revision:
 
 
 def diff(first: str | Path, second: str | Path, follow_links: bool = False) -> dict[str, Any]:
-    """What changed from one list to another: each a folder, a CSV, a built-in name or a run folder (what it trained on).
+    """What changed from one list to another, each a folder, a CSV, a built-in name or a run folder (what it saw).
 
     Pictures go by name: below their roots, or by where they lie where both lists lead to the same files. What is left
     goes by its bytes: moved to another class folder is relabelled, to another name renamed. A picture of the same name

@@ -50,7 +50,7 @@ def read_decisions(file: str | Path) -> dict[str, tuple[str, str]]:
 
 
 def apply(held: Held, decisions: Mapping[str, tuple[str, str]]) -> tuple[list[Item], dict[str, int]]:
-    """(the pictures that are left with their labels, how many of each decision). DataError for a name that is not there."""
+    """(the pictures that are left with their labels, how many of each decision). DataError for an unknown name."""
     names = held.names()
     if strange := sorted(set(decisions) - set(names)):
         raise DataError(f"decisions name {shown(strange[0])}, which {shown(held.name)} has not; were they made for it?")
