@@ -200,7 +200,7 @@ def label_next(looked: Looked, labels: np.ndarray) -> None:
 
 
 def maps(looked: Looked, labels: np.ndarray, most: int = 372) -> None:
-    """Right answers of EfficientNet-Lite0 with a linear head: does covering the marked quarter drop more than chance?"""
+    """Right answers of EfficientNet-Lite0 with a linear head: does covering the marked quarter drop more?"""
     from foveate.data.preprocess import Preprocess, replace
     from foveate.train.intervals import wilson
     from foveate.zoo import create_model
