@@ -87,6 +87,7 @@ class EpochEvent:
     train_accuracy: float  # 0 to 1, on the augmented pictures
     val_accuracy: float | None
     val_loss: float | None
+    val_score: float | None = None  # 0 to 1, of the metric that chooses, where that is not the accuracy
 
 
 @dataclass(frozen=True)

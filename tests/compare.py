@@ -118,6 +118,15 @@ def difference(ours, theirs, rename=None, *, size=(64, 64), channels=3, batch=2)
     return ((a - b).abs().max() / max(1.0, b.abs().max().item())).item()
 
 
+def difference_of(ours, theirs, *, side=64):
+    """The largest difference of a logit of two networks, in evaluation mode, on noise; relative to the largest logit
+    (at least 1)."""
+    x = picture(side, side + 1, count=1)
+    with torch.no_grad():
+        a, b = ours(x), theirs(x)
+    return ((a - b).abs().max() / max(1.0, b.abs().max().item())).item()
+
+
 @contextlib.contextmanager
 def without_norms():
     """Batch norms only look at the number of channels: they have no MACs and change no shape, and are slow on meta."""

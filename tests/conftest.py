@@ -1,8 +1,14 @@
 """Which tests run: the suite, with `--all` its long forms too, with `--fast` what takes little of the loop of work."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
+
+# what a developer has fetched before must not start networks of the tests
+os.environ["HF_HOME"] = os.environ["TORCH_HOME"] = os.path.join(tempfile.gettempdir(), "foveate-tests-nothing-cached")
+os.environ.pop("FOVEATE_WEIGHTS", None)
 
 HERE = Path(__file__).parent
 # Folders and files that --fast leaves out: they train, export, start processes or build published networks at length.

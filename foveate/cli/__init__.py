@@ -15,12 +15,15 @@ import typer
 
 from foveate.cli import (
     ablate,
+    analyse,
+    classic,
     compress,
     data,
     doctor,
     explain,
     export,
     fit,
+    fuse,
     models,
     predict,
     profile,
@@ -57,9 +60,12 @@ COMMANDS = {
     "explain": explain,
     "doctor": doctor,
     "compress": compress,
+    "classic": classic,
+    "fuse": fuse,
     "scale": scale,
     "search": search,
     "ablate": ablate,
+    "analyse": analyse,
 }
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLE)(_module.command)

@@ -48,11 +48,11 @@ def command(
     workers: Annotated[
         int | None, option("--workers", low=1, high=1024, help="Processes; by default one, on CUDA one a device.")
     ] = None,
-    weights: Weights = None,
+    weights: Weights = "none",
     resume: Resume = None,
     retry: Annotated[bool, typer.Option("--retry", help="With --resume: failed trials run again.")] = False,
     place: RunOptions,
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -88,7 +88,7 @@ def command(
                 overrides=changes,
                 kind=kind,
                 seeds=seeds,
-                weights=weights,
+                weights=None if weights == "none" else weights,
                 workers=workers,
                 device=device.value,
                 unequal=unequal,

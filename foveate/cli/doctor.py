@@ -27,7 +27,7 @@ def command(
     *,
     recipe: Recipe = None,
     time: Annotated[str, typer.Option("--time", metavar="TIME", help="What the measured steps may take.")] = "1m",
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     follow_links: FollowLinks = False,
     output: Output,
 ) -> None:

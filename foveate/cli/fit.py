@@ -1,6 +1,7 @@
 """foveate fit: a folder of pictures and a budget in, a measured classifier out."""
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +11,20 @@ from foveate.cli.options.budget import Budget, MaxMacs, MaxMemory, Time, read
 from foveate.cli.options.data import Data
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
-from foveate.cli.options.run import Device, Processor, RunOptions, Threads, Weights
+from foveate.cli.options.run import Device, Licence, Processor, RunOptions, Threads, Weights
 from foveate.report.units import count, duration, milliseconds, percent, plural, share, size
 
 EXAMPLE = "Example: foveate fit photos --max-latency 5ms --time 10m"
 RACE_ROWS = 4  # rows of the race in the closing text; the report has all
+
+
+class Balance(enum.StrEnum):
+    """What is done about classes of unequal size."""
+
+    auto = "auto"
+    none = "none"
+    weights = "weights"
+    draws = "draws"
 
 
 @command_of
@@ -31,13 +41,23 @@ def command(
     compress: Annotated[
         bool, typer.Option("--compress", help="Also make it smaller, at a loss of half a point of accuracy at most.")
     ] = False,
-    weights: Weights = None,
+    weights: Weights = "auto",
+    licence: Annotated[
+        Licence, typer.Option("--licence", help="Of published weights: any takes those not for commercial use, too.")
+    ] = Licence.commercial,
     models: Annotated[
         str | None, option("--models", metavar="PATTERN", help='Only these models, e.g. "resnet*".')
     ] = None,
+    balance: Annotated[
+        Balance,
+        typer.Option("--balance", help="Classes of unequal size: as they are, weighted, or drawn equally often."),
+    ] = Balance.auto,
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="NAME", help="What is best: accuracy, balanced, f1 or recall@CLASS.")
+    ] = "accuracy",
     place: RunOptions,
     threads: Threads = None,
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -58,11 +78,14 @@ def command(
             max_memory_bytes=memory_bytes,
             time_s=time_s,
             weights=weights,
+            licence=licence.value,
             models=models,
             threads=threads,
             device=device.value,
             search=search,
             compress=compress,
+            balance=balance.value,
+            metric=metric,
             listener=listener,
             **limits,
             **place.keywords(),
@@ -79,11 +102,39 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
         lines += [f"budget    {s['budget']['text']}", *race_table(s)]
     accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     cost = f"{milliseconds(s['latency_ms'])} median · {size(s['size_bytes'])} · {count(s['macs'])}"
+    if s.get("metric", "accuracy") != "accuracy":
+        lines.append(f"metric    {s['metric']} {percent(s['test_score'])} %")
+    if not quiet:
+        lines += baseline_lines(s.get("baselines", []))
     lines.append(f"{s.get('test_split', 'test'):<9} {accuracy} · {cost} multiply-adds")
     model = f"{s['run']}/best"
     lines.append(f"model     {model:<30} report  {s['report']}")
-    lines.append(f"next      foveate predict {model if ' ' not in model else repr(model)} my.jpg")
+    return lines + next_lines(s.get("next_steps", []), quiet)
+
+
+def baseline_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What simpler ways reach on the test pictures, a line each; the winner has its own."""
+    from foveate.report.page import visible
+
+    head = "against"
+    lines = []
+    for row in rows[:-1]:
+        spent = f" · {duration(row['seconds'])}" if row["seconds"] else ""
+        lines.append(f"{head:<9} {percent(row['test_accuracy'])} % {visible(row['name'])}{spent}")
+        head = ""
     return lines
+
+
+def next_lines(steps: Sequence[Mapping[str, Any]], quiet: bool = False) -> list[str]:
+    """The next steps with their reasons; quiet keeps the first."""
+    from foveate.report.page import visible
+
+    shown = list(steps)[: 1 if quiet else len(steps)]
+    what = ["next" if i == 0 else "" for i in range(len(shown))]
+    return [
+        f"{name:<9} {visible(step['do'])}{'' if step['why'] == 'ask it' else '  (' + visible(step['why']) + ')'}"
+        for name, step in zip(what, shown, strict=True)
+    ]
 
 
 def race_table(s: Mapping[str, Any]) -> list[str]:

@@ -102,6 +102,7 @@ def command(
     if measure:
         import torch
 
+        from foveate.runs.devices import check_device
         from foveate.zoo import build
 
         compared, latency, size_bytes = measured(
@@ -114,7 +115,7 @@ def command(
             batch=batch,
             threads=threads or torch.get_num_threads(),
             max_drop=max_drop / 100,
-            device=device.value,
+            device=check_device(device.value),
         )
         times = Measured(latency, compared, whole=runtime is not None)
         profile = replace(profile, size_bytes=size_bytes, measured=times)

@@ -148,9 +148,10 @@ def count_costs(
 def open_model(model: str, weights: bool) -> Opened:
     """The model of a name, folder or address. weights: it is measured and not only counted.
 
-    A repository of timm's is a network of the zoo of the same name, with its weights where they are wanted.
+    A repository of timm's is a network of the zoo, in timm's form, with its weights where they are wanted.
     """
     from foveate.data.preprocess import Preprocess
+    from foveate.runs.weights import hub_network
     from foveate.zoo import build, variant
     from foveate.zoo.hub import PREFIX, hub_facts, timm_name
     from foveate.zoo.weights import load_weights, weights_info
@@ -162,10 +163,9 @@ def open_model(model: str, weights: bool) -> Opened:
 
         found, card = load_model(model_folder(model))
         return Opened(found, card.architecture, card.preprocess, card.classes)
-    net, config = None, variant(theirs or model)
+    net, config = None, hub_network(model)[1] if theirs else variant(model)
     preprocess = Preprocess(resolution=config.resolution, resize=round(config.resolution * 8 / 7))
     if theirs is not None:
-        config = replace(config, num_classes=facts.get("num_classes", config.num_classes))
         preprocess = replace(preprocess, **weights_info(config, model))
         if weights:
             net = build(config).eval()

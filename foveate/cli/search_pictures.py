@@ -67,7 +67,7 @@ class WinnerRun(RunOptions):
     """The run of the winner."""
 
     threads: Threads = None
-    device: Device = Processor.cpu
+    device: Device = Processor.auto
     quiet: Quiet = False
 
 

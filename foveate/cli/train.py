@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from foveate.cli import show
+from foveate.cli.fit import next_lines
 from foveate.cli.options.data import Training
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
@@ -21,10 +22,10 @@ def command(
     batch: Annotated[
         str | None, option("--batch", metavar="N|auto", help="Short for batch=N; auto: what the memory holds.")
     ] = None,
-    weights: Weights = None,
+    weights: Weights = "auto",
     resume: Resume = None,
     place: RunOptions,
-    device: Device = Processor.cpu,
+    device: Device = Processor.auto,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -43,7 +44,7 @@ def command(
             what.model or "",
             recipe=recipe,
             overrides=changes,
-            weights=weights,
+            weights=weights if "weights" in spoken() else None,
             resume=resume,
             device=device.value if "device" in spoken() else None,
             listener=listener,
@@ -62,6 +63,7 @@ def command(
         return [
             f"{s.get('test_split', 'test'):<9} {accuracy} · {milliseconds(s['latency_ms'])} median",
             f"model     {run.folder / 'best'}",
+            *(next_lines(s["next_steps"], quiet) if s["warnings"] else []),
         ]
 
     output.answer(s, lines)

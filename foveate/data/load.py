@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from foveate.data.augment import CROP
+from foveate.data.balance import balanced_order
 from foveate.data.index import Split
 from foveate.data.preprocess import Preprocess, needed, prepare
 from foveate.data.random import epoch_order, uniforms
@@ -177,14 +178,17 @@ class Pictures:
         *,
         share: tuple[int, int] = (0, 1),
         repeats: int = 1,
+        balanced: bool = False,
     ) -> Iterator[Batch]:
         """The batches of one epoch from batch number `start` on. The order depends on (seed, epoch) alone; the short
         rest is dropped.
 
         share (i, n): the i-th of n neighbouring parts of every batch, which together are the batch. repeats: copies of
-        a sample, in an epoch that is as long as without (data/repeat.py).
+        a sample, in an epoch that is as long as without (data/repeat.py). balanced: every class equally often.
         """
-        order, copies = repeated_order(epoch_order(len(self), seed, epoch), repeats, batch)
+        labels = self.labels.numpy()[self.keep]
+        drawn = balanced_order(labels, seed, epoch) if balanced else epoch_order(len(self), seed, epoch)
+        order, copies = repeated_order(drawn, repeats, batch)
         places = [np.arange(i * batch, min((i + 1) * batch, len(order))) for i in range(start, self.steps(batch))]
         parts = [np.array_split(place, share[1])[share[0]] for place in places]
         for item, part, place in zip(

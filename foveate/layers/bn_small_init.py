@@ -30,6 +30,7 @@ class SmallInitNorm(nn.BatchNorm2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         learn = self.training and not lone(x)
+        assert self.num_batches_tracked is not None and self.momentum is not None  # it tracks, by a fixed momentum
         if learn:
             self.num_batches_tracked.add_(1)
         values = self.running_mean, self.running_var, self.weight, self.bias

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MATRIX_CLASSES = 30  # a larger confusion matrix can not be read; the worst pairs are listed instead
 MISTAKES = 24
 SECTIONS = {
+    "baselines": "Against simpler ways",
     "race": "Accuracy against latency",
     "training": "Training",
     "classes": "Classes",
@@ -135,6 +136,7 @@ def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> 
         **_confusion(test, r.get("data") or {}),
     }
     present = {
+        "baselines": r.get("baselines"),
         "race": candidates,
         "training": training or r.get("alternatives"),
         "classes": view["classes"],

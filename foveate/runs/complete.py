@@ -8,8 +8,9 @@ from typing import Literal
 from foveate.config import from_dict, parse_json
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, WarningEvent, silent
+from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name
+from foveate.runs.devices import check_device, describe_device
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
 from foveate.runs.resume import Asked, finished, refuse_other_settings
@@ -30,7 +31,7 @@ def train(
     runs: str | Path | None = None,
     resume: str | Path | None = None,
     seed: int | None = None,
-    device: Literal["cpu", "cuda"] | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None,
     bad_files: Literal["stop", "skip"] | None = None,
     follow_links: bool | None = None,
     listener: Listener | None = None,
@@ -38,18 +39,21 @@ def train(
     """Train one named model on data and finish the run (test, ONNX, latency, report).
 
     recipe: a name of RECIPES, a .json or .toml file or a value; None: the one that fit would take for these pictures.
+    weights: a source for load_weights; "none": from scratch; "auto" or None: for photographs, without a recipe of one's
+    own, what is on this machine of this very network, else from scratch; "hub": the network's public ones.
     overrides: "optim.lr=0.01"; "model.layers.norm=group_norm" changes the architecture; "preprocess.resolution=128"
     the input.
-    runs, seed, device, bad_files: None is "runs", 0, "cpu", "stop". resume: a run folder, which goes on as it began:
-    what else is given ("" and None are nothing) must be as it has it. A finished one is left as it is (Run.before).
+    runs, seed, device, bad_files: None is "runs", 0, "auto" (CUDA, then MPS, then the CPU), "stop". resume: a run
+    folder, which goes on as it began: what else is given ("" and None are nothing) must be as it has it. A finished one
+    is left as it is (Run.before).
     Raises ConfigError, DataError, WriteError, Interrupted.
     """
     listener = listener or silent
     if resume is not None:
         asked = Asked(data, model, recipe, overrides, weights, seed, device, bad_files, name, runs)
         device = read_plan(Path(resume)).device
-    device = device or "cpu"
-    with ranks.joined(device):
+    place = check_device(device or "auto")
+    with ranks.joined(place):
         listener = listener if ranks.rank() == 0 else silent
         if resume is not None:
             return resume_run(resume, listener, asked)
@@ -60,13 +64,17 @@ def train(
             model,
             recipe=recipe,
             overrides=overrides,
-            weights=weights,
+            weights=weights or "auto",
             seed=seed or 0,
-            device=device,
+            device=place,
             bad_files=bad_files or "stop",
             follow_links=follow_links or False,
         )
         announce(dataset, listener)
+        origin = f"from {plan.weights}" if plan.weights is not None else "from scratch"
+        listener(StageEvent(f"training {plan.model} {origin}, on {describe_device(plan.device)}"))
+        for note in plan.notes:
+            listener(StageEvent(note))
         folder = free_name(runs or "runs", name or dataset.name) if ranks.rank() == 0 else None
         return complete(Path(ranks.agreed(folder)), plan, dataset, listener)
 

@@ -1,9 +1,16 @@
 """What the pictures of a data set call for: how large they are, how they are stored and prepared."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from foveate.config import replace
 from foveate.data.index import Dataset
 from foveate.data.preprocess import Preprocess, at_resolution, grey
 from foveate.data.sample import is_grey, is_small
+from foveate.recipes import RECIPES
+from foveate.recipes.adapt import Facts, adapt
+from foveate.train.recipe import Recipe
 from foveate.zoo.family import Config
 
 
@@ -45,3 +52,17 @@ def recipe_name(dataset: Dataset, weights: str | None) -> str:
     if not is_small(dataset):
         return "baseline"
     return "small_pictures" if is_grey(dataset) else "cifar_standard"
+
+
+def recipe_for(dataset: Dataset, weights: str | None, given: Sequence[str] = ()) -> tuple[Recipe, list[str]]:
+    """The recipe that these pictures call for, changed to suit them, and a line for each change (recipes/adapt.py).
+
+    given: dotted fields that the user has set; they stay as the recipe has them.
+    """
+    return adapt(RECIPES[recipe_name(dataset, weights)], facts_of(dataset, weights), given)
+
+
+def facts_of(dataset: Dataset, weights: str | None) -> Facts:
+    """What recipes ask of a data set."""
+    counts = np.bincount(dataset.splits["train"].labels, minlength=len(dataset.classes))
+    return Facts(dataset.classes, tuple(counts.tolist()), is_grey(dataset), weights is not None)

@@ -1,7 +1,9 @@
 """How many epochs a time allows: real training steps are timed before the training begins."""
 
+import math
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from foveate.zoo.family import Config
 
 TRAIN_SHARE = 0.85  # of the test resolution, in fine-tuning: cheaper, and crops look larger (FixRes, arXiv:1906.06423)
 LATE = 0.25  # of the learning rate, for weights that the race has brought far
+TIMING_SHARE = 0.1  # of a training's time, after which no further step is timed
 TIMED = 3  # training steps that are timed to choose the number of epochs
 
 
@@ -45,7 +48,8 @@ def limit_epochs(
         recipe = replace(recipe, resolution=round(TRAIN_SHARE * preprocess.resolution / 16) * 16)
     size = recipe.resolution or preprocess.resolution
     recipe, _ = settle(apply_folding(config, recipe), recipe, size, torch.device(device))
-    epoch_s = time_picture(recipe, config, preprocess, dataset, device) * len(dataset.splits["train"])
+    picture_s = time_picture(recipe, config, preprocess, dataset, device, TIMING_SHARE * seconds)
+    epoch_s = picture_s * len(dataset.splits["train"])
     return replace(recipe, epochs=count_epochs(STEPS_SHARE * seconds, epoch_s, recipe.epochs))
 
 
@@ -64,18 +68,30 @@ def anneal(recipe: Recipe) -> Recipe:
 
 
 def time_picture(
-    recipe: Recipe, config: Config, preprocess: Preprocess, dataset: Dataset, device: str = "cpu"
+    recipe: Recipe,
+    config: Config,
+    preprocess: Preprocess,
+    dataset: Dataset,
+    device: str = "cpu",
+    most_s: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up."""
+    """Wall seconds a picture of real training steps (decoding left out): the median of TIMED after one to warm up.
+
+    most_s: no step begins after so many seconds; where only the warm-up was within them, it counts.
+    """
     split, size = dataset.splits["train"], recipe.resolution or preprocess.resolution
     batch = min(recipe.batch, len(split))
     part = subset(split, np.arange(min(len(split), batch * (1 + TIMED))))
     pictures = read(training_pictures(part, store_side(size, dataset)), "skip", silent)
-    state, seconds = make_state(apply_folding(config, recipe), recipe, device), []
+    state = make_state(apply_folding(config, recipe), recipe, device)
+    seconds: list[float] = []
     with cpu_threads(recipe.threads):
         steps = train(state, pictures, preprocess, replace(recipe, epochs=1 + TIMED), len(dataset.classes))
         for _ in range(1 + TIMED):
-            begun = time.perf_counter()
+            if seconds and sum(seconds) >= most_s:
+                break
+            begun = clock()
             float(next(steps).loss)  # waits for the device
-            seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[1:]) / batch
+            seconds.append(clock() - begun)
+    return statistics.median(seconds[1:] or seconds) / batch

@@ -3,6 +3,8 @@ and report.
 """
 
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,15 @@ from torch import nn
 from foveate.config import parse_json, to_dict, to_json
 from foveate.data.index import Dataset
 from foveate.data.load import Pictures, evaluation_pictures
-from foveate.data.sample import some_pictures
+from foveate.data.sample import is_small, some_pictures
 from foveate.deploy.targets import float_files, opened
 from foveate.errors import BudgetError
-from foveate.events import Listener, StageEvent
+from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import read_lines, write_folder, write_json
+from foveate.runs.advice import Facts, advise, majority, warn
 from foveate.runs.plan import Plan
 from foveate.runs.result import (
+    BaselineRow,
     Result,
     SplitPart,
     TrainingPart,
@@ -33,9 +37,11 @@ from foveate.runs.result import (
 )
 from foveate.runs.run import Run
 from foveate.runs.setup import read
-from foveate.runs.training import Trained
+from foveate.runs.training import START, Trained, read_linear
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
-from foveate.train.evaluate import labels_of, log_softmax, metrics, predict_logits
+from foveate.train.evaluate import accuracy, labels_of, log_softmax, metrics, predict_logits
+from foveate.train.metric import score
+from foveate.zoo.tensors import read_tensors
 
 if TYPE_CHECKING:
     from foveate.cost.latency import Latency
@@ -120,8 +126,26 @@ def finish(
         latency=latency,
         parity=parity,
         alternatives=story.get("alternatives", []),
+        baselines=make_baselines(folder, dataset, trained, tested, card, model),
+        warnings=[],
+        next_steps=[],
     )
-    summary = summarise(folder, plan, result, story, len(read_lines(folder / "metrics.jsonl")))
+    epochs = len(read_lines(folder / "metrics.jsonl"))
+    told = facts_for_advice(folder, dataset, trained, result, epochs)
+    warnings = warn(told)
+    for warning in warnings:
+        listener(WarningEvent(warning.text))
+    result = dataclasses.replace(result, warnings=warnings, next_steps=advise(told, warnings))
+    summary = summarise(
+        folder,
+        plan,
+        result,
+        story,
+        epochs,
+        test_score=score(plan.recipe.metric, tested.logits, labels_of(tested.pictures), job.classes),
+        time_s=trained.asked_s,
+        seconds=None if math.isnan(trained.begun) else time.monotonic() - trained.begun,
+    )
     write_json(folder / "result.json", result.to_dict())
     write_report(folder, result.to_dict(), worst_mistakes(tested, job.classes))
     write_json(folder / "summary.json", summary)
@@ -190,7 +214,84 @@ def write_best(
 def make_training_part(trained: Trained) -> TrainingPart:
     """How the training went."""
     recipe, progress = trained.plan.recipe, trained.progress
-    return TrainingPart(recipe, progress.rows, trained.seconds, recipe.epochs, progress.best_epoch)
+    epochs = progress.epochs or recipe.epochs
+    statistics, notes = progress.best_statistics, trained.plan.notes
+    return TrainingPart(recipe, progress.rows, trained.seconds, epochs, progress.best_epoch, statistics, notes)
+
+
+def make_baselines(
+    folder: Path, dataset: Dataset, trained: Trained, tested: Tested, card: ModelCard, model: nn.Module
+) -> list[BaselineRow]:
+    """What simpler ways reach on the same pictures: always the most frequent class, a linear classifier on frozen
+    features where the run started from one, and last what is shipped. model: of best/, whose weights stay.
+    """
+    labels, classes = labels_of(tested.pictures), len(dataset.classes)
+    most = int(np.bincount(dataset.splits["train"].labels, minlength=classes).argmax())
+    val, linear = np.array(dataset.splits["val"].labels), read_linear(folder)
+    rows: list[BaselineRow] = [
+        {
+            "name": f"always {dataset.classes[most]}",
+            "val_accuracy": float((val == most).mean()),
+            "test_accuracy": float((labels == most).mean()),
+            "seconds": 0.0,
+        }
+    ]
+    if linear.get("linear") and (folder / START).exists():
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(read_tensors(folder / START))
+        logits = predict_logits(model, tested.pictures, trained.plan.preprocess)
+        model.load_state_dict(kept)
+        rows.append(
+            {
+                "name": f"linear classifier on frozen features of {trained.plan.model}",
+                "val_accuracy": linear.get("val_accuracy"),
+                "test_accuracy": accuracy(logits, labels),
+                "seconds": linear["seconds"],
+            }
+        )
+    rows.append(
+        {
+            "name": trained.plan.model,
+            "val_accuracy": val_accuracy(card, trained),
+            "test_accuracy": tested.report.accuracy,
+            "seconds": trained.seconds,
+        }
+    )
+    return rows
+
+
+def val_accuracy(card: ModelCard, trained: Trained) -> float:
+    """The validation accuracy of what is shipped, which the blend may have changed since the best epoch."""
+    found = [m.value for m in card.metrics if m.name == "accuracy" and m.split == "val"]
+    return found[0] if found else trained.progress.best_accuracy
+
+
+def facts_for_advice(folder: Path, dataset: Dataset, trained: Trained, result: Result, epochs: int) -> Facts:
+    """What advice looks at, of a run whose numbers are there."""
+    plan, progress = trained.plan, trained.progress
+    counts = np.bincount(dataset.splits["train"].labels, minlength=len(dataset.classes)).tolist()
+    val = np.array(dataset.splits["val"].labels)
+    best = next((row for row in progress.rows if row.get("epoch") == progress.best_epoch), {})
+    steps = trained.job.train.steps(min(plan.recipe.batch, len(trained.job.train)))
+    return Facts(
+        data=plan.data,
+        best=str(folder / "best"),
+        test=to_dict(result.test),
+        classes=dataset.classes,
+        train_counts=counts,
+        train_accuracy=best.get("train_accuracy"),
+        val_accuracy=progress.best_accuracy,
+        val_n=len(val),
+        val_majority=float((val == majority(counts)).mean()),
+        weights=plan.weights,
+        small=is_small(dataset),
+        epochs=epochs,
+        cut=progress.over and bool(progress.rows) and progress.rows[-1].get("step", steps) < steps,
+        short=progress.over or progress.epochs > 0,
+        time_s=trained.asked_s,
+        balance=plan.recipe.balance,
+        metric=plan.recipe.metric,
+    )
 
 
 def named(stem: str, files: Mapping[str, bytes]) -> dict[str, bytes]:

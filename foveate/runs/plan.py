@@ -22,15 +22,23 @@ from foveate.config import (
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import free_bytes
 from foveate.data.preprocess import Preprocess, at_resolution, grey, with_change
+from foveate.data.sample import is_small
 from foveate.errors import ConfigError
-from foveate.recipes import RECIPES, find_recipe
-from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.recipes import find_recipe
+from foveate.recipes.adapt import adapt
+from foveate.runs.defaults import default_preprocess, facts_of, recipe_for
+from foveate.runs.devices import Device, DeviceName, check_device
+from foveate.runs.weights import hub_network, weights_at_hand
 from foveate.train.check import checked
 from foveate.train.probe import check_step
 from foveate.train.recipe import Recipe
-from foveate.zoo import FAMILIES, config_from, variant
+from foveate.zoo import ARCHITECTURES, config_from, variant
 from foveate.zoo.family import Config
+from foveate.zoo.hub import PREFIX
+from foveate.zoo.sources import form_for, public_weights
 from foveate.zoo.tensors import read_small
+
+NAMED = ("epochs", "augment.flip", "augment.crop", "augment.lighting")  # of a recipe that was asked for by its name
 
 
 @record
@@ -50,7 +58,7 @@ def read_architecture(value: Any) -> Config:
 
     Raises ConfigError for an unknown family and for what its record refuses.
     """
-    known = tuple(family.config for family in FAMILIES.values())
+    known = tuple(family.config for family in ARCHITECTURES.values())
     return cast(Config, value) if isinstance(value, known) else config_from(value, "architecture")
 
 
@@ -71,17 +79,22 @@ class Plan:
     head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
     bad_files: Literal["stop", "skip"] = "stop"
     follow_links: bool = False  # take what links outside of the data lead to
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     threads: int = 0  # of the latency measurement; 0: all
     budget: Budget = Budget()
     fingerprint: str = ""  # of the data
+    notes: tuple[str, ...] = ()  # how the recipe follows the data, a line for each change
     command: str = ""
     changes: tuple[str, ...] = ()  # KEY=VALUE as typed
     version: str = __version__
 
 
 def network(text: str) -> Any:
-    """The config that a user names: a variant of the zoo, the architecture of a model or run folder, or a JSON file."""
+    """The config that a user names: a variant of the zoo, the architecture of a model or run folder, a JSON file, or
+    "hf-hub:ORG/NAME", whose repository tells it.
+    """
+    if text.startswith(PREFIX):
+        return hub_network(text)[1]
     path = Path(text)
     if path.suffix == ".json" and path.is_file():
         data = parse_json(read_small(path), text)
@@ -102,7 +115,7 @@ def prepare(
     overrides: Sequence[str] = (),
     weights: str | None = None,
     seed: int = 0,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: DeviceName = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
     follow_links: bool = False,
 ) -> tuple[Plan, Dataset]:
@@ -124,12 +137,19 @@ def prepare(
     channels = asked.in_chans
     for text in rooms["preprocess"]:
         with_change(grey(Preprocess()) if channels == 1 else Preprocess(), text)
-    check_device(device)
+    place = check_device(device)
     dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
     pictures = len(dataset.splits["train"])
-    chosen = override(RECIPES[recipe_name(dataset, weights)] if recipe is None else chosen, rooms["recipe"])
+    weights = settle_weights(weights, model, recipe, dataset)
+    given, notes = [text.partition("=")[0] for text in rooms["recipe"]] + ["batch"] * auto, list[str]()
+    if recipe is None:
+        chosen, notes = recipe_for(dataset, weights, given)
+    elif isinstance(recipe, str):  # a named recipe is what it says, but for a batch that leaves an epoch no steps
+        chosen, notes = adapt(chosen, facts_of(dataset, weights), [*given, *NAMED])
+    chosen = override(chosen, rooms["recipe"])
     # what the user says of the network counts more than what the recipe says
-    config = override(apply_edits(network(model), chosen.edits), rooms["model"])
+    published = form_for(network(model), weights or "")
+    config = override(apply_edits(published, chosen.edits), rooms["model"])
     config = replace(config, num_classes=len(dataset.classes))
     preprocess = apply_test_options(default_preprocess(model, config, dataset, weights), chosen)
     for text in rooms["preprocess"]:
@@ -139,7 +159,7 @@ def prepare(
             f"preprocess.mean has {preprocess.channels} numbers, model.in_chans = {config.in_chans}: expected as many"
         )
     if auto:
-        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, pictures, device))
+        chosen = replace(chosen, batch=find_batch(config, chosen, preprocess, pictures, place))
     check_step(config, chosen, preprocess.resolution, pictures)
     plan = Plan(
         data=str(data),
@@ -151,12 +171,30 @@ def prepare(
         head_start=weights is not None,
         bad_files=bad_files,
         follow_links=follow_links,
-        device=device,
+        device=place,
         fingerprint=dataset.fingerprint,
+        notes=tuple(notes),
         command=command_line(),
         changes=tuple(overrides),
     )
     return plan, dataset
+
+
+def settle_weights(weights: str | None, model: str, recipe: object, dataset: Dataset) -> str | None:
+    """The source of the weights that a named network starts from; None: from scratch.
+
+    "auto": those of this very network that are on this machine, for photographs, and without a recipe of one's own,
+    which is for a start from scratch; a network of a hub always starts from its own. "hub": the public ones of this
+    network. ConfigError where there are none.
+    """
+    if weights == "auto":
+        at_hand = model.startswith(PREFIX) or (recipe is None and not is_small(dataset))
+        return weights_at_hand(model, network(model)) if at_hand else None
+    if weights == "hub":
+        if (public := public_weights().get(model)) is None:
+            raise ConfigError(f"--weights hub: no hub has weights of {model}; take --weights none")
+        return public.address
+    return None if weights == "none" else weights
 
 
 def room_of(text: str) -> tuple[str, str]:
@@ -213,14 +251,6 @@ def apply_edits(config: Config, edits: Sequence[str]) -> Any:
     """The config with a recipe's edits; one whose first field this family has not is passed over."""
     known = field_names(config)
     return override(config, [text for text in edits if text.split("=")[0].split(".")[0] in known])
-
-
-def check_device(device: str) -> None:
-    """ConfigError where torch can not use the device."""
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: this machine has no CUDA device that torch can use; take --device cpu")
 
 
 def check_runtime(runtime: str) -> None:

@@ -18,6 +18,7 @@ from foveate.data.index import Dataset
 from foveate.deploy.parity import Parity
 from foveate.events import DataEvent
 from foveate.report.units import count, milliseconds, plural, size
+from foveate.runs.advice import NextStep, Warned
 from foveate.runs.plan import Budget, Plan
 from foveate.train.engine import Job
 from foveate.train.recipe import Recipe
@@ -42,6 +43,15 @@ class CandidateRow(TypedDict, total=False):
     rounds: Sequence[Mapping[str, float]]  # {round, val_accuracy}
     seconds: float
     chosen: bool
+
+
+class BaselineRow(TypedDict):
+    """What simpler ways reach on the same pictures, and the winner, with the wall time of each."""
+
+    name: str
+    val_accuracy: float | None
+    test_accuracy: float
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,8 @@ class TrainingPart:
     seconds: float  # wall time
     epochs: int
     best_epoch: int  # the one that is in best/, from 1
+    norm_statistics: str  # of best/: running averages, or taken anew from training pictures (train/settled.py)
+    notes: Sequence[str]  # how the recipe follows the data
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ class SplitPart:
     interval: tuple[float, float]
     top5: float
     macro_f1: float
+    balanced_accuracy: float  # mean of the classes' accuracies
     ece: float  # expected calibration error
     per_class: Sequence[Mapping[str, Any]]  # {class, n, correct, accuracy, interval, precision}
     confusion: Sequence[Sequence[int]]  # rows true, columns predicted, in the order of the data's classes
@@ -137,6 +150,9 @@ class Result:
     latency: Latency
     parity: Parity
     alternatives: Sequence[Mapping[str, Any]]  # what was tried and was not better
+    baselines: Sequence[BaselineRow]
+    warnings: Sequence[Warned]  # the worst first
+    next_steps: Sequence[NextStep]  # at most three, the most helpful first
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON data, without the splits that the data has not."""
@@ -170,6 +186,14 @@ class Summary:
     runtime: str
     seed: int
     parity: Parity
+    metric: str  # that chose the network and the epoch
+    test_score: float  # of that metric, on the test pictures
+    weights: str | None  # what the winner started from
+    baselines: Sequence[BaselineRow]
+    warnings: Sequence[Warned]
+    next_steps: Sequence[NextStep]
+    time_s: float | None  # asked for
+    seconds: float  # taken
 
 
 def make_data_part(dataset: Dataset, job: Job) -> DataPart:
@@ -235,8 +259,20 @@ def make_budget_part(budget: Budget, threads: int, latency: Latency) -> BudgetPa
     return BudgetPart(**config.to_dict(budget), text=text)
 
 
-def summarise(folder: Path, plan: Plan, result: Result, story: Mapping[str, Any], epochs: int) -> Summary:
-    """The summary of a result. story: story.json, which knows of the race. epochs: that were trained."""
+def summarise(
+    folder: Path,
+    plan: Plan,
+    result: Result,
+    story: Mapping[str, Any],
+    epochs: int,
+    *,
+    test_score: float | None = None,
+    time_s: float | None = None,
+    seconds: float | None = None,
+) -> Summary:
+    """The summary of a result. story: story.json, which knows of the race. epochs: that were trained. test_score: of
+    the recipe's metric; None: the accuracy. time_s, seconds: of the whole command, asked and taken.
+    """
     data = result.data
     found = DataEvent(
         data.name, data.train, data.val or 0, data.test or 0, len(data.classes), left_out=len(data.left_out)
@@ -263,4 +299,12 @@ def summarise(folder: Path, plan: Plan, result: Result, story: Mapping[str, Any]
         runtime=result.latency.runtime,
         seed=plan.recipe.seed,
         parity=result.parity,
+        metric=plan.recipe.metric,
+        test_score=result.test.accuracy if test_score is None else test_score,
+        weights=plan.weights,
+        baselines=result.baselines,
+        warnings=result.warnings,
+        next_steps=result.next_steps,
+        time_s=plan.budget.time_s if time_s is None else time_s,
+        seconds=result.training.seconds if seconds is None else seconds,
     )

@@ -61,8 +61,10 @@ def differences(folder: Path, plan: Plan, asked: Asked) -> Iterator[tuple[str, A
     for text in asked.overrides:
         yield from other_value(plan, text)
     single = {"weights": asked.weights, "device": asked.device, "bad_files": asked.bad_files}
+    if asked.weights == "none" or (plan.weights or "").partition("@")[0] == asked.weights:
+        single["weights"] = plan.weights if asked.weights != "none" or plan.weights is None else "none"
     for key, wanted in single.items():
-        if wanted is not None and wanted != getattr(plan, key):
+        if wanted not in (None, "auto") and wanted != getattr(plan, key):
             yield f"--{key.replace('_', '-')}", getattr(plan, key) or "none", wanted
     if asked.seed is not None and asked.seed != plan.recipe.seed:
         yield "--seed", plan.recipe.seed, asked.seed

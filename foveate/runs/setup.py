@@ -22,6 +22,7 @@ from foveate.train.recipe import Recipe
 from foveate.train.state import State, averages
 from foveate.zoo import FAMILIES, build
 from foveate.zoo.family import Config
+from foveate.zoo.weights import weights_licence
 
 
 @contextlib.contextmanager
@@ -51,6 +52,8 @@ def make_job(plan: Plan, config: Config, dataset: Dataset, listener: Listener) -
         "weights": plan.weights,
         "version": __version__,
     }
+    if plan.weights is not None and (licence := weights_licence(plan.weights)):
+        provenance["weights_licence"] = licence
     label = f"{plan.model} ({plan.preprocess.resolution} px)"
     return Job(label, training, val, plan.preprocess, plan.recipe, dataset.classes, provenance)
 
@@ -74,12 +77,13 @@ def read(pictures: Pictures, bad_files: str, listener: Listener) -> Pictures:
     return pictures
 
 
-def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, listener: Listener) -> None:
+def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, listener: Listener) -> bool:
     """Put the published weights of plan.weights into a fresh State of the plan's network, in place.
 
     The classifier is left as it was drawn, or, with plan.head_start, is a linear one on the published features: probe,
     or else one that is fitted here (features of all pictures are computed). Norms are folded into convolutions where
-    the recipe says so; the average follows. Raises WeightsError or ConfigError where the weights are of another net.
+    the recipe says so; the average follows. Returns whether the classifier is that linear one.
+    Raises WeightsError or ConfigError where the weights are of another net.
     """
     from foveate.deploy.features import feature_session, features
     from foveate.train.evaluate import labels_of
@@ -94,6 +98,7 @@ def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, list
         load_weights(source, str(plan.weights), except_head=True)
     for note in notes:  # which of several state dicts was taken
         listener(WarningEvent(str(note.message)))
+    started = False
     if plan.head_start:
         if probe is None:
             listener(StageEvent("fitting a linear classifier on the published features"))
@@ -101,9 +106,10 @@ def load_published(state: State, plan: Plan, job: Job, probe: Probe | None, list
             pictures = read(evaluation_pictures(job.train.split, plan.preprocess), plan.bad_files, listener)
             found = (features(session, pictures), labels_of(pictures), features(session, job.val), labels_of(job.val))
             probe = linear_probe(*found, len(job.classes))
-        start_head(source, FAMILIES[config.family].head[0].rstrip("."), probe)
+        started = start_head(source, FAMILIES[config.family].head[0].rstrip("."), probe)
     state.model.load_state_dict(fold(source) if plan.recipe.fold_norms else source.state_dict())
     state.follow()
+    return started
 
 
 def settle_folding(recipe: Recipe, config: Config) -> Recipe:

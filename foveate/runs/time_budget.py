@@ -11,6 +11,7 @@ LOOK_SHARE = 0.25  # after which no further candidate is measured
 SEARCH_SHARE = 0.3  # for nets that no zoo has
 RACE_SHARE = 0.25  # of what is then left, at most
 END_S, END_SHARE = 30.0, 0.2  # testing, export, parity, latency, report: seconds, but no more of the time than this
+END_EXPORTS, END_MOST = 3.0, 0.4  # the end in exports with their timing, and the most of the time that it may keep
 STEPS_SHARE = 0.9  # of a training's time for its steps; evaluation and checkpoints take the rest
 
 
@@ -72,6 +73,10 @@ class TimeBudget:
     def end_s(self) -> float:
         """Kept for all that comes after the last step of training."""
         return min(END_S, END_SHARE * self.run_s)
+
+    def kept_s(self, one_s: float) -> float:
+        """end_s, or more where the machine is slow: one_s is how long it took to export and time one network."""
+        return max(self.end_s, min(END_MOST * self.run_s, END_EXPORTS * one_s))
 
     @property
     def training_s(self) -> float:

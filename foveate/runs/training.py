@@ -1,16 +1,17 @@
 """Training of a run: a plan in, best/, last/, metrics.jsonl and the checkpoints out. What follows is the caller's."""
 
 import contextlib
+import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from foveate.config import replace
+from foveate.config import parse_json, replace
 from foveate.data.index import Dataset
 from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_folder, write_json
@@ -24,6 +25,8 @@ from foveate.train.blend import blend
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import Job, run_training
 from foveate.train.head import Probe
+from foveate.train.metric import score
+from foveate.train.pace import Pace
 from foveate.train.probe import settle
 from foveate.train.signals import stop_on_signals
 from foveate.train.state import State
@@ -32,6 +35,7 @@ from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 # of a run folder: the weights before the first step, where the recipe needs them at the end
 START = "start.safetensors"
+LINEAR = "linear.json"  # what is known of them, where they are a linear classifier on frozen features
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,17 @@ class Start:
 
     story: what chose the network has to tell; written as story.json, shown in the report (candidates, race_seconds).
     probe: a linear classifier on the published features, where one is fitted already. initial_weights: a state dict of
-    the network that is trained, in place of the recipe's own first weights.
+    the network that is trained, in place of the recipe's own first weights. left: seconds that training may still
+    take, by whose clock it ends; None: the recipe alone does. begun: time.monotonic() when the command began; asked_s:
+    the time that it was given.
     """
 
     story: Mapping[str, Any] = field(default_factory=dict)
     probe: Probe | None = None
     initial_weights: Mapping[str, torch.Tensor] | None = None
+    left: Callable[[], float] | None = None
+    begun: float | None = None
+    asked_s: float | None = None
 
 
 class Trained(NamedTuple):
@@ -55,6 +64,8 @@ class Trained(NamedTuple):
     job: Job
     progress: Progress
     seconds: float  # wall time, of this session
+    begun: float = math.nan  # time.monotonic() when the command began
+    asked_s: float | None = None  # that the command was given
 
 
 def train_in(
@@ -77,10 +88,16 @@ def train_in(
             state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
         if not resume:
             set_first_weights(folder, state, plan, job, start, listener)
-        progress = run_training(folder, state, job, listener, stop, resume=resume)
+        pace = None
+        if start.left is not None:
+            ratio = 0.5 * len(job.val) / min(plan.recipe.batch, len(job.train))  # a forward pass is a third of a step
+            points = 2 + len(plan.recipe.blend) if plan.weights is not None else 0
+            pace = Pace(start.left, ratio=ratio, after=points)
+        progress = run_training(folder, state, job, listener, stop, resume=resume, pace=pace)
         if ranks.rank() == 0:
-            blend_best(folder, job, listener)
-        return Trained(plan, job, progress, time.monotonic() - begun)
+            blend_best(folder, job, listener, None if pace is None else pace.points)
+        now = time.monotonic()
+        return Trained(plan, job, progress, now - begun, begun if start.begun is None else start.begun, start.asked_s)
 
 
 def settle_plan(plan: Plan) -> Plan:
@@ -108,25 +125,51 @@ def set_first_weights(folder: Path, state: State, plan: Plan, job: Job, start: S
         listener(StageEvent(f"preparing the first weights: {', '.join(plan.recipe.init)}"))
         begin(state, job.train, job.preprocess, plan.recipe, len(job.classes))
     if plan.weights is not None:
-        load_published(state, plan, job, start.probe, listener)
-        if plan.recipe.blend and ranks.rank() == 0:
+        begun = time.monotonic()
+        started = load_published(state, plan, job, start.probe, listener)
+        if ranks.rank() == 0 and (plan.recipe.blend or started):
             write_bytes(folder / START, tensor_bytes(state.model.state_dict()))
+            seconds = start.story.get("probe_seconds", time.monotonic() - begun)
+            write_json(folder / LINEAR, {"linear": started, "seconds": seconds})
 
 
-def blend_best(folder: Path, job: Job, listener: Listener) -> None:
-    """Put the best point between the start and best/ into best/, where the recipe wants it and it is not done yet."""
+def blend_best(folder: Path, job: Job, listener: Listener, most: int | None = None) -> None:
+    """Put the best point between the start and best/ into best/, where it is not done yet.
+
+    Where the start is the linear classifier on frozen features it is one of the points: what is shipped is then never
+    below it on the validation pictures, and its accuracy is written down. The other points are the recipe's.
+    most: points that there is time for, the end included; the linear one comes first, then those nearest to the end.
+    """
     if not (folder / START).exists():
         return
     model, card = load_model(folder / "best")
     if "blend" in card.provenance:
         return
     listener(StageEvent("trying weights between the start and the end"))
-    tensors = read_tensors(folder / START)
-    share, value, _ = blend(model, tensors, job.recipe.blend, job.val, job.preprocess)
+    tensors, linear = read_tensors(folder / START), read_linear(folder)
+    wanted = [0.0] * bool(linear.get("linear")) + sorted({*job.recipe.blend} - {0.0}, reverse=True)
+    shares = tuple(wanted if most is None else wanted[: max(1, most - 1)])
+    metric = lambda logits, labels: score(job.recipe.metric, logits, labels, job.classes)  # noqa: E731
+    share, value, _, found = blend(model, tensors, shares, job.val, job.preprocess, metric)
+    if 0.0 in found and linear.get("linear"):
+        write_json(folder / LINEAR, {**linear, "val_accuracy": found[0.0], "shipped": share == 0.0})
+        if share == 0.0:
+            listener(StageEvent("the linear classifier on frozen features is the better one on validation: it is kept"))
     data, seed = str(job.provenance["data"]), job.recipe.seed
-    metric = Metric(name="accuracy", value=value, n=len(job.val), split="val", data=data, seed=seed)
-    card = ModelCard(card.architecture, card.classes, card.preprocess, {**card.provenance, "blend": share}, (metric,))
+    kept = Metric(name="accuracy", value=value, n=len(job.val), split="val", data=data, seed=seed)
+    card = ModelCard(card.architecture, card.classes, card.preprocess, {**card.provenance, "blend": share}, (kept,))
     write_folder(folder / "best", model_files(card, model.state_dict()))
+
+
+def read_linear(folder: Path) -> dict[str, Any]:
+    """What is written of the linear classifier on frozen features that a run started from; empty where it did not.
+
+    linear: whether the start is one. seconds: wall time of its making. val_accuracy, shipped: after the training.
+    """
+    if not (folder / LINEAR).exists():
+        return {}
+    found: dict[str, Any] = parse_json((folder / LINEAR).read_bytes(), LINEAR)
+    return found
 
 
 @contextlib.contextmanager

@@ -3,9 +3,8 @@
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foveate.config import replace
@@ -17,29 +16,40 @@ from foveate.events import CandidateEvent, Listener, StageEvent
 from foveate.report.units import count, milliseconds, size
 from foveate.runs.defaults import default_preprocess
 from foveate.runs.plan import Budget
+from foveate.runs.weights import named_network
+from foveate.selection.published import (
+    AUTO,
+    HUB,
+    LITE_SIZES,
+    find_offers,
+    lite_pairs,
+    offered_pairs,
+    offered_priors,
+    say_none,
+)
 from foveate.selection.shortlist import Prior, cost_of, list_priors, rough_macs, small_size, spread, takes
 from foveate.zoo import build, list_models, variant
 from foveate.zoo.family import Config
+from foveate.zoo.sources import Public, form_for
 
 if TYPE_CHECKING:
     from foveate.cost.count import Cost
     from foveate.cost.latency import Latency
 
 T = TypeVar("T")
+Options = tuple[Budget, int, float, Listener]  # of measure_all: budget, threads, until, listener
 
 QUICK = (  # (thumbnails, photographs): what is known to learn quickly from scratch is always looked at
     (("resnet20_cifar", 0), ("resnet32_cifar", 0), ("resnet56_cifar", 0), ("wrn16_4_cifar", 0)),
     (("efficientnet_lite0", 128), ("resnet18", 96), ("resnet18d", 128), ("resnet34d", 128), ("resnet50d", 128)),
 )
-PUBLISHED = {  # weights source -> (name, resolution)
-    "lite": (
-        ("efficientnet_lite0", 160),
-        ("efficientnet_lite0", 224),
-        ("efficientnet_lite1", 192),
-        ("efficientnet_lite2", 208),
-        ("efficientnet_lite2", 260),
-    )
-}
+QUICK_TO_TUNE = (  # (name, resolution) with published weights: what is looked at first, where it is offered
+    *(("efficientnet_lite0", 160), ("mobilenetv3_large_100", 160), ("mobilenetv4_conv_small", 160)),
+    *(("resnet18d", 128), ("resnet34d", 160), ("resnet50d", 160), ("resnet18", 128)),
+)
+# fine-tuning is content with fewer epochs than a start from scratch, and its steps are quicker (halving.py):
+# (10 * 2 epochs) / (3.3 * 2.5 epochs), and what the race leaves of the time
+TUNING = 1.8
 MOST = 12  # candidates that are measured
 SPAN = 64.0  # how much cheaper than the dearest one the cheapest one that is looked at may be
 HEADROOM = 0.9  # of a latency budget: the median of the same file differs by several per cent from hour to hour
@@ -124,35 +134,103 @@ def look(
     most_ms: float,
     until: float,
     listener: Listener,
+    licence: str = "commercial",
 ) -> list[Measured]:
     """Every network that fit looks at, measured, cheapest first: those asked for, or the whole zoo in two looks.
 
     The first look is at what learns quickly, and tells how fast this device is. The second one spreads over all costs
     that the budget then seems to allow (shortlist.py). most_ms: a latency that leaves no time for training.
-    until: see measure_all.
+    until: see measure_all. weights: "auto", "hub" (published.py), a source for load_weights, or None: from scratch.
+    licence: see find_offers.
     """
+    options = (budget, threads, until, listener)
+    if weights in (AUTO, HUB):
+        return look_published(dataset, str(weights), pattern, licence, most_ms, options)
     if pattern is not None or weights is not None:
-        return measure_all(list_asked(dataset, weights, pattern), budget, threads, until, listener)
-    every = list_priors(dataset)
+        return measure_all(list_asked(dataset, weights, pattern), *options)
+    return look_spread(dataset, list_priors(dataset), {}, most_ms, options)
+
+
+def look_published(
+    dataset: Dataset, weights: str, pattern: str | None, licence: str, most_ms: float, options: Options
+) -> list[Measured]:
+    """Networks with published weights, measured; also, or only, from scratch where these do not fit or are not there.
+
+    Thumbnails are looked at in both ways: the race decides. So are the networks of a pattern.
+    """
+    budget, *_, listener = options
+    offers, small = find_offers(weights, licence), is_small(dataset)
+    if pattern is not None:
+        names = list_models(pattern)
+        tuned = make_offered(dataset, offered_pairs(dataset, names, offers), offers)
+        started = {c.model for c in tuned}
+        plain = [] if not small and started == set(names) else list_asked(dataset, None, pattern)
+        plain = [c for c in plain if small or c.model not in started]
+        if not tuned and not small:
+            say_none(listener)
+        return measure_all([*tuned, *plain], *options)
+    if small:
+        found = look_spread(dataset, list_priors(dataset), {}, most_ms, options)
+        return found + look_enlarged(dataset, offers, most_ms, found, options)
+    found = []
+    if offers:
+        found = look_spread(dataset, offered_priors(dataset, offers), offers, TUNING * most_ms, options)
+        if any(m.within(budget) for m in found):
+            return found
+        listener(StageEvent("no network with published weights fits the budget: looking at those from scratch"))
+    else:
+        say_none(listener)
+    return found + look_spread(dataset, list_priors(dataset), {}, most_ms, options)
+
+
+def look_enlarged(
+    dataset: Dataset, offers: Mapping[str, Public], most_ms: float, found: Sequence[Measured], options: Options
+) -> list[Measured]:
+    """For thumbnails: the network with published weights that promises most, where there is time to fine-tune it."""
+    ms = ms_per_cost(found)
+    most = min(TUNING * most_ms / 3, options[0].max_latency_ms or math.inf)  # three times the epochs: it must pay
+    able = [
+        p for p in offered_priors(dataset, offers) if p.cost * ms <= most and not exceeds(p, options[0].max_macs, None)
+    ]
+    if not able:
+        return []
+    best = max(able, key=lambda p: p.merit)
+    return measure_all(make_offered(dataset, [(best.model, best.resolution)], offers), *options)
+
+
+def ms_per_cost(found: Sequence[Measured]) -> float:
+    """How long this device takes for a unit of cost (shortlist.cost_of)."""
+    costs = [cost_of(m.candidate.model, m.candidate.preprocess.resolution) for m in found]
+    return statistics.median(m.latency.median_ms / cost for m, cost in zip(found, costs, strict=True))
+
+
+def look_spread(
+    dataset: Dataset, every: list[Prior], offers: Mapping[str, Public], most_ms: float, options: Options
+) -> list[Measured]:
+    """The two looks: at what is quick to learn, then at what spreads over all costs that the budget then allows.
+
+    offers: the published weights that start the networks; empty: they are from scratch.
+    """
+    budget = options[0]
     size = small_size(dataset) if is_small(dataset) else 0
     first = [(name, size or side) for name, side in QUICK[0 if size else 1]]
+    lite = lite_pairs(dataset, offers)
+    if offers:
+        first = [*lite, *QUICK_TO_TUNE]
     limits = (budget.max_macs, budget.max_size_bytes)
     possible = [p for p in every if not exceeds(p, *limits)] or every[:1]
     quick = [p for p in possible if (p.model, p.resolution) in first] or possible[:1]
-    found = measure_all(
-        [make_candidate(dataset, p.model, p.resolution, None) for p in quick], budget, threads, until, listener
-    )
-    ms = statistics.median(
-        m.latency.median_ms / cost_of(m.candidate.model, m.candidate.preprocess.resolution) for m in found
-    )
+    pairs = dict.fromkeys([*lite, *((p.model, p.resolution) for p in quick)])
+    found = measure_all(make_offered(dataset, list(pairs), offers), *options)
+    if offers and all(p.model in dict(LITE_SIZES) for p in every):
+        return found  # all that there is
+    ms = ms_per_cost(found)
     high = min(most_ms, budget.max_latency_ms or math.inf) / ms
     low = max(possible[0].cost, high / SPAN)
-    more = spread(possible, low, high, MOST - len(quick), quick)
+    more = spread(possible, low, high, max(0, MOST - len(pairs)), quick)
     if not more and not any(m.within(budget) for m in found):
         more = possible[:1]  # at least the cheapest one of all
-    found += measure_all(
-        [make_candidate(dataset, p.model, p.resolution, None) for p in more], budget, threads, until, listener
-    )
+    found += measure_all(make_offered(dataset, [(p.model, p.resolution) for p in more], offers), *options)
     return sorted(found, key=lambda m: m.macs)
 
 
@@ -171,8 +249,8 @@ def list_asked(dataset: Dataset, weights: str | None, pattern: str | None) -> li
         pairs = [(name, size) for name, size in names if takes(name, size)]
         if not pairs:
             raise ConfigError(f'--models "{pattern}": none of these networks takes pictures of {small} pixels')
-    elif weights in PUBLISHED:
-        pairs = list(PUBLISHED[weights])
+    elif weights == "lite":
+        pairs = list(LITE_SIZES)
     else:
         return [read_candidate(dataset, str(weights))]
     return [make_candidate(dataset, name, size, weights) for name, size in pairs]
@@ -180,23 +258,24 @@ def list_asked(dataset: Dataset, weights: str | None, pattern: str | None) -> li
 
 def make_candidate(dataset: Dataset, name: str, size: int, weights: str | None) -> Candidate:
     """A named variant at a resolution for these classes."""
-    config = replace(variant(name), num_classes=len(dataset.classes), resolution=size)
-    return Candidate(name, config, at_resolution(default_preprocess(name, config, dataset, weights), size), weights)
+    form = form_for(variant(name), weights or "")
+    config = replace(form, num_classes=len(dataset.classes), resolution=size)
+    preprocess = at_resolution(default_preprocess(name, config, dataset, weights), size)
+    if weights is not None and is_small(dataset):
+        preprocess = replace(preprocess, resize=size, fit="squash")  # thumbnails are not cropped
+    return Candidate(name, config, preprocess, weights)
+
+
+def make_offered(dataset: Dataset, pairs: Sequence[tuple[str, int]], offers: Mapping[str, Public]) -> list[Candidate]:
+    """Named variants at resolutions, each with the weights that are offered for it; without offers from scratch."""
+    return [make_candidate(dataset, name, size, offers[name].address if offers else None) for name, size in pairs]
 
 
 def read_candidate(dataset: Dataset, weights: str) -> Candidate:
-    """The architecture that a model folder holds, for these classes."""
-    from foveate.train.artefact import load_model
-
-    folder = Path(weights.removeprefix("local-dir:"))
-    if not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"--weights {weights}: say which network these weights are of with --models NAME, "
-            'or give a model folder or "lite"'
-        )
-    _, card = load_model(folder)
-    config = replace(card.architecture, num_classes=len(dataset.classes))
-    return Candidate(str(card.provenance.get("model", card.architecture.family)), config, card.preprocess, weights)
+    """The network that an address or a model folder tells, with its weights, for these classes."""
+    name, config = named_network(weights)
+    config = replace(config, num_classes=len(dataset.classes))
+    return Candidate(name, config, default_preprocess(name, config, dataset, weights), weights)
 
 
 def measure_all(

@@ -20,19 +20,27 @@ from foveate.data.load import Pictures, evaluation_pictures, training_pictures
 from foveate.data.random import epoch_order
 from foveate.data.sample import store_side
 from foveate.deploy.features import feature_session, features
-from foveate.events import HalvingEvent, Listener, StageEvent
+from foveate.errors import WeightsError
+from foveate.events import HalvingEvent, Listener, StageEvent, WarningEvent
+from foveate.recipes.adapt import IMBALANCE
 from foveate.runs.setup import make_state, read
 from foveate.selection.candidates import Candidate, Measured
-from foveate.train.evaluate import accuracy, cross_entropy, labels_of, predict_logits
-from foveate.train.head import Probe, linear_probe
+from foveate.selection.fetching import Fetching
+from foveate.selection.published import promise
+from foveate.train.evaluate import cross_entropy, labels_of
+from foveate.train.head import FEW, Folds, Probe, cross_validate, linear_probe
 from foveate.train.intervals import wilson
 from foveate.train.loop import train
+from foveate.train.metric import score
 from foveate.train.recipe import Recipe, Schedule
+from foveate.train.settled import settle_statistics
 from foveate.zoo import build
-from foveate.zoo.weights import load_weights
+from foveate.zoo.hub import PREFIX as HUB_PREFIX
+from foveate.zoo.weights import load_weights, weights_info
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
+FIRST = 32  # pictures by which features are timed
 SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
 
 
@@ -48,7 +56,7 @@ class Entry:
 
     measured: Measured
     runner: Runner | None = None  # its network and data; None before its first round and once it is out of the race
-    val_accuracy: float = 0.0  # 0 to 1, on the whole validation split
+    val_accuracy: float = 0.0  # 0 to 1, on the whole validation split: the metric that is asked for, else accuracy
     val_loss: float = math.inf  # mean cross-entropy there, in nats
     rounds: list[dict[str, float]] = field(default_factory=list)  # {round (from 1), val_accuracy} of each round
     seconds: float = 0.0  # wall time of all its rounds
@@ -59,9 +67,11 @@ def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, 
 
     From scratch: those that can see the training split LEAST_EPOCHS times in the first round. With published weights:
     every network at its largest resolution that leaves time for TUNE_LONG epochs after the race, else at its smallest
-    (epochs are worth more than pixels); of these the TUNE_MOST with the most multiply-adds that can be fine-tuned for
-    TUNE_EPOCHS epochs (larger published networks are better ones). In both cases at least the quickest. A training step
-    takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the measured inference on the same device.
+    (epochs are worth more than pixels); of these, among those that can be fine-tuned for TUNE_EPOCHS epochs, the
+    TUNE_MOST (of several families: twice as many) that promise most: by published accuracy, then by multiply-adds, for
+    larger published networks are better ones; fewer where the race has no time for the features of all. In both cases
+    at least the quickest. A training step takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the
+    measured inference on the same device.
     """
     quickest_first = sorted(fitting, key=lambda m: m.latency.median_ms)
     if fitting[0].candidate.weights is not None:
@@ -70,13 +80,27 @@ def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, 
             if m.candidate.model not in at or epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_LONG:
                 at[m.candidate.model] = m
         able = [m for m in at.values() if epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_EPOCHS]
-        return sorted(able, key=lambda m: m.macs)[-TUNE_MOST:] or quickest_first[:1]
+        families = {m.candidate.config.family for m in able}
+        best = sorted(able, key=promise_of)[-(TUNE_MOST if len(families) == 1 else 2 * TUNE_MOST) :]
+        while len(best) > TUNE_MOST and probe_seconds(best, pictures) > seconds * race_share:
+            best = best[1:]
+        return best or quickest_first[:1]
     seconds *= race_share
     for n in range(len(quickest_first), 1, -1):
         epoch_s = sum(m.latency.median_ms for m in quickest_first[:n]) / 1000 * STEP_COST * pictures
         if LEAST_EPOCHS * epoch_s <= seconds / rounds_for(n):
             return quickest_first[:n]
     return quickest_first[:1]
+
+
+def promise_of(m: Measured) -> tuple[float, int]:
+    """What to sort networks with published weights by, the best last: what is published, then multiply-adds."""
+    return promise(m.candidate.model, m.candidate.preprocess.resolution), m.macs
+
+
+def probe_seconds(entering: Sequence[Measured], pictures: int) -> float:
+    """About how long the first round takes: features of its share of the pictures, and of a validation split."""
+    return sum(m.latency.p10_ms for m in entering) / 1000 * pictures * (SHARES[0] + 0.2)
 
 
 def slowest_ms(pictures: int, seconds: float) -> float:
@@ -102,24 +126,34 @@ def successive_halving(
     shared: "SharedPictures",
     listener: Listener,
 ) -> list[Entry]:
-    """Run the rounds within about `seconds` and return all entries, the winner first."""
+    """Run the rounds within about `seconds` and return all entries, the winner first.
+
+    Published weights come in meanwhile; a network whose weights do not come or do not fit is left out, with a warning.
+    WeightsError where that is so of all.
+    """
     entries = [Entry(m) for m in entering]
+    shared.fetch(entering)
     published = entering[0].candidate.weights is not None
     rounds = len(SHARES) if published else rounds_for(len(entries))
     running = list(entries)
     for number in range(rounds):
         listener(StageEvent(f"race, round {number + 1} of {rounds}: {len(running)} candidates"))
-        for entry in running:
+        for entry in list(running):
             begun = time.monotonic()
             if entry.runner is None:
-                c = entry.measured.candidate
-                entry.runner = (
-                    LinearProbeRunner(c, threads, shared) if published else FromScratchRunner(c, recipe, shared)
-                )
+                try:
+                    entry.runner = make_runner(entry.measured.candidate, recipe, threads, shared)
+                except WeightsError as error:
+                    running.remove(entry)
+                    if not running:
+                        raise
+                    entries.remove(entry)
+                    listener(WarningEvent(f"{entry.measured.candidate.model} does not race: {error}"))
+                    continue
             entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
             entry.seconds += time.monotonic() - begun
             entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
-        running = rank(running, len(shared.dataset.splits["val"]))
+        running = rank(running, counted_on(shared.dataset, published))
         keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
         for i, entry in enumerate(running):
             c = entry.measured.candidate
@@ -131,19 +165,56 @@ def successive_halving(
     return running + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
 
 
+def make_runner(candidate: Candidate, recipe: Recipe, threads: int, shared: "SharedPictures") -> Runner:
+    """What runs a candidate's rounds."""
+    if candidate.weights is not None:
+        return LinearProbeRunner(candidate, threads, shared)
+    return FromScratchRunner(candidate, recipe, shared)
+
+
+def split_heats(fitting: Sequence[Measured], small: bool) -> list[list[Measured]]:
+    """Who races against whom: networks with published weights, and networks from scratch.
+
+    Photographs: the first alone where there are any, for they end far ahead. Thumbnails (small): both, one heat after
+    the other; best_of_heats decides.
+    """
+    published = [m for m in fitting if m.candidate.weights is not None]
+    scratch = [m for m in fitting if m.candidate.weights is None]
+    return [heat for heat in (published, scratch if small or not published else []) if heat]
+
+
+def best_of_heats(heats: Sequence[Sequence[Entry]], n: int) -> list[Entry]:
+    """All entries, the winner of the heats first: by accuracy; among equals (see rank) the lower loss wins."""
+    firsts = [heat[0] for heat in heats]
+    best = max(e.val_accuracy for e in firsts)
+    error = math.sqrt(2 * best * (1 - best) / n)
+    winner = min((e for e in firsts if e.val_accuracy >= best - error), key=lambda e: e.val_loss)
+    return [winner, *(e for heat in heats for e in heat if e is not winner)]
+
+
+def counted_on(dataset: Dataset, published: bool) -> int:
+    """How many pictures an accuracy of the race is of: validation, or all but test where it is cross-validated."""
+    train, val = len(dataset.splits["train"]), len(dataset.splits["val"])
+    return train + val if published and train + val < FEW else val
+
+
 def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
     """Best first. Accuracies within one standard error of their difference count as equal to the best.
 
     Among equals from scratch the lower loss wins. With published weights the larger network does: a linear classifier
-    says little of what fine-tuning makes of a network, and larger published ones end better (docs/benchmarks.md).
+    says little of what fine-tuning makes of a network, and those of which more is published, or larger ones of which
+    nothing is, end better (docs/benchmarks.md).
     """
     best = max(e.val_accuracy for e in entries)
     error = math.sqrt(2 * best * (1 - best) / n)
 
-    def place(e: Entry) -> tuple[int, float]:
+    def place(e: Entry) -> tuple[int, float, float]:
         if e.val_accuracy < best - error:
-            return 1, -e.val_accuracy
-        return 0, -e.measured.macs if e.measured.candidate.weights is not None else e.val_loss
+            return 1, -e.val_accuracy, 0
+        if e.measured.candidate.weights is None:
+            return 0, e.val_loss, 0
+        promised, macs = promise_of(e.measured)
+        return 0, -promised, -macs
 
     return sorted(entries, key=place)
 
@@ -151,9 +222,17 @@ def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
 class SharedPictures:
     """Decoded pictures by resolution, shared by the candidates that want the same."""
 
-    def __init__(self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu"):
+    def __init__(
+        self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu", metric: str = "accuracy"
+    ):
+        self.metric = metric  # that the race is decided by
         self.dataset, self.bad_files, self.listener, self.device = dataset, bad_files, listener, device
         self.made: dict[object, Pictures] = {}
+        self.fetching = Fetching((), listener)
+
+    def fetch(self, entering: Sequence[Measured]) -> None:
+        """Begin to fetch the weights of these that are not here, in the background."""
+        self.fetching = Fetching([m.candidate.weights for m in entering], self.listener)
 
     def val(self, candidate: Candidate) -> Pictures:
         """The validation split as the candidate wants it."""
@@ -180,32 +259,67 @@ class LinearProbeRunner:
     """Features of a candidate with published weights, grown over a fixed random order of the training split."""
 
     def __init__(self, candidate: Candidate, threads: int, shared: SharedPictures):
+        address = shared.fetching.wait(str(candidate.weights))
+        candidate = replace(candidate, weights=address)
+        if address.startswith(HUB_PREFIX):  # the repository may want other pictures than the catalogue says
+            p, said = candidate.preprocess, weights_info(candidate.config, address)
+            known = {key: said[key] for key in ("kernel", "mean", "std") if key in said}
+            candidate = replace(candidate, preprocess=replace(p, **known))
         self.candidate, self.shared = candidate, shared
         model = build(candidate.config)
-        load_weights(model, str(candidate.weights), except_head=True)
+        load_weights(model, address, except_head=True)
         self.session = feature_session(model, candidate.preprocess, threads)
         self.val = features(self.session, shared.val(candidate))
         self.order = epoch_order(len(shared.dataset.splits["train"]), 0, 0)
-        self.done = 0
+        self.done, self.seconds = 0, 0.0  # training pictures whose features are there, and the time that they took
         self.parts: list[np.ndarray] = []
         self.labels: list[np.ndarray] = []
 
-    def probe(self, share: float) -> Probe:
-        """A linear classifier on the features of this share of the training split."""
-        end = round(share * len(self.order))
+    def grow(self, share: float) -> None:
+        """Features of this share of the training split, where they are not there yet."""
+        end, begun = round(share * len(self.order)), time.monotonic()
         if end > self.done:
             part = self.shared.part(self.candidate, self.order[self.done : end])
             self.parts.append(features(self.session, part))
             self.labels.append(labels_of(part))
-            self.done = end
-        labels = labels_of(self.shared.val(self.candidate))
-        classes = len(self.shared.dataset.classes)
-        return linear_probe(np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, classes)
+            self.done, self.seconds = end, self.seconds + time.monotonic() - begun
+
+    def probe(self, seconds: float = math.inf) -> Probe:
+        """A linear classifier on the features of the training split, of as much of it as there are seconds for."""
+        few = min(1.0, max(FIRST, 4 * len(self.shared.dataset.classes)) / len(self.order))
+        self.grow(few if math.isfinite(seconds) else 1.0)
+        per_picture = self.seconds / max(1, self.done)
+        room = seconds / per_picture if per_picture > 0 else math.inf
+        self.grow(min(1.0, (self.done + room) / len(self.order)))
+        return self.fit()
+
+    def fit(self) -> Probe:
+        """A linear classifier on the features that are there."""
+        dataset = self.shared.dataset
+        labels, counts = labels_of(self.shared.val(self.candidate)), np.bincount(dataset.splits["train"].labels)
+        weighted = bool(counts.max() > IMBALANCE * counts[counts > 0].min())
+        found = (np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, len(dataset.classes))
+        metric = lambda logits, labels: score(self.shared.metric, logits, labels, dataset.classes)  # noqa: E731
+        return linear_probe(*found, metric=metric, weighted=weighted)
+
+    def cross_validated(self) -> Folds | None:
+        """The classifier on FOLDS parts of training and validation pictures in turn, where they are too few for one
+        split to say much; None where they are not.
+        """
+        dataset, val = self.shared.dataset, labels_of(self.shared.val(self.candidate))
+        if len(self.order) + len(val) >= FEW:
+            return None
+        self.grow(1.0)
+        x, y = np.concatenate([*self.parts, self.val]), np.concatenate([*self.labels, val])
+        return cross_validate(x, y, len(dataset.classes), lambda z, t: score(self.shared.metric, z, t, dataset.classes))
 
     def run(self, number: int, until: float) -> tuple[float, float]:
-        """One round: the share of that round, however long it takes."""
-        probe = self.probe(SHARES[number])
-        return probe.val_accuracy, probe.val_loss
+        """One round: the share of that round, however long it takes; of few pictures all, cross-validated."""
+        if (folds := self.cross_validated()) is not None:
+            return folds.score, folds.loss
+        self.grow(SHARES[number])
+        probe = self.fit()
+        return probe.score, probe.val_loss
 
 
 class FromScratchRunner:
@@ -218,16 +332,21 @@ class FromScratchRunner:
         recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
         self.preprocess, self.val, self.batch = candidate.preprocess, shared.val(candidate), recipe.batch
         self.state = make_state(candidate.config, recipe, shared.device)
-        pictures = shared.training(store_side(size, shared.dataset))
-        self.steps = train(self.state, pictures, self.preprocess, recipe, len(shared.dataset.classes))
+        self.pictures, self.recipe = shared.training(store_side(size, shared.dataset)), recipe
+        self.names, self.classes = shared.dataset.classes, len(shared.dataset.classes)
+        self.steps = train(self.state, self.pictures, self.preprocess, recipe, self.classes)
 
     def run(self, number: int, until: float) -> tuple[float, float]:
         """One round: at least one step, and as many as the time allows."""
         next(self.steps)
         while time.monotonic() < until:
             next(self.steps)
-        logits, labels = predict_logits(self.state.best, self.val, self.preprocess), labels_of(self.val)
-        return accuracy(logits, labels), cross_entropy(logits, labels)
+        state, pictures = self.state, (self.pictures, self.val)
+        settled = settle_statistics(
+            state.best, state.quiet_norms, state.model, *pictures, self.preprocess, self.recipe, self.classes
+        )
+        logits, labels = settled.logits.numpy(), labels_of(self.val)
+        return score(self.recipe.metric, logits, labels, self.names), cross_entropy(logits, labels)
 
     def initial_weights(self) -> tuple[int, dict[str, torch.Tensor]]:
         """How many pictures the race has shown, and the weights that came of it."""

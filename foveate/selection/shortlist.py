@@ -40,7 +40,11 @@ def list_priors(dataset: Dataset, size: int | None = None) -> list[Prior]:
     resolution only.
     """
     small = is_small(dataset)
-    sizes = (size,) if size else (small_size(dataset),) if small else photo_sizes(dataset)
+    return priors((size,) if size else (small_size(dataset),) if small else photo_sizes(dataset), small)
+
+
+def priors(sizes: Sequence[int], small: bool) -> list[Prior]:
+    """All variants of the zoo made for thumbnails (small) or for photographs at these resolutions, cheapest first."""
     found = []
     for known in catalogue("*"):
         if known.published is None or known.published.top1 is None or ("_cifar" in known.model) != small:

@@ -4,8 +4,9 @@ arXiv:2109.01903: the mean of the published and the tuned weights is often bette
 network with a linear classifier already fitted (train/head.py), so that the line begins at a good classifier too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -24,18 +25,25 @@ def between(start: Tensors, end: Tensors, share: float) -> dict[str, torch.Tenso
 
 
 def blend(
-    model: nn.Module, start: Tensors, shares: Sequence[float], val: Pictures, preprocess: Preprocess
-) -> tuple[float, float, float]:
-    """Put the best point of the line into model, which holds the end: (share, validation accuracy, loss).
+    model: nn.Module,
+    start: Tensors,
+    shares: Sequence[float],
+    val: Pictures,
+    preprocess: Preprocess,
+    metric: Callable[[np.ndarray, np.ndarray], float] = accuracy,
+) -> tuple[float, float, float, dict[float, float]]:
+    """Put the best point of the line into model, which holds the end: (share, validation accuracy, loss, accuracies).
 
-    Tried are the end itself (share 1) and `shares`. Higher accuracy wins, the lower loss among equals.
+    Tried are the end itself (share 1) and `shares`; accuracies are those of each. metric: of logits and labels; higher
+    wins, the lower loss among equals.
     """
     end, labels = {k: t.clone() for k, t in model.state_dict().items()}, labels_of(val)
-    found = []
+    found, accuracies = [], {}
     for share in (1.0, *shares):
         model.load_state_dict(between(start, end, share))
         logits = predict_logits(model, val, preprocess)
-        found.append((accuracy(logits, labels), -cross_entropy(logits, labels), share))
-    value, minus_loss, share = max(found)
+        accuracies[share] = accuracy(logits, labels)
+        found.append((metric(logits, labels), -cross_entropy(logits, labels), share))
+    _, minus_loss, share = max(found)
     model.load_state_dict(between(start, end, share))
-    return share, value, -minus_loss
+    return share, accuracies[share], -minus_loss, accuracies

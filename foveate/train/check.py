@@ -7,6 +7,7 @@ from foveate.data.policies import make_policy
 from foveate.errors import ConfigError
 from foveate.train.initialisers import INITS
 from foveate.train.losses import LOSSES
+from foveate.train.metric import check_metric
 from foveate.train.optimizers import OPTIMIZERS
 from foveate.train.recipe import Recipe
 from foveate.train.schedules import SCHEDULES
@@ -16,6 +17,7 @@ def checked(recipe: Recipe) -> Recipe:
     """The recipe itself. ConfigError for an unknown name or option, with the near ones, and for what can not be."""
     make(SCHEDULES, recipe.schedule.kind, "schedule.kind")
     make(LOSSES, recipe.loss.name, "loss.name")
+    check_metric(recipe.metric)
     make_policy(recipe.augment.policy)
     for text in recipe.init:
         make(INITS, text, "init", recipe.seed)

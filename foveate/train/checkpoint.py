@@ -7,8 +7,9 @@ functions of the step.
 """
 
 import hashlib
+import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,29 @@ class Progress:
     rows: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best_accuracy: float = -1.0
+    best_score: float = -1.0  # of the metric that chooses; the accuracy where nothing else is asked for
+    best_loss: float | None = None  # validation loss of the best row
+    epochs: int = 0  # that there is time for, where they are fewer than the recipe's; 0: the recipe's
+    over: bool = False  # whether the time ended the training
+    statistics: str = ""  # which running statistics the last evaluation took (train/settled.py)
+    best_statistics: str = ""  # and that of the best row
     loss_sum: float = 0.0
     correct: int = 0
     count: int = 0
     skipped: int = 0  # steps of this epoch whose loss was not finite
+
+    def judge(self, row: Mapping[str, Any]) -> None:
+        """Keep a row as the best one: the higher metric (else accuracy), then the lower loss, then the later epoch.
+
+        A row that was not evaluated is passed over.
+        """
+        value = row.get("val_score", row["val_accuracy"])
+        best_loss = math.inf if self.best_loss is None else self.best_loss
+        if value is None or (value, -row["val_loss"]) < (self.best_score, -best_loss):
+            return
+        self.best_epoch, self.best_accuracy = row["epoch"], row["val_accuracy"]
+        self.best_score, self.best_loss = value, row["val_loss"]
+        self.best_statistics = self.statistics
 
 
 def save(folder: Path, state: State, progress: Progress) -> None:

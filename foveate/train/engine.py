@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.config import to_json
+from foveate.config import replace, to_json
 from foveate.data.load import Pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError, Interrupted
@@ -17,9 +17,12 @@ from foveate.train import checkpoint, ranks
 from foveate.train.artefact import Metric, ModelCard, model_files
 from foveate.train.best import ready_best
 from foveate.train.checkpoint import Progress
-from foveate.train.evaluate import accuracy, cross_entropy, labels_of, shared_logits
+from foveate.train.evaluate import accuracy, cross_entropy, labels_of
 from foveate.train.loop import Step, train
+from foveate.train.metric import score
+from foveate.train.pace import Pace
 from foveate.train.recipe import Recipe
+from foveate.train.settled import settle_statistics
 from foveate.train.signals import Stop, exit_code
 from foveate.train.state import State
 
@@ -39,18 +42,42 @@ class Job:
 
 
 def run_epochs(
-    state: State, job: Job, progress: Progress, listener: Listener, after_step: Callable[[], None], stop_at: int = 0
+    state: State,
+    job: Job,
+    progress: Progress,
+    listener: Listener,
+    after_step: Callable[[], None],
+    stop_at: int = 0,
+    pace: Pace | None = None,
 ) -> None:
     """Train to the end of the recipe (or to epoch stop_at), adding a row to progress after every epoch.
 
-    Rows hold no times, so that a resumed run writes the same bytes as one that never stopped.
+    Rows hold no times, so that a resumed run writes the same bytes as one that never stopped. pace: where time ends
+    the training: epochs that do not fit are left out, so that the learning rate still falls to its end, and where not
+    one more fits the epoch under way is cut.
     """
+    while not progress.over and train_epochs(state, job, progress, listener, after_step, stop_at, pace):
+        pass
+
+
+def train_epochs(
+    state: State,
+    job: Job,
+    progress: Progress,
+    listener: Listener,
+    after_step: Callable[[], None],
+    stop_at: int,
+    pace: Pace | None,
+) -> bool:
+    """run_epochs until the number of epochs changes: True, and is to be called again; False at the end."""
+    epochs = progress.epochs or stop_at or job.recipe.epochs
+    recipe = job.recipe if not progress.epochs else replace(job.recipe, epochs=epochs)
     per_epoch = job.train.steps(min(job.recipe.batch, len(job.train)))
     begun, first, parts = time.monotonic(), state.step, state.parts
-    last = (stop_at or job.recipe.epochs) * per_epoch
+    last = epochs * per_epoch
     if state.step >= last:
-        return
-    for step in train(state, job.train, job.preprocess, job.recipe, len(job.classes), job.workers):
+        return False
+    for step in train(state, job.train, job.preprocess, recipe, len(job.classes), job.workers):
         if step.skipped:
             progress.skipped += 1
             listener(WarningEvent(_skipped(job, step)))
@@ -63,17 +90,33 @@ def run_epochs(
             listener(WarningEvent(f"not enough memory for a whole batch: from now on in {parts} parts"))
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
         listener(_step_event(job, step, progress, per_epoch, last, rate))
-        if step.number % per_epoch == 0:
-            evaluated = step.number > job.recipe.evaluate_from * last or step.number == last
+        ends, shorter = step.number == last, False
+        if pace is not None and not ends:
+            pace.stepped()
+            if ranks.highest(int(pace.over()), state.device):
+                ends = progress.over = True
+            elif step.number % per_epoch == 0:
+                done = step.number // per_epoch
+                fitting = done - ranks.highest(-(pace.fitting(per_epoch)), state.device)  # of the slowest process
+                shorter = fitting < last // per_epoch
+                ends = progress.over = fitting <= done
+                progress.epochs = max(done, fitting) if shorter else progress.epochs
+        if step.number % per_epoch == 0 or ends:
+            until = (progress.epochs or last // per_epoch) * per_epoch
+            evaluated = ends or step.number > job.recipe.evaluate_from * until
             row = _row(state, job, progress, step, per_epoch, evaluated)
             progress.rows.append(row)
             progress.loss_sum, progress.correct, progress.count, progress.skipped = 0.0, 0, 0, 0
-            if evaluated and row["val_accuracy"] > progress.best_accuracy:
-                progress.best_epoch, progress.best_accuracy = row["epoch"], row["val_accuracy"]
-            listener(EpochEvent(job.label, epochs=last // per_epoch, images_per_s=rate * step.count, **row))
+            progress.judge(row)
+            listener(EpochEvent(job.label, epochs=max(1, until // per_epoch), images_per_s=rate * step.count, **row))
         after_step()
-        if step.number == last:
-            return
+        if pace is not None and (step.number % per_epoch == 0 or ends):
+            pace.evaluated()
+        if ends:
+            return False
+        if shorter:
+            return True
+    return False
 
 
 def _step_event(job: Job, step: Step, progress: Progress, per_epoch: int, last: int, rate: float) -> StepEvent:
@@ -100,34 +143,48 @@ def _skipped(job: Job, step: Step) -> str:
 def _row(state: State, job: Job, progress: Progress, step: Step, per_epoch: int, evaluated: bool) -> dict[str, Any]:
     """One row of metrics.jsonl; the validation numbers are null in an epoch that was not evaluated."""
     crashpoint("epoch.before_evaluate")
-    val_accuracy = val_loss = None
+    val_accuracy = val_loss = val_score = None
     if evaluated:
         best = ready_best(state, job.train, job.preprocess, job.recipe, len(job.classes))
-        logits, labels = shared_logits(best, job.val, job.preprocess), labels_of(job.val)
+        found = settle_statistics(
+            best, state.quiet_norms, state.model, job.train, job.val, job.preprocess, job.recipe, len(job.classes)
+        )
+        logits, labels, progress.statistics = found.logits.numpy(), labels_of(job.val), found.statistics
         val_accuracy, val_loss = accuracy(logits, labels), cross_entropy(logits, labels)
+        val_score = score(job.recipe.metric, logits, labels, job.classes)
         if not math.isfinite(val_loss):
             text = f"the validation loss is {val_loss} after step {step.number}; lower optim.lr"
             raise FoveateError(f"{text} (now {job.recipe.optim.lr:g})")
     crashpoint("epoch.after_evaluate")
+    steps = (step.number - 1) % per_epoch + 1  # of this epoch, which the time may have cut
     return {
-        "epoch": step.number // per_epoch,
+        "epoch": -(-step.number // per_epoch),
         "step": step.number,
         "lr": step.lr,
-        "loss": progress.loss_sum / max(1, per_epoch - progress.skipped),
+        "loss": progress.loss_sum / max(1, steps - progress.skipped),
         "train_accuracy": progress.correct / max(1, progress.count),
         "val_accuracy": val_accuracy,
         "val_loss": val_loss,
+        **({} if job.recipe.metric == "accuracy" else {"val_score": val_score}),
     }
 
 
 def run_training(
-    folder: Path, state: State, job: Job, listener: Listener, stop: Stop, *, resume: bool, every_s: float = 60.0
+    folder: Path,
+    state: State,
+    job: Job,
+    listener: Listener,
+    stop: Stop,
+    *,
+    resume: bool,
+    every_s: float = 60.0,
+    pace: Pace | None = None,
 ) -> Progress:
     """Train in a run folder: best/ and last/ model folders, metrics.jsonl, state/ checkpoints.
 
     A checkpoint is written at the start, after every epoch, every `every_s` seconds, and when a signal asks to stop
     (then Interrupted is
-    raised). resume continues from the newest whole one, bit-identically on the CPU.
+    raised). pace: see run_epochs. resume continues from the newest whole one, bit-identically on the CPU.
     """
     saved, main = folder / "state", ranks.rank() == 0
     if main:
@@ -161,7 +218,7 @@ def run_training(
             text = f"stopped at step {state.step} and saved; go on with: foveate train --resume {folder}"
             raise Interrupted(text, exit_code(stopped))
 
-    run_epochs(state, job, progress, listener, after_step)
+    run_epochs(state, job, progress, listener, after_step, pace=pace)
     if progress.best_epoch == 0:
         raise FoveateError(f"{folder}: no epoch was finished")
     return progress

@@ -107,6 +107,7 @@ def metrics(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], sp
         "interval": list(wilson(correct, n)),
         "top5": float(in_top5.any(1).mean()),
         "macro_f1": float(f1_score(labels, guess, average="macro", zero_division=0)),
+        "balanced_accuracy": float(np.mean([r["accuracy"] for r in per_class if r["accuracy"] is not None])),
         "ece": calibration_error(np.exp(log_softmax(logits)), labels),
         "per_class": per_class,
         "confusion": table.tolist(),

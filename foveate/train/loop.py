@@ -54,7 +54,8 @@ def steps(
     state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int
 ) -> Iterator[Step]:
     """The steps of train."""
-    task, batch = Task(recipe, preprocess, classes, len(pictures.split)), min(recipe.batch, len(pictures))
+    labels = pictures.labels.numpy()[pictures.keep] if recipe.balance == "weights" else None
+    task, batch = Task(recipe, preprocess, classes, len(pictures.split), labels), min(recipe.batch, len(pictures))
     if ranks.world() > batch:
         raise FoveateError(f"{ranks.world()} processes for a batch of {batch}: at least one picture each")
     per_epoch = pictures.steps(batch)
@@ -64,7 +65,10 @@ def steps(
     while state.step < total:
         epoch, start = divmod(state.step, per_epoch)
         share, repeats = (ranks.rank(), ranks.world()), recipe.augment.repeats
-        for item in pictures.epoch(recipe.seed, epoch, batch, start, workers, share=share, repeats=repeats):
+        balanced = recipe.balance == "draws"
+        for item in pictures.epoch(
+            recipe.seed, epoch, batch, start, workers, share=share, repeats=repeats, balanced=balanced
+        ):
             moment = Moment(state.step, epoch, state.step / total)
             state.model.train()  # the caller may have evaluated since
             for norm in state.quiet_norms:

@@ -7,12 +7,17 @@ import torch.nn.functional as F
 
 from foveate.errors import ConfigError
 
-Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # logits (N, K), targets (N, K) -> mean over N, ()
+# logits (N, K), targets (N, K) -> mean over N, (); a third argument (N,) tells how much each picture counts
+Measure = Callable[..., torch.Tensor]
 
 
 def cross_entropy() -> Measure:
     """-sum_k q_k log softmax(z)_k, averaged over the pictures."""
-    return F.cross_entropy
+
+    def measure(logits: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
+        return F.cross_entropy(logits, targets if counts is None else targets * counts[:, None])
+
+    return measure
 
 
 def bce(threshold: float | None = None, sum_classes: bool = False) -> Measure:
@@ -24,10 +29,11 @@ def bce(threshold: float | None = None, sum_classes: bool = False) -> Measure:
     if threshold is not None and not 0 <= threshold < 1:
         raise ConfigError(f"bce(threshold={threshold}): at least 0 and below 1")
 
-    def measure(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def measure(logits: torch.Tensor, targets: torch.Tensor, counts: torch.Tensor | None = None) -> torch.Tensor:
         if threshold is not None:
             targets = (targets > threshold).to(logits.dtype)
-        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        weight = None if counts is None else counts[:, None].expand_as(logits)
+        loss = F.binary_cross_entropy_with_logits(logits, targets, weight)
         return loss * logits.shape[1] if sum_classes else loss
 
     return measure

@@ -101,6 +101,10 @@ class Recipe:
     augment: Augment = Augment()
     mix: Mix = Mix()
     loss: Loss = Loss()
+    # unequal classes: "weights": a picture's loss counts by the inverse size of its class; "draws": an epoch, as long
+    # as ever, shows every class equally often (data/balance.py)
+    balance: Literal["none", "weights", "draws"] = "none"
+    metric: str = "accuracy"  # that chooses the best epoch: a name of METRICS (train/metric.py), or recall@CLASS
     init: Edits = ()  # calls of INITS, done in turn on what the network's own paper says: "zero_gamma", "gradinit"
     edits: Edits = ()  # changes of the network, such as "drop_path=0.05"; fields that a family lacks are passed over
     ema: Probability = 0.0  # decay of the weight average that is evaluated and saved

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from foveate.config import make, replace
 from foveate.data.augment import COLUMNS, augment, mirrored_in
+from foveate.data.balance import class_weights
 from foveate.data.load import Batch
 from foveate.data.policies import make_policy
 from foveate.data.preprocess import Preprocess, normalise_own
@@ -38,7 +39,11 @@ class Moment:
 class Task:
     """What a run asks of every step: recipe, input, classes, and the functions that the recipe names."""
 
-    def __init__(self, recipe: Recipe, preprocess: Preprocess, classes: int, samples: int):
+    def __init__(
+        self, recipe: Recipe, preprocess: Preprocess, classes: int, samples: int, labels: np.ndarray | None = None
+    ):
+        """labels: of the training pictures, where their classes count by their size."""
+        self.weights = None if labels is None else torch.from_numpy(class_weights(labels, classes))  # (classes,)
         self.recipe, self.preprocess, self.classes, self.samples = recipe, preprocess, classes, samples
         self.measure: Measure = make(LOSSES, recipe.loss.name, "loss.name")
         self.policy = make_policy(recipe.augment.policy)
@@ -104,9 +109,10 @@ def _loss(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> t
     with autocast(x.device, recipe.precision):
         logits, *others = (z.to(torch.promote_types(z.dtype, torch.float32)) for z in state.network(x))
     goal = goal.to(logits.dtype)
-    loss = task.measure(logits, goal)
+    counts = () if task.weights is None else (targets @ task.weights.to(targets),)  # how much each picture counts
+    loss = task.measure(logits, goal, *counts)
     for z in others:
-        loss = loss + state.aux_weight * task.measure(z, goal)
+        loss = loss + state.aux_weight * task.measure(z, goal, *counts)
     if taught is not None:
         loss = loss + loss_of.distill * distillation(logits, taught, loss_of.temperature)
     return loss, (logits.argmax(1) == targets.argmax(1)).sum()

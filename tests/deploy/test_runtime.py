@@ -15,6 +15,9 @@ from foveate.data.preprocess import Preprocess
 from foveate.deploy.runtime import open_session
 from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
 
+ZERO = numpy_helper.from_array(np.zeros(1, np.int64))
+GATHER = helper.make_node("Gather", ["wide", "i"], ["z"])
+
 CLASSES = ["red", "green", "blue"]
 
 
@@ -387,8 +390,6 @@ LARGE = {
     ),
     "gathered": (lambda: [helper.make_node("ConstantOfShape", ["n"], ["i"], value=ZERO), GATHER], [("n", N([2**27]))]),
 }
-ZERO = numpy_helper.from_array(np.zeros(1, np.int64))
-GATHER = helper.make_node("Gather", ["wide", "i"], ["z"])
 
 
 @pytest.mark.parametrize("kind", [k for k in LARGE if k != "gathered"])

@@ -99,7 +99,11 @@ FIXED = """{
   "images_per_s": 310.0},
 "test": {"split": "test", "n": 372, "accuracy": 0.9234, "interval": [0.892, 0.946], "top5": 0.99, "macro_f1": 0.917,
   "ece": 0.024},
-"alternatives": [{"what": "flip at test time", "val_accuracy": 0.921, "latency_ms": 6.8}]
+"alternatives": [{"what": "flip at test time", "val_accuracy": 0.921, "latency_ms": 6.8}],
+"baselines": [{"name": "always <b>", "val_accuracy": 0.1, "test_accuracy": 0.11, "seconds": 0.0},
+  {"name": "middle", "val_accuracy": 0.93, "test_accuracy": 0.9234, "seconds": 192.4}],
+"warnings": [{"code": "overfit", "text": "strong over-fit of <i>this</i>"}],
+"next_steps": [{"do": "foveate fit photos --time 9m", "why": "only 2 epochs fitted in"}]
 }"""
 
 
@@ -157,6 +161,13 @@ def test_the_headline_is_one_sentence_with_accuracy_interval_n_latency_size_and_
 def test_the_parts_come_in_the_documented_order(ten):
     found = [attrs["id"] for tag, attrs in Page(ten[0]).tags if tag == "h2"]
     assert found == list(SECTIONS)
+
+
+def test_warnings_next_steps_and_baselines_are_in_both_forms(ten):
+    for text in ten[:2]:
+        assert "foveate fit photos" in text and "only 2 epochs" in text and "Against simpler ways" in text
+        assert "<i>this" not in text and "always <b>" not in text
+    assert "11.0 %" in ten[1]
 
 
 def test_every_budget_is_compared_with_what_was_measured(ten):
@@ -268,7 +279,7 @@ def test_markdown_tables_keep_their_columns_whatever_the_names_are(tmp_path):
     _, text = pages(tmp_path, full_result(NASTY) | {"title": "<b>#"})
     table = [line for line in text.splitlines() if line.startswith("|")]
     bars = [len(re.findall(r"(?<!\\)\|", line)) for line in table]
-    assert set(bars) <= {4, 7, 9}
+    assert set(bars) <= {4, 5, 7, 9}
     assert "<" not in text
     assert markdown("mobilenet_v3 _x_ a|b `c`") == r"mobilenet_v3 \_x\_ a\|b \`c\`"
 

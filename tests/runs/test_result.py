@@ -16,6 +16,7 @@ from foveate.data.preprocess import Preprocess
 from foveate.deploy.parity import Parity
 from foveate.events import DataEvent
 from foveate.recipes import RECIPES
+from foveate.runs.advice import NextStep, Warned
 from foveate.runs.plan import Budget, Plan
 from foveate.runs.result import (
     BudgetPart,
@@ -64,12 +65,15 @@ def made(dataset, left_out=()):
         data=make_data_part(dataset, job(left_out)),
         budget=make_budget_part(BUDGET, 1, LATENCY),
         candidates=[make_only_candidate(PLAN, LATENCY, 1000, counted, 0.9)],
-        training=TrainingPart(PLAN.recipe, [{"epoch": 1}], 2.5, PLAN.recipe.epochs, 1),
+        training=TrainingPart(PLAN.recipe, [{"epoch": 1}], 2.5, PLAN.recipe.epochs, 1, "running averages", ()),
         test=SplitPart(**metrics(logits, np.array(split.labels), dataset.classes, "val")),
         cost=make_cost_part(counted, 1000, 900),
         latency=LATENCY,
         parity=PARITY,
         alternatives=[],
+        baselines=[{"name": "always 0", "val_accuracy": 0.1, "test_accuracy": 0.1, "seconds": 0.0}],
+        warnings=[Warned("few_test_pictures", "6 test pictures only")],
+        next_steps=[NextStep("foveate predict best my.jpg", "ask it")],
     )
 
 
@@ -107,6 +111,8 @@ def test_the_summary_tells_of_a_race_only_where_there_was_one():
     assert alone.report == str(Path("runs/digits-1/report.html"))
     assert json.loads(to_json(alone))["test_interval"] == list(result.test.interval)
     rows = [{"model": "a", "val_accuracy": 0.5}, {"model": "b"}]
+    assert (alone.time_s, alone.seconds, alone.weights, alone.metric) == (None, 2.5, None, "accuracy")
+    assert alone.warnings[0].code == "few_test_pictures" and alone.test_score == alone.test_accuracy
     raced = summarise(Path("runs/digits-1"), PLAN, result, {"candidates": rows, "race_seconds": 4.0}, 3)
     assert (raced.race, raced.race_seconds) == (rows[:1], 4.0)
 

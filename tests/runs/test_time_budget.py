@@ -67,3 +67,10 @@ def test_shares_never_exceed_what_there_is_and_the_end_is_kept(whole, compress, 
         assert 0 <= time.training_s <= time.left_s
         assert time.training_s == 0 or time.training_s + time.end_s <= time.left_s + slack
         before = time.left_s
+
+
+def test_a_slow_machine_keeps_more_for_the_end():
+    time = TimeBudget.start(60.0, clock=Clock())
+    assert time.kept_s(0.5) == time.end_s == 12.0
+    assert time.kept_s(6.0) == 18.0
+    assert time.kept_s(100.0) == 24.0  # never more than two fifths

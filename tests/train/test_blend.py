@@ -39,6 +39,6 @@ def test_the_best_point_on_validation_is_put_into_the_model(monkeypatch, scores,
     monkeypatch.setattr(module, "labels_of", lambda val: None)
     monkeypatch.setattr(module, "accuracy", lambda share, _: scores[share][0])
     monkeypatch.setattr(module, "cross_entropy", lambda share, _: scores[share][1])
-    found = blend(model, start, (0.5, 0.7), None, Preprocess())
-    assert found == (chosen, *scores[chosen])
+    found = blend(model, start, (0.5, 0.7), None, Preprocess(), lambda share, _: scores[share][0])
+    assert found == (chosen, *scores[chosen], {share: value for share, (value, _) in scores.items()})
     assert share_of(model) == chosen

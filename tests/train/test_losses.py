@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from foveate.config import make
 from foveate.errors import ConfigError
-from foveate.train.losses import bce, distillation, smooth
+from foveate.train.losses import LOSSES, bce, distillation, smooth
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 3, 4, 1])
@@ -77,3 +78,14 @@ def test_distillation_has_no_gradient_at_the_teacher():
     z = LOGITS.clone().requires_grad_()
     distillation(z, LOGITS, 4.0).backward()
     assert z.grad.abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "bce", "bce(sum_classes=true)"])
+def test_a_picture_that_counts_twice_is_as_if_it_were_there_twice(name):
+    measure = make(LOSSES, name.replace("true", "True"), "loss.name")
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.eye(4)[[0, 1, 2]]
+    counted = measure(logits, targets, torch.tensor([1.0, 2.0, 1.0]))
+    twice = measure(logits[[0, 1, 1, 2]], targets[[0, 1, 1, 2]])
+    torch.testing.assert_close(3 * counted, 4 * twice)
+    assert torch.equal(measure(logits, targets), measure(logits, targets, torch.ones(3)))

@@ -390,3 +390,18 @@ def test_searched_nets_race_against_the_zoo(model, small_nets, tmp_path):
     assert made.folder == tmp_path / "runs" / "digits-1" and made.summary["test_n"] > 0
     with pytest.raises(fv.ConfigError, match="--search makes new networks"):
         fv.fit("digits", search="mnasnet", weights="lite")
+
+
+@pytest.mark.parametrize("metric", ["acuracy", "recall@"])
+def test_a_metric_that_is_none_is_refused_before_any_picture_is_read(metric, tmp_path):
+    with pytest.raises(fv.ConfigError, match="expected accuracy, balanced, f1 or recall@CLASS"):
+        fv.fit(tmp_path / "nothing", metric=metric)
+
+
+def test_the_summary_says_what_it_is_compared_with_and_how_long_it_took(run):
+    s = run[0].summary
+    assert [row["name"] for row in s["baselines"]] == [s["baselines"][0]["name"], s["model"]]
+    assert s["baselines"][-1]["test_accuracy"] == s["test_accuracy"]
+    assert s["time_s"] == 1.0 and s["seconds"] > 0 and s["weights"] is None
+    assert all(set(w) == {"code", "text"} for w in s["warnings"])
+    assert 1 <= len(s["next_steps"]) <= 3 and all(n["do"] and n["why"] for n in s["next_steps"])

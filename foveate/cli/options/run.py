@@ -24,8 +24,17 @@ class BadFiles(enum.StrEnum):
 class Processor(enum.StrEnum):
     """Where training runs."""
 
-    cpu = "cpu"
+    auto = "auto"
     cuda = "cuda"
+    mps = "mps"
+    cpu = "cpu"
+
+
+class Licence(enum.StrEnum):
+    """Which published weights may be taken."""
+
+    commercial = "commercial"
+    any = "any"
 
 
 Seed = Annotated[
@@ -33,13 +42,14 @@ Seed = Annotated[
     typer.Option("--seed", min=0, max=2**32 - 1, help="Split, initial weights, order and augmentation follow from it."),
 ]
 Bad = Annotated[BadFiles, typer.Option("--bad-files", help="Stop at the first bad picture, or leave all of them out.")]
-Device = Annotated[Processor, typer.Option("--device", help="Where to train.")]
+Device = Annotated[Processor, typer.Option("--device", help="Where to train; auto: CUDA, then MPS, then the CPU.")]
 Threads = Annotated[
     int | None, option("--threads", low=1, high=1024, help="CPU threads of a latency measurement; by default all.")
 ]
+_WEIGHTS = "auto: published ones on this machine; hub: fetch those that race; none: from scratch; "
 Weights = Annotated[
-    str | None,
-    option("--weights", metavar="SPEC", help="Start from these: lite, a file, a model folder, hf-hub:org/name."),
+    str,
+    typer.Option("--weights", metavar="SPEC", help=f"{_WEIGHTS}lite, a file, a model folder, hf-hub:org/name."),
 ]
 Resume = Annotated[
     str | None, option("--resume", metavar="RUN", help="Go on with this run folder; all else comes from it.")
@@ -112,7 +122,7 @@ def refuse_beside_resume(folder: str, recorded: Mapping[str, object], obeyed: Co
     """
     context = running()
     labels = {
-        p.name: p.opts[0] if p.param_type_name == "option" else p.human_readable_name for p in context.command.params
+        p.name: p.opts[0] if p.param_type_name == "option" else p.metavar or p.name for p in context.command.params
     }
     for name in sorted(spoken() - {"resume", "quiet", "as_json", "json", "debug", *obeyed}, key=list(labels).index):
         asked = context.params[name]

@@ -19,6 +19,7 @@ from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent
 from foveate.recipes import find_recipe
 from foveate.runs.defaults import recipe_name
+from foveate.runs.devices import Device
 from foveate.runs.plan import Plan, prepare, room_of
 from foveate.runs.run import announce
 from foveate.runs.setup import apply_folding, settle_folding
@@ -86,7 +87,7 @@ class Request:
     kind: Kind = "one-in"
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     weights: str | None = None
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     bad_files: Literal["stop", "skip"] = "stop"
     follow_links: bool = False
     threads: int = 0  # CPU threads of one trial; 0: the probe decides

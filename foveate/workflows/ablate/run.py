@@ -19,6 +19,7 @@ from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
 from foveate.events import EpochEvent, Event, Listener, ReadingEvent, StageEvent, StepEvent, TrialEvent, silent
 from foveate.files import check_writable, claimed, folder_lock, free_name, write_json
+from foveate.runs.devices import check_device
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.runs.workers import is_orphan
@@ -47,7 +48,7 @@ def ablate(
     seed: int = 0,
     weights: str | None = None,
     workers: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
     follow_links: bool = False,
     unequal: bool = False,
@@ -64,7 +65,8 @@ def ablate(
     listener = listener or silent
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more; intervals over seeds need 2, exact tests 6")
-    count = workers_for(workers, device)
+    place = check_device(device)
+    count = workers_for(workers, place)
     check_writable(runs)
     request = Request(
         data=str(data),
@@ -75,10 +77,10 @@ def ablate(
         kind=kind,
         seeds=tuple(range(seed, seed + seeds)),
         weights=weights,
-        device=device,
+        device=place,
         bad_files=bad_files,
         follow_links=follow_links,
-        threads=max(1, (os.cpu_count() or 1) // count) if count > 1 and device == "cpu" else 0,
+        threads=max(1, (os.cpu_count() or 1) // count) if count > 1 and place == "cpu" else 0,
         unequal=unequal,
     )
     with ranks.joined("cpu"):  # only to agree on the folder: under torchrun every process is a worker of its own

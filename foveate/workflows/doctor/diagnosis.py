@@ -95,7 +95,7 @@ def diagnose(
     *,
     recipe: str | None = None,
     overrides: Sequence[str] = (),
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     follow_links: bool = False,
     most_s: float = MOST_S,
     told: Callable[[str], None] | None = None,

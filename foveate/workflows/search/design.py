@@ -12,6 +12,7 @@ from foveate.data.sample import is_small
 from foveate.errors import ConfigError
 from foveate.recipes import find_recipe
 from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.runs.devices import Device
 from foveate.runs.plan import Budget
 from foveate.search import SAMPLERS, SINGLE, SPACES, load_space, sampler
 from foveate.search.rewards import make_reward
@@ -46,7 +47,7 @@ class Search:
     storage: str = ""  # of the study; "": study.db in the folder
     seed: int = 0
     threads: int = 0
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     bad_files: Literal["stop", "skip"] = "stop"
     follow_links: bool = False  # take what links outside of the data lead to
     command: str = ""

@@ -16,8 +16,9 @@ from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
+from foveate.runs.devices import check_device
 from foveate.runs.epochs import limit_epochs
-from foveate.runs.plan import Budget, Plan, check_device, check_runtime, command_line
+from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
 from foveate.runs.training import Start
@@ -81,7 +82,7 @@ def search(
     runs: str | Path = "runs",
     seed: int = 0,
     threads: int | None = None,
-    device: Literal["cpu", "cuda"] = "cpu",
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     bad_files: Literal["stop", "skip"] = "stop",
     follow_links: bool = False,
     listener: Listener | None = None,
@@ -99,7 +100,7 @@ def search(
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget = listener or silent, budget or Budget()
-    check_device(device)
+    place = check_device(device)
     check_runtime(budget.runtime)
     check_reward(reward, tuple(objectives), budget)  # before the pictures are read
     check_writable(runs)
@@ -125,7 +126,7 @@ def search(
         storage=storage or "",
         seed=seed,
         threads=threads or 0,
-        device=device,
+        device=place,
         bad_files=bad_files,
         follow_links=follow_links,
         command=command_line(),

@@ -95,6 +95,12 @@ def test_timm_with_same_padding_gives_the_same_outputs_once_its_pools_leave_padd
     assert difference(NASNet(NARROW), timm_net("same"), from_timm, size=(64, 51)) > 1e-6
 
 
+@pytest.mark.parametrize("size", [(64, 64), (64, 51)])
+def test_timm_with_same_padding_is_a_config_away(size):
+    ours = NASNet(replace(NARROW, count_padding=True))
+    assert difference(ours, timm_net("same"), from_timm, size=size) <= 1e-10
+
+
 @pytest.mark.parametrize(("skip", "size"), [(False, (64, 64)), (False, (64, 96)), (True, (75, 75))])
 def test_pytorchcv_gives_the_same_outputs_at_the_sizes_it_is_made_for(skip, size):
     """It pads, computes and cuts, which is SAME padding where maps are even; at 75 pixels those that it pads alike are

@@ -111,6 +111,7 @@ class Place:
     stride: int  # 2: a reduction cell
     drop: float  # rate of ScheduledDropPath
     skipped: bool  # the next cell reads what this one read as "previous"
+    counted: bool = False  # a strided mean counts the zeros around the picture (NASNetConfig.count_padding)
 
     def stride_of(self, state: int) -> int:
         """The stride of an operation that reads a state: only the cell's two inputs still have to be reduced."""
@@ -220,16 +221,22 @@ class Factored(nn.Module):
 class Pool(nn.Module):
     """k x k mean or maximum of what lies inside the picture: padding counts for nothing, as in TensorFlow.
 
-    timm's nasnetalarge counts the zeros that it pads for a strided mean; this is the only difference to it.
+    counted: a strided mean with SAME padding counts the zeros that it pads, as timm's nasnetalarge does; this is the
+    only difference to it.
     x: (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride)).  No parameters.
     """
 
-    def __init__(self, kind: Literal["avg", "max"], kernel: int, stride: int, padding: Padding):
+    def __init__(self, kind: Literal["avg", "max"], kernel: int, stride: int, padding: Padding, counted: bool = False):
         super().__init__()
         self.kind, self.kernel, self.stride, self.padding = kind, kernel, stride, padding
+        self.counted = counted and kind == "avg" and stride > 1 and padding == "same"
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         margin = [self.kernel // 2] * 2
+        if self.counted:
+            top, bottom = same_pads(x.shape[-2], self.kernel, self.stride)
+            left, right = same_pads(x.shape[-1], self.kernel, self.stride)
+            return F.avg_pool2d(F.pad(x, (left, right, top, bottom)), self.kernel, self.stride)
         if self.padding == "same":  # where SAME pads one more after than before, ceil_mode adds that last window
             margin = [same_pads(x.shape[i], self.kernel, self.stride)[0] for i in (-2, -1)]
         ceil = self.padding == "same"
@@ -238,7 +245,8 @@ class Pool(nn.Module):
         return F.avg_pool2d(x, self.kernel, self.stride, margin, ceil_mode=ceil, count_include_pad=False)
 
     def extra_repr(self) -> str:
-        return f"{self.kind}, kernel={self.kernel}, stride={self.stride}, padding={self.padding}"
+        counted = ", counted" if self.counted else ""
+        return f"{self.kind}, kernel={self.kernel}, stride={self.stride}, padding={self.padding}{counted}"
 
 
 class PoolOp(nn.Module):
@@ -247,7 +255,7 @@ class PoolOp(nn.Module):
     def __init__(self, place: Place, c_in: int, kind: Literal["avg", "max"], kernel: int, stride: int):
         super().__init__()
         same = c_in == place.filters
-        self.pool = Pool(kind, kernel, stride, place.padding)
+        self.pool = Pool(kind, kernel, stride, place.padding, place.counted)
         self.conv = nn.Identity() if same else place.layers.make_conv(c_in, place.filters, 1)
         self.bn = nn.Identity() if same else place.layers.make_norm(place.filters)
 

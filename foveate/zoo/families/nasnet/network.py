@@ -80,6 +80,7 @@ class NASNetConfig(Config):
     # progress grows from 0 to 1 over the training (NASNet.set_progress)
     drop_path: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = 0.0
     aux: bool = False  # a second classifier before the last reduction, for training: forward_aux
+    count_padding: bool = False  # a strided mean counts the zeros of SAME padding: timm's form, and that of its weights
     _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.0003)")
 
@@ -158,7 +159,7 @@ class NASNet(Network):
         for i, (genotype, widths, slots, stride) in enumerate(plan):
             skipped = config.skip_reduction_input and stride == 2 and i >= len(config.stem_cells)
             drop = config.drop_path * (i + 1) / len(plan)
-            place = Place(slots, config.padding, widths.filters, stride, drop, skipped)
+            place = Place(slots, config.padding, widths.filters, stride, drop, skipped, config.count_padding)
             cells.append(Cell(genotype, place, widths, c_in=c_in, c_previous=c_previous, ratio=ratio))
             aux_width = c_in if stride == 2 else aux_width
             c_in, c_previous = cells[-1].width, c_previous if skipped else c_in
