@@ -1,4 +1,4 @@
-"""foveate data check | split: look at the pictures before you train on them."""
+"""foveate data check | split | review | diff: look at the pictures before you train on them."""
 
 import sys
 import time
@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from foveate.cli import review
 from foveate.cli.options.data import FollowLinks
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, print_json
 from foveate.cli.options.run import Bad, BadFiles, Seed
 from foveate.report.units import duration
 
-app = typer.Typer(help="Check a data set, or write a split list.", no_args_is_help=True)
+app = typer.Typer(help="Check and review a data set, write a split list, compare two lists.", no_args_is_help=True)
 
 Place = Annotated[
     str,
@@ -38,7 +39,10 @@ def check_command(
     threads: Annotated[int, typer.Option("--threads", min=1, max=256, help="Pictures decoded at a time.")] = 2,
     output: Output,
 ) -> None:
-    """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes."""
+    """Read every picture once and tell what is wrong: damaged files, duplicates, leaks between splits, odd classes.
+
+    A picture has one label; where yours have several (wet and dark), train one model a label.
+    """
     from foveate.data.gate.check import check
     from foveate.data.gate.report import as_csv, as_data, as_json_text, as_text
     from foveate.data.read.formats import shown
@@ -103,6 +107,10 @@ def split_command(
     print(f"{shown(out)}: {', '.join(f'{name} {n:,}' for name, n in sizes.items())}")
     for note in dataset.notes:
         print(f"  {note}")
+
+
+app.command("review", epilog="Example: foveate data review photos --out review")(review.review_command)
+app.command("diff", epilog="Example: foveate data diff photos photos.csv")(review.diff_command)
 
 
 def _check_csv(option: str, path: Path | None) -> None:
