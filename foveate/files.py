@@ -30,7 +30,7 @@ GIVEN_UP_S = 60.0  # from which age on a lock in an empty folder is nobody's, wh
 LOOK_S = 0.1  # between two tries while waiting for a lock
 BEAT_S = 30.0  # between two signs of life of who holds a folder
 DEAD_S = 600.0  # an owner on another host that gave no sign for so long is gone
-CHECKPOINTS = ("state", "study.db", "compress.json", "trials")  # in a folder that --resume takes
+CHECKPOINTS = ("state", "request.json", "study.db", "compress.json", "trials")  # in a folder that --resume takes
 
 
 def crashpoint(name: str) -> None:

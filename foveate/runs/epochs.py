@@ -47,7 +47,7 @@ def limit_epochs(
     if published and not is_small(dataset):
         recipe = replace(recipe, resolution=round(TRAIN_SHARE * preprocess.resolution / 16) * 16)
     size = recipe.resolution or preprocess.resolution
-    recipe, _ = settle(apply_folding(config, recipe), recipe, size, torch.device(device))
+    recipe, _ = settle(apply_folding(config, recipe), recipe, size, torch.device(device), TIMING_SHARE * seconds)
     picture_s = time_picture(recipe, config, preprocess, dataset, device, TIMING_SHARE * seconds)
     epoch_s = picture_s * len(dataset.splits["train"])
     return replace(recipe, epochs=count_epochs(STEPS_SHARE * seconds, epoch_s, recipe.epochs))

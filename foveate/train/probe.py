@@ -2,6 +2,7 @@
 that is.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -90,11 +91,21 @@ def check_step(config: Config, recipe: Recipe, size: int = 0, pictures: int | No
             ) from None
 
 
-def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repeats: int = 3) -> list[Timing]:
+def probe(
+    config: Config,
+    recipe: Recipe,
+    size: int,
+    device: torch.device,
+    repeats: int = 3,
+    most_s: float = math.inf,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Timing]:
     """Timings of every candidate form, interleaved, on a throw-away network with random pictures.
 
-    A form that takes over TOO_SLOW times the quickest one in the warm-up is not repeated.
+    A form that takes over TOO_SLOW times the quickest one in the warm-up is not repeated. After most_s seconds no
+    further step is begun but the first, of plain float32; forms that were not warmed up are left out.
     """
+    until = clock() + most_s
     before, threads_before = torch.random.get_rng_state(), torch.get_num_threads()
     batch = min(recipe.batch, PICTURES if size <= LARGE else PICTURES // 2)
     target = torch.zeros(batch, dtype=torch.int64, device=device)
@@ -109,12 +120,16 @@ def probe(config: Config, recipe: Recipe, size: int, device: torch.device, repea
         x = torch.rand(batch, config.in_chans, size, size, device=device).contiguous(memory_format=memory)
         runs[precision, layout, threads] = partial(_step_s, model, x, target, precision, threads)
     with memory_kept():  # as in training
-        seconds = {form: [run()] for form, run in runs.items()}  # the warm-up
+        seconds: dict[tuple[str, str, int], list[float]] = {}
+        for form, run in runs.items():  # the warm-up
+            if not seconds or clock() < until:
+                seconds[form] = [run()]
         quickest = min(s[0] for s in seconds.values())
         again = [form for form, s in seconds.items() if s[0] <= TOO_SLOW * quickest]
         for _ in range(repeats):
             for form in again:
-                seconds[form].append(runs[form]())
+                if clock() < until:
+                    seconds[form].append(runs[form]())
     torch.random.set_rng_state(before)
     torch.set_num_threads(threads_before)
     return [Timing(*form, statistics.median(s[1:] or s) / batch) for form, s in seconds.items()]
@@ -134,15 +149,18 @@ def _step_s(model: nn.Module, x: torch.Tensor, target: torch.Tensor, precision: 
     return spent
 
 
-def settle(config: Config, recipe: Recipe, size: int, device: torch.device) -> tuple[Recipe, list[Timing]]:
-    """The recipe with "auto" precision, layout and threads replaced by what the probe chose, and the timings.
+def settle(
+    config: Config, recipe: Recipe, size: int, device: torch.device, most_s: float = math.inf
+) -> tuple[Recipe, list[Timing]]:
+    """The recipe with "auto" precision, layout and threads replaced by what the probe chose in about most_s seconds,
+    and the timings.
 
     Plain float32 on all threads stays unless another form is clearly quicker. A recipe that leaves nothing open is not
     probed.
     """
     if "auto" not in (recipe.precision, recipe.layout) and recipe.threads:
         return recipe, []
-    timings = probe(config, recipe, size, device)
+    timings = probe(config, recipe, size, device, most_s=most_s)
     plain, best = timings[0], min(timings, key=lambda t: t.image_s)
     chosen = best if best.image_s < GAIN * plain.image_s else plain
     return replace(recipe, precision=chosen.precision, layout=chosen.layout, threads=chosen.threads), timings

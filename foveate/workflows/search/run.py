@@ -36,6 +36,7 @@ from foveate.workflows.search.design import (
     config_of,
     default_recipes,
     fitted_space,
+    is_code,
     search_preprocess,
 )
 from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
@@ -165,14 +166,16 @@ def written(design: Search, name: str | None, runs: str | Path) -> Path:
     return folder
 
 
-def finalists(
-    rough: Search, dataset: Dataset, count: int, *, name: str | None, runs: str | Path, listener: Listener
-) -> list[Measured]:
+def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listener: Listener) -> list[Measured]:
     """The best nets of a search that fit the budget when they are measured again, `count` at most and perhaps none; no
-    net is trained in full.
+    net is trained in full. folder: of the search, new, or one of an earlier session, with which it goes on.
     """
-    design = designed(rough, dataset)
-    folder = written(design, name, runs)
+    if (folder / "search.json").exists():
+        design = trusted(folder, rough.space if is_code(rough.space) else None)
+    else:
+        design = designed(rough, dataset)
+        write_json(folder / "env.json", environment())
+        write_json(folder / "search.json", design)
     with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
         done = trials(folder, design, space, dataset, 1, None, listener, stop)
