@@ -74,8 +74,8 @@ def read_winner(folder: Path) -> Winner | None:
     tensors = read_tensors(folder / TENSORS) if row.started or row.probe is not None else {}
     probe = None
     if row.probe is not None:
-        weights = {key: tensors.pop(name).numpy() for name, key in PROBE.items()}
-        probe = Probe(**weights, **row.probe)
+        weight, bias = (tensors.pop(name).numpy() for name in PROBE)
+        probe = Probe(weight, bias, **row.probe)
     candidate = Candidate(row.model, row.config, row.preprocess, row.weights)
     facts = (list(row.rows), row.race_seconds, probe, row.probe_seconds, row.end_s, row.shown)
     return Winner(candidate, *facts, tensors if row.started else None)

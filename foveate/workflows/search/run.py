@@ -17,8 +17,7 @@ from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
 from foveate.runs.devices import check_device
-from foveate.runs.epochs import limit_epochs
-from foveate.runs.plan import Budget, Plan, check_runtime, command_line
+from foveate.runs.plan import Budget, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
 from foveate.runs.training import Start
@@ -40,9 +39,11 @@ from foveate.workflows.search.design import (
     search_preprocess,
 )
 from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
+from foveate.workflows.search.final import plan_of
+from foveate.workflows.search.floor import check_reachable
 from foveate.workflows.search.objective import Objective, material
 from foveate.workflows.search.ray_workers import run_on_ray
-from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
+from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
 from foveate.workflows.search.study import (
     ENDLESS,
     opened,
@@ -133,6 +134,7 @@ def search(
         command=command_line(),
     )
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
+    check_reachable(design, fitted_space(design.space, dataset, None)[1], dataset, listener)
     named = {"space": design.space, "storage": design.storage or None}  # by the caller of this function
     return resume_search(written(design, name, runs), **named, workers=workers, ray=ray, listener=listener)
 
@@ -210,8 +212,10 @@ def resume_search(
     with folder_lock(folder), stop_on_signals() as stop:
         dataset, choices = opened(design)
         done = trials(folder, design, choices, dataset, workers, ray, listener, stop)
-        write_search_report(folder, design, choices, done)
-    if (place / "recipe.json").exists() and (place / "state").exists():
+        going_on = (place / "recipe.json").exists() and any((place / "state").glob("step-*"))
+        if not going_on:
+            write_search_report(folder, design, choices, done)
+    if going_on:
         listener(StageEvent("going on with the winner's training"))
         return reported(folder, design, choices, done, resume_run(place, listener))
     best, m = winner(design, choices, dataset, done, listener)
@@ -228,16 +232,18 @@ def resume_search(
     place.mkdir(exist_ok=True)
     rows = [*rows_of(design, choices, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    return reported(folder, design, choices, done, complete(place, plan, dataset, listener, start=Start(story)))
+    run = complete(place, plan, dataset, listener, start=Start(story))
+    return reported(folder, design, choices, done, run)
 
 
 def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
     """The winner's run, with what the search cost beside it."""
+    tell_test(folder, run.summary)
     cost_of_it: dict[str, Any] = {"trials": len(done), "failed": sum(f.values is None for f in done)}
     cost_of_it |= {"seconds": spent(done, 1) + ahead_s(folder)}
     how = {"space": design.space, "sampler": design.sampler, "evaluate": design.evaluate}
     summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}}
-    return Run(run.folder, summary)
+    return Run(run.folder, summary, run.before)
 
 
 def trials(
@@ -303,9 +309,11 @@ def trials(
 
 
 def line_of(design: Search, space: Space, one: Found, number: int) -> str:
-    """One trial for people: "12  val 61.2 %  0.84 ms  12.3 M MACs  ..."."""
+    """One trial for people: "trial 12  (9 of 50)  val 61.2 %  0.84 ms  12.3 M MACs  ...": its number as in the database
+    and in all tables, which count from 0 and repeats, too; and how many different nets there are with it.
+    """
     if one.values is None:
-        return f"trial {number}  failed: {one.facts.get('error', '')}"
+        return f"trial {one.number}  ({number})  failed: {one.facts.get('error', '')}"
     row = row_of(space, one)
     parts = [value_text(one) if is_valued(one) else "over the budget"]
     parts += [f"{row['latency_ms']:.2f} ms"] if row.get("latency_ms") else []
@@ -313,9 +321,8 @@ def line_of(design: Search, space: Space, one: Found, number: int) -> str:
         f"{row['macs'] / 1e6:.1f} M MACs",
         f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
     ]
-    return (
-        f"trial {number}" + (f" of {design.trials}" if design.trials else "") + "  " + "  ".join(p for p in parts if p)
-    )
+    place = f"  ({number} of {design.trials})" if design.trials else f"  ({number})"
+    return f"trial {one.number}{place}  " + "  ".join(p for p in parts if p)
 
 
 def winner(
@@ -360,27 +367,3 @@ def row_text(space: Space, one: Found) -> str:
     row = row_of(space, one)
     timed = f"{row['latency_ms']:.2g} ms, " if row.get("latency_ms") else ""
     return f"{timed}{row['macs'] / 1e6:.1f} M multiply-adds"
-
-
-def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
-    """The winner's full training, in the time that is left where there is a limit."""
-    candidate, recipe = m.candidate, design.recipe
-    if left is not None:
-        listener(StageEvent("timing the winner"))
-        recipe = limit_epochs(
-            recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=design.device
-        )
-    return Plan(
-        data=design.data,
-        model=candidate.model,
-        architecture=candidate.config,
-        recipe=replace(recipe, seed=design.seed),
-        preprocess=candidate.preprocess,
-        bad_files=design.bad_files,
-        follow_links=design.follow_links,
-        device=design.device,
-        threads=design.threads,
-        budget=design.budget,
-        fingerprint=dataset.fingerprint,
-        command=design.command,
-    )
