@@ -29,6 +29,7 @@ from foveate.selection.published import (
 )
 from foveate.selection.shortlist import Prior, cost_of, list_priors, rough_macs, small_size, spread, takes
 from foveate.zoo import build, list_models, variant
+from foveate.zoo.catalogue import counts
 from foveate.zoo.family import Config
 from foveate.zoo.sources import Public, form_for
 
@@ -312,13 +313,15 @@ def measure_all(
     what the one before it took, where one fits; where none fits, none after as much time again, or GRACE_S. Latency
     does not depend on the weights, so the networks are untrained. measurements: what is there is not measured again.
     """
+    from foveate.cost.count import cost
+
     begun = clock()
     latest = begun + max(2 * (until - begun), GRACE_S)
-    affordable = count_affordable(field, budget, latest, clock)
+    affordable = list_affordable(field, budget, latest, clock)
     listener(StageEvent(f"measuring {len(affordable)} candidates"))
     found: list[Measured] = []
     took = 0.0
-    for i, (candidate, counts) in enumerate(affordable):
+    for i, candidate in enumerate(affordable):
         one = None if measurements is None else measurements.known(candidate)
         if one is None:
             fits, now = any(m.within(budget) for m in found), clock()
@@ -326,50 +329,50 @@ def measure_all(
                 left = len(affordable) - i
                 listener(StageEvent(f"{left} of the largest are not measured, so that time is left for training"))
                 break
-            one = measure_candidate(candidate, counts, budget, threads)
+            counted = cost(candidate.config, resolution=candidate.preprocess.resolution)
+            one = measure_candidate(candidate, counted, budget, threads)
             took = clock() - now
             if measurements is not None:
                 measurements.add(one)
         found.append(one)
         listener(one.event(one.within(budget)))
-    return found
+    return sorted(found, key=lambda m: m.macs)
 
 
-def count_affordable(
+def list_affordable(
     field: Sequence[Candidate], budget: Budget, until: float, clock: Callable[[], float]
-) -> list[tuple[Candidate, "Cost"]]:
-    """At most MOST candidates with their counts, cheapest first: those within a limit on multiply-adds, else the
-    cheapest one. Counting a network takes most of a second, so no further one is counted after `until`.
+) -> list[Candidate]:
+    """At most MOST candidates, cheapest first: those within a limit on multiply-adds, else the cheapest one.
+
+    Counting a network takes most of a second: without such a limit the catalogue's counts do, for those that stand in
+    it, and none is counted after `until` once one is within the limit.
     """
     from foveate.cost.count import cost
 
     most = MOST if budget.max_macs is None else 4 * MOST
     if len(field) > most:
         field = thin(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), most)
-    counted: list[tuple[Candidate, Cost]] = []
+    if budget.max_macs is None and all(c.model in counts() for c in field):
+        return sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution))
+    counted: list[tuple[Candidate, int]] = []
     for candidate in field:
-        if counted and clock() > until and any(within_macs(pair, budget) for pair in counted):
+        if counted and clock() > until and any(budget.max_macs is None or n <= budget.max_macs for _, n in counted):
             break
-        counted.append((candidate, cost(candidate.config, resolution=candidate.preprocess.resolution)))
-    counted.sort(key=lambda pair: pair[1].macs)
-    # one at least, so that the error can name the nearest
-    return thin([pair for pair in counted if within_macs(pair, budget)] or counted[:1], MOST)
+        counted.append((candidate, cost(candidate.config, resolution=candidate.preprocess.resolution).macs))
+    counted.sort(key=lambda pair: pair[1])
+    within = [c for c, n in counted if budget.max_macs is None or n <= budget.max_macs]
+    return thin(within or [counted[0][0]], MOST)  # one at least, so that the error can name the nearest
 
 
-def within_macs(counted: tuple[Candidate, "Cost"], budget: Budget) -> bool:
-    """Whether a limit on multiply-adds holds."""
-    return budget.max_macs is None or counted[1].macs <= budget.max_macs
-
-
-def measure_candidate(candidate: Candidate, counts: "Cost", budget: Budget, threads: int) -> Measured:
+def measure_candidate(candidate: Candidate, counted: "Cost", budget: Budget, threads: int) -> Measured:
     """One candidate, counted before, exported untrained and timed."""
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
 
     onnx = export_for_timing(build(candidate.config), candidate.preprocess)
     latency = measure_latency(onnx, candidate.preprocess, threads, runtime=budget.runtime)
-    memory = counts.inference_bytes if budget.max_memory_bytes is not None else None
-    return Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory)
+    memory = counted.inference_bytes if budget.max_memory_bytes is not None else None
+    return Measured(candidate, latency, len(onnx), counted.macs, counted.params, memory)
 
 
 def thin(items: Sequence[T], most: int) -> list[T]:

@@ -1,7 +1,11 @@
 """Stages of a fit that end by a clock, which the tests set by hand."""
 
+import importlib
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 import foveate as fv
 from foveate.data.index import open_data
@@ -33,6 +37,13 @@ def measured(model="resnet20_cifar", weights="lite", ms=1.0, macs=1):
 @pytest.fixture
 def clock():
     return Clock()
+
+
+@pytest.fixture(autouse=True)
+def counted(monkeypatch):
+    """Counting takes no time."""
+    module = importlib.import_module("foveate.cost.count")
+    monkeypatch.setattr(module, "cost", lambda config, resolution: SimpleNamespace(macs=1, params=1))
 
 
 @pytest.mark.parametrize(("until", "number"), [(1e9, 4), (25.0, 2), (12.0, 1), (-5.0, 1)])
@@ -144,8 +155,7 @@ def test_the_probe_of_forms_stops_by_the_clock(clock, monkeypatch):
         clock.now += 5.0
         return 5.0
 
-    monkeypatch.setattr("foveate.train.probe._step_s", step)
-    import torch
+    monkeypatch.setattr(importlib.import_module("foveate.train.probe"), "_step_s", step)
 
     config = fv.variant("resnet20_cifar")
     timings = probe(config, Recipe(precision="fp32"), 16, torch.device("cpu"), most_s=7.0, clock=clock)
