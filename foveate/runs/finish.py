@@ -293,6 +293,7 @@ def facts_for_advice(folder: Path, dataset: Dataset, trained: Trained, result: R
         time_s=trained.asked_s,
         balance=plan.recipe.balance,
         metric=plan.recipe.metric,
+        steps=int(progress.rows[-1].get("step", 0)) if progress.rows else None,
     )
 
 
