@@ -216,7 +216,7 @@ def train_winner(request: Request) -> Run:
     if winner is None:
         winner = race(request, measure_candidates(request))
         write_winner(folder, winner)
-        request.journal.drop_networks()
+    request.journal.drop_networks()
     plan, start = plan_training(request, winner)
     return complete_held(folder, plan, dataset, request.listener, start=start)
 

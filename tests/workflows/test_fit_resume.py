@@ -18,7 +18,6 @@ NETS = {"resnet8_small": SMALL, "preresnet8_small": fv.replace(SMALL, order="pre
 POINTS = (  # in the order of the stages; each session dies at the next one
     "fit.request",
     "fit.measured:1",
-    "fit.measured:1",
     "fit.looked",
     "fit.round:1",
     "fit.round:1",
