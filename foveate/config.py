@@ -104,7 +104,7 @@ def explain(error: pydantic.ValidationError, cls: Any) -> str:
     fault = error.errors(include_url=False)[0]
     if isinstance(own := fault.get("ctx", {}).get("error"), ConfigError):  # raised by a __post_init__: it says it all
         return str(own)
-    path = [str(p) for p in fault["loc"]]
+    path = [str(p) for p in fault["loc"] if "[" not in str(p)]  # the members of a union are named so: tuple[...]
     where = f"{cls.__name__}.{'.'.join(path)}" if path else cls.__name__
     if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
         return f'{where}: unknown key "{path[-1]}"; {near_key(*_record_at(cls, path))}'

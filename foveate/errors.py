@@ -14,7 +14,13 @@ class ConfigError(FoveateError, ValueError):
 
 
 class WeightsError(FoveateError):
-    """A weights or model file that is damaged, hostile or of another network. Exit code 1."""
+    """A weights or model file that is damaged, hostile or of another network. Exit code 1.
+
+    Its text may repeat names from inside that file: it holds nothing that moves a terminal (printable).
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class WriteError(FoveateError):
@@ -47,6 +53,10 @@ class Interrupted(FoveateError):
     def __init__(self, message: str, exit_code: int = 75) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class Terminated(BaseException):
+    """SIGTERM, where it is obeyed at once: what KeyboardInterrupt is for Ctrl-C. Exit code 143."""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -27,6 +27,7 @@ CRASH_VARIABLE = "FOVEATE_CRASHPOINT"  # "name" or "name:n": SIGKILL at the n-th
 _passed: dict[str, int] = {}
 LOCK, OWNER = ".lock", ".owner"  # files of a folder that is held: the kernel's lock, and who has it
 GIVEN_UP_S = 60.0  # from which age on a lock in an empty folder is nobody's, where the kernel says so too
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a file system says that has no room
 LOOK_S = 0.1  # between two tries while waiting for a lock
 BEAT_S = 30.0  # between two signs of life of who holds a folder
 DEAD_S = 600.0  # an owner on another host that gave no sign for so long is gone
@@ -78,7 +79,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_failure(path: Path, size_bytes: int, error: OSError) -> WriteError:
     """The one line for a write that did not succeed."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    full = error.errno in FULL
     hint = f"no space left; {after_full(path)}" if full else (error.strerror or str(error)).lower()
     return WriteError(f"could not write {path} ({size_bytes:,} bytes): {hint}")
 
@@ -113,8 +114,8 @@ def check_writable(folder: str | Path) -> None:
         finally:
             probe.unlink(missing_ok=True)
     except OSError as error:
-        failure = write_failure(folder, 1, error)
-        raise failure from None
+        hint = f"no space left; {after_full(folder / 'x')}" if error.errno in FULL else (error.strerror or "").lower()
+        raise WriteError(f"nothing can be written to {folder}: {hint}; choose another folder") from None
     finally:
         for path in reversed(made):
             with contextlib.suppress(OSError):  # another process has put something there meanwhile

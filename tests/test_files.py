@@ -319,7 +319,7 @@ def test_a_folder_is_tested_for_writing_and_nothing_is_left(tmp_path):
     assert names(tmp_path) == []
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "runs"):
-        with pytest.raises(WriteError, match=f"could not write {path}"):
+        with pytest.raises(WriteError, match=f"nothing can be written to {path}: not a directory"):
             files.check_writable(path)
 
 

@@ -86,6 +86,20 @@ def lanczos(product: Product, start: torch.Tensor, steps: int) -> Ritz:
 
     FoveateError where a product is not finite.
     """
+    diagonal, below, _ = _run(product, start, steps)
+    return _ritz(diagonal, below)[0]
+
+
+def leading(product: Product, start: torch.Tensor, steps: int) -> tuple[Ritz, torch.Tensor]:
+    """One run, and the vector (P,), of length 1, of its largest node."""
+    diagonal, below, basis = _run(product, start, steps)
+    ritz, vectors = _ritz(diagonal, below)
+    along = torch.from_numpy(vectors[:, -1]).to(basis)
+    return ritz, along @ basis[: len(along)]
+
+
+def _run(product: Product, start: torch.Tensor, steps: int) -> tuple[list[float], list[float], torch.Tensor]:
+    """The tridiagonal matrix, its diagonal and what is below it, and the vectors (m, P)."""
     if steps < 1:
         raise ConfigError(f"{steps} Lanczos steps: at least 1")
     basis = start.new_empty((min(steps, start.numel()), start.numel()))
@@ -105,15 +119,15 @@ def lanczos(product: Product, start: torch.Tensor, steps: int) -> Ritz:
         if j + 1 == len(basis) or length <= DEPLETED * max(map(abs, diagonal + below)):
             break
         basis[j + 1] = w / length
-    return _ritz(diagonal, below)
+    return diagonal, below, basis
 
 
-def _ritz(diagonal: Sequence[float], below: Sequence[float]) -> Ritz:
-    """The eigenvalues of the tridiagonal matrix, and what they tell of the large one."""
+def _ritz(diagonal: Sequence[float], below: Sequence[float]) -> tuple[Ritz, np.ndarray]:
+    """The eigenvalues of the tridiagonal matrix, and what they tell of the large one; its eigenvectors as columns."""
     from scipy.linalg import eigh_tridiagonal
 
     nodes, vectors = eigh_tridiagonal(np.array(diagonal), np.array(below[: len(diagonal) - 1]))
-    return Ritz(nodes, vectors[0] ** 2, abs(below[-1] * vectors[-1]))
+    return Ritz(nodes, vectors[0] ** 2, abs(below[-1] * vectors[-1])), vectors
 
 
 def spectrum(product: Product, like: torch.Tensor, *, steps: int = 20, draws: int = 10, seed: int = 0) -> Spectrum:

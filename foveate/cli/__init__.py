@@ -5,21 +5,41 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import Annotated, Any, TextIO
 
 import typer
 
-from foveate.cli import ablate, compress, data, doctor, export, fit, models, predict, profile, scale, search, train
+from foveate.cli import (
+    ablate,
+    analyse,
+    classic,
+    compress,
+    data,
+    doctor,
+    export,
+    fit,
+    fuse,
+    models,
+    predict,
+    profile,
+    scale,
+    search,
+    train,
+)
 from foveate.cli import eval as evaluate
 from foveate.cli.options.output import Debug, Visible
-from foveate.errors import FoveateError, printable
+from foveate.errors import FoveateError, Terminated, printable
 
-EXIT_INTERRUPTED, EXIT_PIPE = 130, 141  # what a shell reports for SIGINT and SIGPIPE
+EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 130, 141, 143  # what a shell reports for SIGINT, SIGPIPE and SIGTERM
 NARROW = 52  # columns
+AGAIN_S = 0.05  # after which a signal that got lost is sent once more
 
 # typer brings a click of its own (older ones import click): this is the class of every usage error in both
 UsageError: Any = typer.BadParameter.__mro__[1]
@@ -42,9 +62,12 @@ COMMANDS = {
     "export": export,
     "doctor": doctor,
     "compress": compress,
+    "classic": classic,
+    "fuse": fuse,
     "scale": scale,
     "search": search,
     "ablate": ablate,
+    "analyse": analyse,
 }
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLE)(_module.command)
@@ -81,8 +104,11 @@ def root(context: typer.Context, version: Version = False, debug: Debug = False,
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. A failure is one line on stderr, with --debug the traceback too."""
     _make_streams_forgiving()
+    if "torch" not in sys.modules:  # threads that sleep while they wait: on a busy machine a step of two threads that
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spin takes up to 15 times as long (docs/benchmarks.md)
     settings = {"debug": False}  # --debug writes here, wherever it stands on the line
     with (
+        _signals_as_exceptions(),
         contextlib.redirect_stdout(Visible(sys.stdout)),
         contextlib.redirect_stderr(Visible(sys.stderr)),
         warnings.catch_warnings(),
@@ -102,6 +128,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+@contextlib.contextmanager
+def _signals_as_exceptions() -> Iterator[None]:
+    """SIGTERM raises Terminated within the block, as Ctrl-C raises KeyboardInterrupt: what is half-made is removed, and
+    a line says so. A second SIGTERM ends the process at once.
+
+    Either may arrive while Python runs a callback that can raise nothing (a destructor, say): it is sent once more.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came, later = set[int](), list[threading.Timer]()
+
+    def obey(number: int, _: FrameType | None) -> None:
+        if number in came:
+            os._exit(128 + number)
+        came.add(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    def again(event: Any) -> None:
+        if not isinstance(event.exc_value, KeyboardInterrupt | Terminated):
+            hook(event)
+            return
+        number = signal.SIGINT if isinstance(event.exc_value, KeyboardInterrupt) else signal.SIGTERM
+        if number in came:
+            came.remove(number)
+            later.append(threading.Timer(AGAIN_S, os.kill, (os.getpid(), number)))  # when the callback is over
+            later[-1].daemon = True
+            later[-1].start()
+
+    hook, before = sys.unraisablehook, {signal.SIGTERM: signal.signal(signal.SIGTERM, obey)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as behind nohup
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, obey)
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        for timer in later:
+            timer.cancel()
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
     """Call the command and turn whatever it raises into a line and an exit code."""
     try:
@@ -119,6 +188,8 @@ def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
         message, code = f"error: {_one_line(str(error))}", error.exit_code
     except (KeyboardInterrupt, typer.Abort) as error:
         caught, message, code = error, "interrupted", EXIT_INTERRUPTED
+    except Terminated as error:
+        caught, message, code = error, "terminated", EXIT_TERMINATED
     except BrokenPipeError:
         raise
     except SystemExit as error:  # typer's own answer to a broken pipe

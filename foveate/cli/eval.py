@@ -72,6 +72,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     if missing := result["classes_missing"]:
         out.append(f"no picture of {some(missing)}: the accuracy says nothing of {'them' if missing[1:] else 'it'}")
     out += [f"{result['split']:<9} {share(result['accuracy'], result['interval'], result['n'])}"]
+    out += [calibration_line(result)] if "ece_before" in result else []
     rows = [(str(r["class"]), r) for r in result.get("per_class", [])]
     rows = sorted((row for row in rows if row[1]["n"]), key=lambda row: row[1]["accuracy"])
     wide = max((len(label) for label, _ in rows), default=0)
@@ -79,3 +80,10 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     if len(rows) > SHOWN_CLASSES:
         out.append(f"  the {SHOWN_CLASSES} worst of {len(rows):,} classes; --json has all")
     return out
+
+
+def calibration_line(result: Mapping[str, Any]) -> str:
+    """ "calibration error 0.044 (0.122 unscaled; perfect answers would show 0.041, up to 0.057), Brier score 0.245"."""
+    mean, most = result["ece_null"]
+    text = f"calibration error {result['ece']:.3f} ({result['ece_before']:.3f} unscaled; perfect answers would show"
+    return f"{text} {mean:.3f}, up to {most:.3f}), Brier score {result['brier']:.3f}"

@@ -9,7 +9,7 @@ import typer
 
 from foveate.cli.options.data import FollowLinks, MaxDrop, Model, model_folder
 from foveate.cli.options.declare import command_of, option
-from foveate.cli.options.output import Output
+from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Threads
 from foveate.cli.runtimes import table, told
 from foveate.errors import ConfigError
@@ -45,13 +45,17 @@ def command(
         str | None, option("--pictures", metavar="DIR", help="Real pictures to compare on; generated ones without it.")
     ] = None,
     follow_links: FollowLinks = False,
+    resolution: Annotated[
+        int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
+    ] = None,
     max_drop: MaxDrop = 1.0,
     threads: Threads = None,
     output: Output,
 ) -> None:
     """Write one ONNX file, or OpenVINO's .xml and .bin.
 
-    uint8 pictures of any size in, logits out. Nothing is written when the file does not answer as the model does.
+    uint8 pictures of any size in; probabilities, logits and how strange a picture is out.
+    Nothing is written when the file does not answer as the model does.
     """
     folder = model_folder(model)
     suffixes = {To.best: (".onnx", ".xml"), To.onnx: (".onnx",), To.onnx_int8: (".onnx",)}.get(to, (".xml",))
@@ -64,22 +68,29 @@ def command(
     import torch
 
     from foveate.cli.sample import given
+    from foveate.data.preprocess import at_resolution
+    from foveate.deploy.effort import check_effort
     from foveate.deploy.parity import check_agreement, check_parity, require_agreement, require_parity
     from foveate.deploy.subject import Subject
     from foveate.deploy.targets import TARGETS, check_inside, write
     from foveate.train.artefact import load_model
+    from foveate.train.trusted import PLAIN
 
     if to is not To.best and (reason := TARGETS[to.value].missing()) is not None:
         raise ConfigError(f"--to {to.value}: {reason}")
     net, card = load_model(folder)
+    preprocess = card.preprocess if resolution is None else at_resolution(card.preprocess, resolution)
+    check_effort(net, card.architecture, preprocess, str(folder), named=resolution is not None, tell=warn)
     calibration, sample = given(data, pictures, card.classes, follow_links)
     subject = Subject(
         net,
-        card.preprocess,
+        preprocess,
         card.classes,
         threads or torch.get_num_threads(),
         calibration=calibration,
         min_agreement=1 - max_drop / 100,
+        trust=card.trust or PLAIN,
+        known=card.known,
         told=told if to is not To.onnx else (lambda text: None),
     )
     compared = measured(subject, sample, max_drop / 100) if to is To.best else None
@@ -91,11 +102,11 @@ def command(
     if target.precision == "fp32":
         # of a folder all can be compared on, for nothing is calibrated here
         real = sample.pictures if data is not None else [*calibration, *sample.pictures]
-        parity = check_parity(net, card.preprocess, session, real[:: max(1, len(real) // PICTURES)][:PICTURES])
+        parity = check_parity(net, preprocess, session, real[:: max(1, len(real) // PICTURES)][:PICTURES])
         require_parity(parity)
         agreement |= {"n": parity.n, "top1_agreement": parity.top1_agreement, "max_abs_diff": parity.max_abs_diff}
     else:
-        agreed = check_agreement(net, card.preprocess, session, sample.pictures, sample.labels)
+        agreed = check_agreement(net, preprocess, session, sample.pictures, sample.labels)
         require_agreement(agreed, max_drop / 100)
         agreement |= vars(agreed)
     check_inside(files, sample.pictures)

@@ -10,7 +10,7 @@ from foveate.cli import units
 from foveate.cli.options.budget import read
 from foveate.cli.options.data import FollowLinks, MaxDrop
 from foveate.cli.options.declare import command_of, option
-from foveate.cli.options.output import Output
+from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Processor, Threads
 from foveate.errors import ConfigError
 from foveate.report.units import percent
@@ -98,6 +98,11 @@ def command(
     if resolution is not None:
         preprocess = changed(opened.preprocess, resolution=resolution, resize=round(resolution * 8 / 7))
         opened = replace(opened, preprocess=preprocess)
+    if measure and opened.network is not None:
+        from foveate.deploy.effort import check_effort
+
+        named = resolution is not None
+        check_effort(opened.network, opened.config, opened.preprocess, model, named=named, tell=warn)
     profile = count_costs(model, opened, batch, table=table_for(table_file, threads), memory_bytes=memory_bytes)
     if measure:
         import torch

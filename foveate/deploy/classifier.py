@@ -10,19 +10,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.preprocess import Preprocess, at_resolution, needed, prepare
+from foveate.data.preprocess import Preprocess, at_resolution, needed, normalise, prepare
 from foveate.data.read.decode import decode, opened
 from foveate.deploy import effort
+from foveate.deploy.answer import Answer, Scores, answer_rows, check_asked, ranked
+from foveate.deploy.export import WithFeatures
 from foveate.deploy.parity import torch_logits
 from foveate.errors import ConfigError, DataError, WeightsError
 from foveate.train.artefact import ModelCard, load_model
+from foveate.train.trusted import PLAIN, Trust
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Picture: TypeAlias = "str | Path | bytes | np.ndarray | Image"
 P = TypeVar("P", bound=Picture)
-Scores: TypeAlias = list[tuple[str, float]]  # (label, probability), best first
 BATCH = 32
 
 
@@ -52,7 +54,7 @@ class Classifier:
     @overload
     def predict(self, pictures: Picture, top: int = 5) -> Scores: ...
     def predict(self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5) -> Scores | list[Scores]:
-        """The `top` most likely classes with their probabilities (softmax, 0 to 1), best first.
+        """The `top` most likely classes with their probabilities (0 to 1, of logits scaled on validation), best first.
 
         pictures: one picture, or a list or tuple of them. A picture is a path, the bytes of a file, an array uint8
         (H, W, 3) of RGB or (H, W) of grey, or a PIL image; any size.
@@ -64,19 +66,67 @@ class Classifier:
         """
         return answers(self, pictures, top)
 
+    @property
+    def trust(self) -> Trust:
+        """What the model knows of its answers; PLAIN where its folder says nothing."""
+        return self.card.trust or PLAIN
+
+    @overload
+    def answer(
+        self,
+        pictures: "list[P] | tuple[P, ...]",
+        top: int = 1,
+        keep: float | None = None,
+        coverage: float | None = None,
+    ) -> list[Answer]: ...
+    @overload
+    def answer(
+        self, pictures: Picture, top: int = 1, keep: float | None = None, coverage: float | None = None
+    ) -> Answer: ...
+    def answer(
+        self,
+        pictures: "Picture | list[P] | tuple[P, ...]",
+        top: int = 1,
+        keep: float | None = None,
+        coverage: float | None = None,
+    ) -> Answer | list[Answer]:
+        """predict() with more: label, probability, top, unknown, set and strangeness, as attributes.
+
+        keep: such a share of pictures like the validation ones is not called unknown, 0.5 to 0.99. coverage: how often
+        the set of classes is to hold the right one.
+        Raises what predict raises, and ConfigError for a share that the model was not fitted for.
+
+            fv.load("runs/photos-1/best").answer("cat.jpg", keep=0.95).unknown   # False
+        """
+        return full_answers(self, pictures, top, keep, coverage)
+
     def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Logits float32 (N, K) of N pictures, in float32 on the model's device, 32 at a time."""
         if not pictures:
             return np.zeros((0, len(self.classes)), np.float32)
-        logits = np.concatenate(list(self._batches(pictures)))
+        return np.concatenate([self._logits(part) for part in self._batches(pictures)])
+
+    def predict_strangeness(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray | None]:
+        """(logits (N, K), strangeness (N,)) of N pictures; None where no features are known (trust.md)."""
+        if self.card.known is None or not pictures:
+            return self.predict_logits(pictures), None
+        net, found = WithFeatures(self.model), []
+        for part in self._batches(pictures):
+            logits, features = torch_outputs(net, self.preprocess, part)
+            require_finite(logits, self.preprocess, "the model")
+            confidence = self.trust.probabilities(logits).max(1)
+            found.append((logits, self.card.known.strangeness(features, confidence)))
+        return np.concatenate([z for z, _ in found]), np.concatenate([s for _, s in found])
+
+    @torch.inference_mode()
+    def _logits(self, part: Sequence[np.ndarray]) -> np.ndarray:
+        logits = torch_logits(self.model, self.preprocess, part)
         require_finite(logits, self.preprocess, "the model")
         return logits
 
-    @torch.inference_mode()
-    def _batches(self, pictures: Sequence[Picture]) -> Iterator[np.ndarray]:
+    def _batches(self, pictures: Sequence[Picture]) -> Iterator[list[np.ndarray]]:
         for start in range(0, len(pictures), BATCH):
-            part = [prepared(p, self.preprocess) for p in pictures[start : start + BATCH]]
-            yield torch_logits(self.model, self.preprocess, part)
+            yield [prepared(p, self.preprocess) for p in pictures[start : start + BATCH]]
 
 
 class Predictor(Protocol):
@@ -84,7 +134,10 @@ class Predictor(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]: ...
+    @property
+    def trust(self) -> Trust: ...
     def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray: ...
+    def predict_strangeness(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray | None]: ...
 
 
 def answers(model: Predictor, pictures: "Picture | list[P] | tuple[P, ...]", top: int) -> Scores | list[Scores]:
@@ -92,16 +145,31 @@ def answers(model: Predictor, pictures: "Picture | list[P] | tuple[P, ...]", top
     if top < 1:
         raise ConfigError(f"top = {top}: at least 1")
     if isinstance(pictures, (list, tuple)):
-        return [ranked(row, model.classes, top) for row in model.predict_logits(pictures)]
-    return ranked(model.predict_logits([pictures])[0], model.classes, top)
+        return [ranked(row, model.classes, top, model.trust) for row in model.predict_logits(pictures)]
+    return ranked(model.predict_logits([pictures])[0], model.classes, top, model.trust)
 
 
-def ranked(logits: np.ndarray, classes: Sequence[str], top: int) -> Scores:
-    """[(label, softmax probability), ...], best first; ties keep the order of the classes."""
-    z = logits.astype(np.float64)
-    shares = np.exp(z - z.max())
-    shares /= shares.sum()
-    return [(classes[i], float(shares[i])) for i in np.argsort(-shares, kind="stable")[:top]]
+def full_answers(
+    model: Predictor,
+    pictures: "Picture | list[P] | tuple[P, ...]",
+    top: int,
+    keep: float | None,
+    coverage: float | None,
+) -> Answer | list[Answer]:
+    """An Answer for one picture, or for each of a list. The shares are looked at before a picture is read."""
+    check_asked(model.trust, top, keep, coverage)
+    several = isinstance(pictures, (list, tuple))
+    logits, strangeness = model.predict_strangeness(list(pictures) if several else [pictures])  # type: ignore[list-item,arg-type]
+    rows = answer_rows(logits, strangeness, model.classes, model.trust, top=top, keep=keep, coverage=coverage)
+    return rows if several else rows[0]
+
+
+@torch.inference_mode()
+def torch_outputs(model: nn.Module, preprocess: Preprocess, ready: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """All outputs of a network that has several, float32, of prepared pictures uint8 (R, R, 3), on its device."""
+    device = next(model.parameters()).device
+    batch = torch.from_numpy(np.stack(ready)).permute(0, 3, 1, 2).contiguous().to(device)
+    return tuple(value.float().cpu().numpy() for value in model(normalise(batch, preprocess)))
 
 
 def require_finite(logits: np.ndarray, preprocess: Preprocess, what: str) -> None:

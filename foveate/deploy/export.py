@@ -20,21 +20,64 @@ import foveate
 from foveate.config import to_dict
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.graph import OPSET, PIXELS, preprocess_graph
+from foveate.deploy.trust_graph import FEATURES, LOGITS, with_trust
 from foveate.errors import ConfigError, FoveateError
+from foveate.train.trusted import PLAIN, Known, Trust
 from foveate.zoo.fuse import fuse_whitening
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto
 
-OUTPUT = "logits"
+OUTPUT = LOGITS
 IR_VERSION = 10  # read by every onnxruntime that we support
 MAX_WEIGHT_BYTES = 1_900_000_000  # one protobuf message holds less than 2 GiB
 
 
+class WithFeatures(nn.Module):
+    """A network that also answers the mean over positions of its last map, by which strangers are told."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # (N, c, H, W) -> (N, K), (N, D)
+        maps: torch.Tensor = self.model.forward_features(x)  # type: ignore[operator]  # every zoo module has both
+        logits: torch.Tensor = self.model.forward_head(maps)  # type: ignore[operator]
+        return logits, maps.mean((2, 3))
+
+
+def has_features(model: nn.Module) -> bool:
+    """Whether WithFeatures can be made of it."""
+    return hasattr(model, "forward_features") and hasattr(model, "forward_head")
+
+
+def export_trusted(
+    model: nn.Module,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    trust: Trust | None = None,
+    known: Known | None = None,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """export_onnx with what the model folder knows of its answers inside: outputs "probabilities" (N, K) of the scaled
+    logits, "logits" and, with known features, "strangeness" (N,)."""
+    known = known if trust is not None and has_features(model) else None
+    raw = export_onnx(model, preprocess, classes, metadata=metadata, features=known is not None)
+    return with_trust(raw, trust or PLAIN, known)
+
+
 def export_onnx(
-    model: nn.Module, preprocess: Preprocess, classes: Sequence[str], *, metadata: Mapping[str, str] | None = None
+    model: nn.Module,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    features: bool = False,
 ) -> bytes:
     """The bytes of an ONNX file: "image" uint8 (N, H, W, 3), any N, H and W -> "logits" float32 (N, K).
+
+    features: also "features" float32 (N, D), the means of the last map.
 
     The model is exported in eval mode and float32 from a copy, in which IterNorms are part of convolutions where they
     can be. Metadata keys of the file: "classes", "preprocess" and "architecture" (JSON), "foveate_version", and those
@@ -51,7 +94,8 @@ def export_onnx(
         "architecture": json.dumps(to_dict(getattr(model, "config", None))),
         "foveate_version": foveate.__version__,
     }
-    return _assemble(preprocess_graph(preprocess), _by_dynamo(frozen, preprocess), facts)
+    net = WithFeatures(frozen).eval() if features else frozen
+    return _assemble(preprocess_graph(preprocess), _by_dynamo(net, preprocess), facts)
 
 
 def export_for_timing(model: nn.Module, preprocess: Preprocess, batch: int = 1) -> bytes:
@@ -93,11 +137,12 @@ def _by_dynamo(model: nn.Module, preprocess: Preprocess) -> "GraphProto":
                 dynamo=True,
                 dynamic_shapes=({0: torch.export.Dim("N", min=1)},),
                 input_names=["pixels"],
-                output_names=[OUTPUT],
+                output_names=[OUTPUT, FEATURES] if isinstance(model, WithFeatures) else [OUTPUT],
                 opset_version=OPSET,
                 verbose=False,
             )
     except Exception as error:
+        model = model.model if isinstance(model, WithFeatures) else model
         raise FoveateError(f"{type(model).__name__} can not be exported to ONNX: {_reason(error)}") from error
     assert program is not None
     return program.model_proto.graph
@@ -157,7 +202,8 @@ def _assemble(first: "GraphProto", net: "GraphProto", metadata: Mapping[str, str
 
     graph = compose.merge_graphs(first, net, io_map=[(PIXELS, "pixels")], name="classifier")
     _strip(graph)
-    graph.output[0].type.tensor_type.shape.dim[0].CopyFrom(graph.input[0].type.tensor_type.shape.dim[0])  # "N"
+    for output in graph.output:
+        output.type.tensor_type.shape.dim[0].CopyFrom(graph.input[0].type.tensor_type.shape.dim[0])  # "N"
     made = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -11,12 +11,15 @@ from foveate.data.preprocess import Preprocess, needed
 from foveate.data.read.decode import opened
 from foveate.data.read.decode import pixels_of as decoded
 from foveate.deploy import classifier
-from foveate.deploy.classifier import Classifier, P, Picture, Scores, answers, pixels_of, require_finite
+from foveate.deploy.answer import Answer, Scores
+from foveate.deploy.classifier import Classifier, P, Picture, answers, full_answers, pixels_of, require_finite
 from foveate.deploy.effort import check_resolution, warn
 from foveate.deploy.parity import framed
 from foveate.deploy.runtime import Session
 from foveate.deploy.targets import open_exported
+from foveate.deploy.trust_graph import LOGITS, STRANGENESS
 from foveate.errors import ConfigError
+from foveate.train.trusted import Trust
 
 MAX_PIXELS = 8 * 2**20  # of a picture that goes to the file as it is
 
@@ -49,15 +52,51 @@ class Exported:
         """The `top` most likely classes with their probabilities, as Classifier.predict says."""
         return answers(self, pictures, top)
 
+    @property
+    def trust(self) -> Trust:
+        """What the file knows of its answers."""
+        return self.session.trust
+
+    @overload
+    def answer(
+        self,
+        pictures: "list[P] | tuple[P, ...]",
+        top: int = 1,
+        keep: float | None = None,
+        coverage: float | None = None,
+    ) -> list[Answer]: ...
+    @overload
+    def answer(
+        self, pictures: Picture, top: int = 1, keep: float | None = None, coverage: float | None = None
+    ) -> Answer: ...
+    def answer(
+        self,
+        pictures: "Picture | list[P] | tuple[P, ...]",
+        top: int = 1,
+        keep: float | None = None,
+        coverage: float | None = None,
+    ) -> Answer | list[Answer]:
+        """predict() with "unknown" and sets of classes, as Classifier.answer says."""
+        return full_answers(self, pictures, top, keep, coverage)
+
     def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
         """Logits float32 (N, K) of N pictures, one at a time: each may have its own size."""
-        rows = [self._row(picture) for picture in pictures]
+        rows = [self.session.run(self._pixels(picture)) for picture in pictures]
         logits = np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
         require_finite(logits, self.preprocess, "the file")
         return logits
 
-    def _row(self, picture: Picture) -> np.ndarray:
-        """Logits (1, K). A large picture is shrunk here, as the file would: it would hold it several times."""
+    def predict_strangeness(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray | None]:
+        """(logits (N, K), strangeness (N,)) of N pictures; None where the file does not answer it."""
+        if STRANGENESS not in self.session.outputs or not pictures:
+            return self.predict_logits(pictures), None
+        rows = [self.session.answer(self._pixels(picture), (LOGITS, STRANGENESS)) for picture in pictures]
+        logits = np.concatenate([row[LOGITS] for row in rows])
+        require_finite(logits, self.preprocess, "the file")
+        return logits, np.concatenate([row[STRANGENESS] for row in rows])
+
+    def _pixels(self, picture: Picture) -> np.ndarray:
+        """uint8 (1, H, W, 3). A large picture is shrunk here, as the file would: it would hold it several times."""
         if isinstance(picture, (str, Path, bytes)):
             with opened(picture, background=self.preprocess.background, need=needed(self.preprocess)) as image:
                 large = image.width * image.height > MAX_PIXELS
@@ -65,7 +104,7 @@ class Exported:
         else:
             pixels = pixels_of(picture, self.preprocess)
             pixels = framed(pixels, self.preprocess) if pixels.size > 3 * MAX_PIXELS else pixels
-        return self.session.run(pixels[None])
+        return pixels[None]
 
 
 def load_exported(path: str | Path, threads: int = 1, resolution: int | None = None) -> Exported:

@@ -28,8 +28,10 @@ from foveate.deploy.graph import INPUT, OPSET, PIXELS, preprocess_graph
 from foveate.deploy.openvino_xml import check_sizes, checked_xml
 from foveate.deploy.parity import framed, sized
 from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here, warn_of
-from foveate.deploy.runtime import MAX_BYTES, Session, first_line, inspect, read_file
+from foveate.deploy.runtime import MAX_BYTES, Session, first_line, inspect, read_file, read_trust
+from foveate.deploy.trust_graph import FEATURES, LOGITS, PROBABILITIES, STRANGENESS, trust_graph, trust_metadata
 from foveate.errors import ConfigError, FoveateError, WeightsError
+from foveate.train.trusted import Known, Trust
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -39,6 +41,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # what floating-point op
 RESIZE = "image/resize"
 FACTS = "foveate"  # our part of the model's rt_info
 MAX_XML_BYTES = 64 * 2**20
+ANSWERS = (PROBABILITIES, LOGITS, STRANGENESS, FEATURES)  # names that outputs have
 KNOWN_BATCHES = 3  # sizes of batch that are compiled for, each
 
 
@@ -155,7 +158,9 @@ def session(model: Any, threads: int = 1, precision: str = "fp32", *, resize_ins
     weights = sum(op.get_data().nbytes for op in model.get_ops() if op.get_type_name() == "Constant")
     runner = _Runner(model, settings, None if resize_inside else preprocess)
     runner.request(1)  # so that a model that can not be compiled is refused here
-    return Session(classes, preprocess, facts, threads, weights, runner)
+    outputs = tuple(name for output in model.outputs for name in sorted(output.get_names()) if name in ANSWERS)
+    trust = read_trust(facts, len(classes))
+    return Session(classes, preprocess, facts, threads, weights, runner, outputs, trust)
 
 
 class _Runner:
@@ -191,6 +196,32 @@ class _Runner:
                 raise FoveateError(f"OpenVINO can not compile the model: {first_line(error)}") from error
             self.requests[key] = compiled.create_infer_request()
         return self.requests[key]
+
+
+def trusted(model: Any, trust: Trust, known: Known | None) -> Any:
+    """A model with the outputs "logits" and "features" as one that answers probabilities and strangeness, too."""
+    net = model.clone()
+    classes = net.output(LOGITS).get_partial_shape()[1].get_length()
+    behind = _read_graph(trust_graph(trust, known, classes))
+    for parameter in behind.get_parameters():
+        source = net.output(parameter.get_friendly_name()).get_node().input_value(0)
+        parameter.output(0).replace(source)
+    logits = next(r for r in net.get_results() if LOGITS in r.output(0).get_names())
+    probabilities, *rest = behind.get_results()
+    made = library().Model([probabilities, logits, *rest], net.get_parameters(), "classifier")
+    facts = {str(k): str(v.astype(str)) for k, v in model.get_rt_info([FACTS]).astype(dict).items()}
+    for key, value in (facts | trust_metadata(trust, known)).items():
+        made.set_rt_info(value, [FACTS, key])
+    return made
+
+
+def trusted_files(graph: bytes, weights: bytes, trust: Trust, known: Known | None) -> tuple[bytes, bytes]:
+    """(.xml, .bin) of trusted() for files of a model that was just made here."""
+    model = _core().read_model(
+        checked_xml(graph, len(weights)), library().Tensor(np.frombuffer(weights, np.uint8).copy())
+    )
+    precision = str(model.get_rt_info([FACTS, "precision"]).astype(str))
+    return model_files(trusted(model, trust, known), precision)
 
 
 def model_files(model: Any, precision: str = "fp32") -> tuple[bytes, bytes]:

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ from foveate.config import from_json, parse_json
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.bounds import check_bounds
 from foveate.deploy.processor import warn_of
+from foveate.deploy.trust_graph import FEATURES, LOGITS, OUTPUTS, STRANGENESS, TRUST
 from foveate.errors import ConfigError, DataError, FoveateError, WeightsError
+from foveate.train.trusted import PLAIN, Trust, check_trust
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto
@@ -37,16 +39,23 @@ class Session:
     threads: int
     size_bytes: int
     _session: Any = field(repr=False)
+    outputs: tuple[str, ...] = (LOGITS,)
+    trust: Trust = PLAIN  # what the file knows of its answers
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits float32 (N, K) of pictures uint8 (N, H, W, 3), RGB, upright, any size. DataError for anything else."""
+        return self.answer(images, (LOGITS,))[LOGITS]
+
+    def answer(self, images: np.ndarray, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """The same for all outputs, or those named: "logits" and what else the file has (outputs)."""
+        names = list(names or self.outputs)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
             raise DataError(f"images {images.dtype} {images.shape}: expected uint8 (N, H, W, 3), none of them 0")
         try:
-            logits: np.ndarray = self._session.run(["logits"], {"image": images})[0]
+            found = self._session.run(names, {"image": images})
         except Exception as error:  # onnxruntime's own classes, and MemoryError
             raise FoveateError(f"the model failed on pictures {images.shape}: {first_line(error)}") from error
-        return logits
+        return dict(zip(names, found, strict=True))
 
 
 def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
@@ -79,7 +88,8 @@ def open_session(source: bytes | str | Path, threads: int = 1) -> Session:
         session = onnxruntime.InferenceSession(rewritten, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise WeightsError(f"{name}: onnxruntime can not load it: {first_line(error)}") from error
-    return Session(classes, preprocess, metadata, threads, len(data), session)
+    outputs, trust = tuple(value.name for value in model.graph.output), read_trust(metadata, len(classes))
+    return Session(classes, preprocess, metadata, threads, len(data), session, outputs, trust)
 
 
 def inspect(data: bytes) -> tuple[dict[str, str], tuple[str, ...], Preprocess]:
@@ -125,6 +135,18 @@ def checked_model(data: bytes) -> tuple["ModelProto", dict[str, str], tuple[str,
     _check_interface(model.graph, len(names))
     check_bounds(model, preprocess, len(data))
     return model, metadata, tuple(names), preprocess
+
+
+def read_trust(metadata: Mapping[str, str], classes: int) -> Trust:
+    """What an exported file knows of its answers; PLAIN where it says nothing. WeightsError where it is damaged."""
+    if TRUST not in metadata:
+        return PLAIN
+    try:
+        trust: Trust = from_json(Trust, metadata[TRUST], TRUST)
+        check_trust(trust, classes, "metadata")
+    except ConfigError as error:
+        raise WeightsError(f"not a classifier that foveate exported ({error})") from None
+    return trust
 
 
 def read_file(path: Path, what: str = "an ONNX file", at_most: int = MAX_BYTES) -> bytes:
@@ -252,8 +274,13 @@ def _check_interface(graph: "GraphProto", classes: int) -> None:
     outputs = [_shape(v) for v in graph.output]
     if len(inputs) != 1 or inputs[0][:2] != ("image", 2) or len(inputs[0][2]) != 4 or inputs[0][2][3] != 3:
         raise WeightsError(f"inputs {inputs}: expected one, image uint8 (N, H, W, 3)")
-    if len(outputs) != 1 or outputs[0][:2] != ("logits", 1) or outputs[0][2][1:] != (classes,):
-        raise WeightsError(f"outputs {outputs}: expected one, logits float32 (N, {classes}), a name a class")
+    kinds = {name: (kind, len(shape)) for name, kind, shape in outputs}
+    known = {name: (1, 1 if name == STRANGENESS else 2) for name in (*OUTPUTS, FEATURES)}
+    rows = [shape[1:] for name, _, shape in outputs if name in OUTPUTS[:2]]
+    fine = len(kinds) == len(outputs) and all(known.get(name) == kind for name, kind in kinds.items())
+    if not fine or LOGITS not in kinds or any(row != (classes,) for row in rows):
+        beside = "beside it at most probabilities, strangeness and features"
+        raise WeightsError(f"outputs {outputs}: expected one, logits float32 (N, {classes}), a name a class; {beside}")
 
 
 def _shape(value: "ValueInfoProto") -> tuple[str, int, tuple[int, ...]]:

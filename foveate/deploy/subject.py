@@ -12,10 +12,12 @@ from torch import nn
 
 from foveate.data.preprocess import Preprocess
 from foveate.deploy import openvino
-from foveate.deploy.export import export_onnx
+from foveate.deploy.export import export_onnx, has_features
 from foveate.deploy.parity import framed, sized
 from foveate.deploy.quantise import Quantised, Told, quantise
 from foveate.deploy.runtime import open_session
+from foveate.deploy.trust_graph import with_trust
+from foveate.train.trusted import Known, Trust
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,22 @@ class Subject:
     calibration: Sequence[np.ndarray] = ()
     min_agreement: float = 0.99
     told: Told = field(default=lambda text: None, repr=False)
+    trust: Trust | None = None  # what the folder knows of its answers, for the files that are kept
+    known: Known | None = field(default=None, repr=False)
+    features: bool = False  # whether files also answer features, for trust that is fitted later
 
     @cached_property
     def onnx(self) -> bytes:
         """The file of export_onnx."""
         self.told("exporting to ONNX")
+        if (self.features or self.known is not None) and has_features(self.model):
+            return export_onnx(self.model, self.preprocess, self.classes, features=True)
         return export_onnx(self.model, self.preprocess, self.classes)
+
+    @cached_property
+    def trusted_onnx(self) -> bytes:
+        """The same with what the folder knows of its answers inside."""
+        return self.onnx if self.trust is None else with_trust(self.onnx, self.trust, self.known)
 
     @cached_property
     def int8(self) -> Quantised:

@@ -1,7 +1,7 @@
 """What a model can be exported to: the files of each form, and how they are opened again."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ from foveate.deploy import openvino
 from foveate.deploy.parity import PICTURE_TOLERANCE
 from foveate.deploy.runtime import Session, open_session
 from foveate.deploy.subject import Subject
+from foveate.deploy.trust_graph import with_trust
 from foveate.errors import FoveateError, WeightsError
 from foveate.files import write_bytes
+from foveate.train.trusted import Known, Trust
 
 INSIDE = 3  # pictures on which OpenVINO resizes by itself, to check it
 Files = Mapping[str, bytes]  # suffix -> bytes
@@ -38,8 +40,31 @@ class Target:
 
 def _xml_and_bin(subject: Subject, precision: str) -> Files:
     net = subject.openvino_int8 if precision == "int8" else openvino.network(subject.onnx)
-    graph, weights = openvino.model_files(openvino.whole(net, subject.onnx), precision)
+    model = openvino.whole(net, subject.onnx)
+    if subject.trust is not None:
+        model = openvino.trusted(model, *kept_in(subject.trust, subject.known, precision))
+    graph, weights = openvino.model_files(model, precision)
     return {".bin": weights, ".xml": graph}
+
+
+def kept_in(trust: Trust, known: Known | None, precision: str) -> tuple[Trust, Known | None]:
+    """What a precision can hold: in bf16 products of features have two digits, and no distance is left."""
+    if precision != "bf16":
+        return trust, known
+    return replace(trust, keep=(), note="bf16: no strangeness"), None
+
+
+def with_trust_in(files: Files, trust: Trust, known: Known | None) -> Files:
+    """Files whose outputs are logits and features, with what is known of the answers inside."""
+    if ".onnx" in files:
+        return {".onnx": with_trust(files[".onnx"], trust, known)}
+    graph, weights = openvino.trusted_files(files[".xml"], files[".bin"], trust, known)
+    return {".bin": weights, ".xml": graph}
+
+
+def _int8(subject: Subject) -> bytes:
+    data = subject.int8.data
+    return data if subject.trust is None else with_trust(data, subject.trust, subject.known)
 
 
 def _open_onnx(files: Files, threads: int) -> Session:
@@ -67,8 +92,8 @@ def check_inside(files: Files, pictures: Sequence[np.ndarray]) -> None:
 
 
 TARGETS = {
-    "onnx": Target("onnxruntime", "fp32", lambda s: {".onnx": s.onnx}, _open_onnx),
-    "onnx_int8": Target("onnxruntime", "int8", lambda s: {".onnx": s.int8.data}, _open_onnx),
+    "onnx": Target("onnxruntime", "fp32", lambda s: {".onnx": s.trusted_onnx}, _open_onnx),
+    "onnx_int8": Target("onnxruntime", "int8", lambda s: {".onnx": _int8(s)}, _open_onnx),
     "openvino": Target("openvino", "fp32", lambda s: _xml_and_bin(s, "fp32"), _open_xml),
     "openvino_bf16": Target("openvino", "bf16", lambda s: _xml_and_bin(s, "bf16"), _open_xml),
     "openvino_int8": Target("openvino", "int8", lambda s: _xml_and_bin(s, "int8"), _open_xml),

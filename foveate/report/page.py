@@ -19,6 +19,7 @@ import numpy as np
 from foveate.files import write_text
 from foveate.report.compression import step_rows, steps_svg
 from foveate.report.plots import curves_svg, frontier_svg, thumbnail
+from foveate.report.trust import trust_view
 from foveate.report.units import count, duration, milliseconds, percent, size
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ SECTIONS = {
     "race": "Accuracy against latency",
     "training": "Training",
     "classes": "Classes",
+    "trust": "How far the answers hold",
     "confusion": "Confusion",
     "mistakes": "Worst mistakes",
     "cost": "Cost",
@@ -134,12 +136,15 @@ def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> 
             for m in worst
         ],
         **_confusion(test, r.get("data") or {}),
+        **trust_view(r.get("trust") or {}),
     }
+    view["trust_plots"] = [Markup(svg) for svg in view["trust_plots"]]
     present = {
         "baselines": r.get("baselines"),
         "race": candidates,
         "training": training or r.get("alternatives"),
         "classes": view["classes"],
+        "trust": view["trust_lines"],
         "confusion": view["pairs"] or view["matrix"],
         "mistakes": worst,
         "cost": cost,

@@ -35,19 +35,19 @@ def limit_epochs(
     published: bool = False,
     device: str = "cpu",
 ) -> Recipe:
-    """The recipe with as many epochs as the time allows (at most its own), precision and layout as the probe found.
+    """The recipe with as many epochs as the time allows (at most its own), precision and layout settled.
 
     published: training starts from published weights, so photographs are shown smaller than they are tested.
     """
     import torch
 
-    from foveate.train.probe import settle
+    from foveate.train.form import settle
 
     recipe = settle_folding(recipe, config)
     if published and not is_small(dataset):
         recipe = replace(recipe, resolution=round(TRAIN_SHARE * preprocess.resolution / 16) * 16)
     size = recipe.resolution or preprocess.resolution
-    recipe, _ = settle(apply_folding(config, recipe), recipe, size, torch.device(device), TIMING_SHARE * seconds)
+    recipe = settle(apply_folding(config, recipe), recipe, size, torch.device(device))
     picture_s = time_picture(recipe, config, preprocess, dataset, device, TIMING_SHARE * seconds)
     epoch_s = picture_s * len(dataset.splits["train"])
     return replace(recipe, epochs=count_epochs(STEPS_SHARE * seconds, epoch_s, recipe.epochs))

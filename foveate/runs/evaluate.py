@@ -17,7 +17,9 @@ from foveate.deploy.effort import check_effort, warn
 from foveate.errors import DataError
 from foveate.events import silent
 from foveate.runs.setup import read
+from foveate.runs.trust import scores_of
 from foveate.train import ranks
+from foveate.train.trusted import PLAIN
 
 NAMED = 12  # classes of the first line; of more the range of their counts is told
 
@@ -61,7 +63,8 @@ def evaluate_model(
         logits = shared_logits(model, pictures, preprocess, views=views)
         require_finite(logits, preprocess, str(folder))
         labels = np.array(place)[labels_of(pictures)]
-        found = metrics(logits, labels, card.classes, labelled.split)
+        trust = card.trust or PLAIN
+        found = metrics(trust.scaled(logits), labels, card.classes, labelled.split) | scores_of(logits, labels, trust)
         main = ranks.rank() == 0
     counts = dict(zip(card.classes, np.bincount(labels, minlength=len(card.classes)).tolist(), strict=True))
     about = {
@@ -71,6 +74,7 @@ def evaluate_model(
         "fingerprint": labelled.fingerprint,
         "views": views,
         "resolution": preprocess.resolution,
+        "temperature": trust.temperature,
         "classes_missing": [name for name in card.classes if not counts.get(name)],
         "notes": [note for note in labelled.notes if "bad files" in note]
         + _same_place(folder, labelled, trained_on, data),

@@ -18,7 +18,7 @@ from foveate.config import parse_json, to_dict, to_json
 from foveate.data.index import Dataset
 from foveate.data.load import Pictures, evaluation_pictures
 from foveate.data.sample import is_small, some_pictures
-from foveate.deploy.targets import float_files, opened
+from foveate.deploy.targets import float_files, opened, with_trust_in
 from foveate.errors import BudgetError
 from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import crashpoint, read_lines, write_folder, write_json
@@ -38,6 +38,7 @@ from foveate.runs.result import (
 from foveate.runs.run import Run
 from foveate.runs.setup import read
 from foveate.runs.training import START, Trained, read_linear
+from foveate.runs.trust import Fitted, features_of, fit_model, fit_session, make_trust_part, session_outputs
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.evaluate import accuracy, labels_of, log_softmax, metrics, predict_logits
 from foveate.train.metric import score
@@ -58,6 +59,7 @@ class Tested:
 
     pictures: Pictures
     logits: np.ndarray
+    features: np.ndarray | None  # (N, D), by which strangers are told
     report: SplitPart
 
 
@@ -91,8 +93,14 @@ def finish(
     threads = plan.threads or torch.get_num_threads()
     model, card = load_model(folder / "best")
     quick = None if int8 is None else opened(int8, budget.runtime, "int8", threads)
-    tested = test_model(model, quick, plan, dataset, job.classes, listener)
+    fitted = fit_model(model, dataset, job.val, plan, listener)
+    card = dataclasses.replace(card, trust=fitted.trust, known=fitted.known)
+    answered = fitted if quick is None else fit_session(quick, job.val, fitted.known)
+    tested = test_model(model, quick, plan, dataset, job.classes, listener, answered)
     exported = export_model(model, card, plan, threads)
+    if int8 is not None:
+        int8 = with_trust_in(int8, *answered)
+        quick = opened(int8, budget.runtime, "int8", threads)
     some = some_pictures(dataset.splits[tested.report.split], PARITY_PICTURES)
     parity = check_parity(model, plan.preprocess, exported.session, some)
     require_parity(parity)
@@ -126,6 +134,9 @@ def finish(
         latency=latency,
         parity=parity,
         alternatives=story.get("alternatives", []),
+        trust=make_trust_part(
+            answered, tested.logits, tested.features, labels_of(tested.pictures), tested.report.split
+        ),
         baselines=make_baselines(folder, dataset, trained, tested, card, model),
         warnings=[],
         next_steps=[],
@@ -165,19 +176,27 @@ def test_model(
     dataset: Dataset,
     classes: tuple[str, ...],
     listener: Listener,
+    fitted: Fitted,
 ) -> Tested:
-    """The accuracy of the model, or of its int8 form where that is what is used (quick)."""
+    """The accuracy of the model, or of its int8 form where that is what is used (quick). fitted: of the same form."""
     split = "test" if "test" in dataset.splits else "val"
     pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
-    logits = predict_logits(model, pictures, plan.preprocess) if quick is None else session_logits(quick, pictures)
-    return Tested(pictures, logits, SplitPart(**metrics(logits, labels_of(pictures), classes, split)))
+    logits, features = features_of(model, pictures, plan) if quick is None else session_outputs(quick, pictures)
+    found = metrics(fitted.trust.scaled(logits), labels_of(pictures), classes, split)
+    return Tested(pictures, logits, features, SplitPart(**found))
 
 
 def export_model(model: nn.Module, card: ModelCard, plan: Plan, threads: int) -> Exported:
-    """The model in float32, as the runtime of the budget takes it."""
-    from foveate.deploy.export import export_onnx
+    """The model in float32, as the runtime of the budget takes it, with what is known of its answers.
 
-    onnx = export_onnx(model, plan.preprocess, card.classes, metadata={"architecture": to_json(card.architecture)})
+    Where the known features would make it larger than the budget allows they stay out of the file.
+    """
+    from foveate.deploy.export import export_trusted
+
+    metadata = {"architecture": to_json(card.architecture)}
+    onnx = export_trusted(model, plan.preprocess, card.classes, card.trust, card.known, metadata=metadata)
+    if card.known is not None and plan.budget.max_size_bytes and len(onnx) > plan.budget.max_size_bytes:
+        onnx = export_trusted(model, plan.preprocess, card.classes, card.trust, metadata=metadata)
     files = float_files(onnx, plan.budget.runtime)
     return Exported(onnx, files, opened(files, plan.budget.runtime, "fp32", threads))
 

@@ -32,7 +32,7 @@ from foveate.runs.weights import hub_network, weights_at_hand
 from foveate.train.check import checked
 from foveate.train.probe import check_step
 from foveate.train.recipe import Recipe
-from foveate.zoo import FAMILIES, config_from, variant
+from foveate.zoo import ARCHITECTURES, config_from, variant
 from foveate.zoo.family import Config
 from foveate.zoo.hub import PREFIX
 from foveate.zoo.sources import form_for, public_weights
@@ -58,7 +58,7 @@ def read_architecture(value: Any) -> Config:
 
     Raises ConfigError for an unknown family and for what its record refuses.
     """
-    known = tuple(family.config for family in FAMILIES.values())
+    known = tuple(family.config for family in ARCHITECTURES.values())
     return cast(Config, value) if isinstance(value, known) else config_from(value, "architecture")
 
 

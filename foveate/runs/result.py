@@ -20,6 +20,7 @@ from foveate.events import DataEvent
 from foveate.report.units import count, milliseconds, plural, size
 from foveate.runs.advice import NextStep, Warned
 from foveate.runs.plan import Budget, Plan
+from foveate.runs.trust import TrustPart
 from foveate.train.engine import Job
 from foveate.train.recipe import Recipe
 
@@ -149,6 +150,7 @@ class Result:
     cost: CostPart
     latency: Latency
     parity: Parity
+    trust: TrustPart
     alternatives: Sequence[Mapping[str, Any]]  # what was tried and was not better
     baselines: Sequence[BaselineRow]
     warnings: Sequence[Warned]  # the worst first

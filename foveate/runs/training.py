@@ -13,6 +13,7 @@ import torch
 
 from foveate.config import parse_json, replace
 from foveate.data.index import Dataset
+from foveate.errors import Interrupted, Terminated
 from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_folder, write_json
 from foveate.runs.plan import Plan
@@ -24,11 +25,11 @@ from foveate.train.begin import begin
 from foveate.train.blend import blend
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import Job, run_training
+from foveate.train.form import settle
 from foveate.train.head import Probe
 from foveate.train.metric import score
 from foveate.train.pace import Pace
-from foveate.train.probe import settle
-from foveate.train.signals import stop_on_signals
+from foveate.train.signals import code_of, stop_on_signals
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
 from foveate.zoo.tensors import read_tensors, tensor_bytes
@@ -60,7 +61,7 @@ class Start:
 class Trained(NamedTuple):
     """What a training made."""
 
-    plan: Plan  # with what the probe chose
+    plan: Plan  # with its form settled
     job: Job
     progress: Progress
     seconds: float  # wall time, of this session
@@ -83,12 +84,13 @@ def train_in(
         write_beginning(folder, plan, start)
     with stop_on_signals() as stop, cpu_threads(plan.recipe.threads):
         begun = time.monotonic()
-        job = make_job(plan, plan.architecture, dataset, listener)
-        state = make_state(apply_folding(plan.architecture, plan.recipe), plan.recipe, plan.device)
-        if plan.recipe.loss.teacher:
-            state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
-        if not resume:
-            set_first_weights(folder, state, plan, job, start, listener)
+        with stop.at_once():  # there is nothing to save yet
+            job = make_job(plan, plan.architecture, dataset, listener)
+            state = make_state(apply_folding(plan.architecture, plan.recipe), plan.recipe, plan.device)
+            if plan.recipe.loss.teacher:
+                state.teacher = load_teacher(plan.recipe.loss.teacher, job.classes, plan.device)
+            if not resume:
+                set_first_weights(folder, state, plan, job, start, listener)
         pace = None
         if start.left is not None:
             ratio = 0.5 * len(job.val) / min(plan.recipe.batch, len(job.train))  # a forward pass is a third of a step
@@ -96,16 +98,17 @@ def train_in(
             pace = Pace(start.left, ratio=ratio, after=points)
         progress = run_training(folder, state, job, listener, stop, resume=resume, pace=pace)
         if ranks.rank() == 0:
-            blend_best(folder, job, listener, None if pace is None else pace.points)
+            with stop.at_once():
+                blend_best(folder, job, listener, None if pace is None else pace.points)
         now = time.monotonic()
         return Trained(plan, job, progress, now - begun, begun if start.begun is None else start.begun, start.asked_s)
 
 
 def settle_plan(plan: Plan) -> Plan:
-    """The plan with precision, layout and threads as the probe of rank 0 finds them best here."""
+    """The plan with precision, layout and threads as they suit the network on the machine of rank 0."""
     size, recipe = plan.recipe.resolution or plan.preprocess.resolution, settle_folding(plan.recipe, plan.architecture)
     if ranks.rank() == 0:
-        recipe, _ = settle(apply_folding(plan.architecture, recipe), recipe, size, torch.device(plan.device))
+        recipe = settle(apply_folding(plan.architecture, recipe), recipe, size, torch.device(plan.device))
     return replace(plan, recipe=ranks.agreed(recipe))
 
 
@@ -175,9 +178,19 @@ def read_linear(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def nothing_half_made(folder: Path, ours: bool = True) -> Iterator[None]:
-    """Remove a run folder that failed before its first checkpoint: there is nothing in it to go on with."""
+    """Remove a run folder that failed before its first checkpoint: there is nothing in it to go on with.
+
+    Where there is a checkpoint, a signal that is obeyed at once becomes Interrupted: it says how to go on.
+    """
     try:
         yield
+    except (KeyboardInterrupt, Terminated) as error:
+        if (folder / "state").exists():
+            text = f"stopped; training is saved; go on with: foveate train --resume {folder}"
+            raise Interrupted(text, code_of(error)) from None
+        if ours:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     except BaseException:
         if ours and not any((folder / name).exists() for name in ("state", "request.json")):
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from foveate.errors import BudgetError, ConfigError, DataError, Interrupted, WeightsError
+from foveate.errors import BudgetError, ConfigError, DataError, Interrupted, Terminated, WeightsError
 from foveate.events import Event, Listener
 from foveate.files import free_name
 from foveate.report.units import plural
@@ -13,7 +13,7 @@ from foveate.runs.request import read_beside, write_beside, write_spent
 from foveate.runs.time_budget import TimeBudget
 from foveate.selection.journal import Journal
 from foveate.selection.winner import read_winner
-from foveate.train.signals import Stopped, exit_code, raise_on_signals
+from foveate.train.signals import code_of, raise_on_signals
 
 
 def timekeeper(folder: Path, time: TimeBudget, listener: Listener) -> Listener:
@@ -39,9 +39,9 @@ def kept(folder: Path, time: TimeBudget) -> Iterator[None]:
     try:
         with raise_on_signals():
             yield
-    except (Stopped, Interrupted) as stopped:
+    except (KeyboardInterrupt, Terminated, Interrupted) as stopped:
         write_spent(folder, time)
-        code = exit_code(stopped.number) if isinstance(stopped, Stopped) else stopped.exit_code
+        code = stopped.exit_code if isinstance(stopped, Interrupted) else code_of(stopped)
         text = f"stopped; kept: {what_is_kept(folder)}; go on with: foveate fit --resume {folder}"
         raise Interrupted(text, code) from None
     except (BudgetError, DataError, ConfigError, WeightsError):

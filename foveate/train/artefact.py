@@ -4,7 +4,7 @@ import hashlib
 import html
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,11 +16,13 @@ from foveate.config import MAX_JSON_BYTES, from_dict, parse_json, record, to_dic
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError
 from foveate.train.front_matter import front_matter
+from foveate.train.trusted import MAX_BYTES, Known, Trust, check_trust, digest, known_bytes, known_from
 from foveate.zoo import build, config_from
-from foveate.zoo.tensors import read_small, read_tensors, tensor_bytes
+from foveate.zoo.tensors import open_regular, read_small, read_tensors, tensor_bytes
 from foveate.zoo.weights import copy_into, fitting
 
 FORMAT, VERSION = "foveate-model", 1
+KNOWN_FILE = "trust.safetensors"  # beside the weights, where the features of training pictures are known
 CARD_CLASSES = 200  # class names that the README lists
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,6 +53,8 @@ class ModelCard:
     preprocess: Preprocess
     provenance: Mapping[str, Fact]  # run, data, seed, versions
     metrics: tuple[Metric, ...] = ()
+    trust: Trust | None = None  # how far its answers hold; None: not fitted
+    known: Known | None = field(default=None, compare=False)  # the features that trust speaks of
 
 
 @record
@@ -65,6 +69,7 @@ class _File:
     weights_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     provenance: dict[str, Fact]
     metrics: tuple[Metric, ...] = ()
+    trust: Trust | None = None
 
 
 def model_files(card: ModelCard, state_dict: Mapping[str, torch.Tensor]) -> dict[str, bytes]:
@@ -85,6 +90,13 @@ def model_files(card: ModelCard, state_dict: Mapping[str, torch.Tensor]) -> dict
         "metrics": card.metrics,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
+    parts: dict[str, bytes] = {}
+    if card.trust is not None:
+        check_trust(card.trust, len(classes), "model card")
+        if card.known is not None:
+            parts[KNOWN_FILE] = known_bytes(card.known)
+        sha256 = digest(parts[KNOWN_FILE]) if parts else None
+        facts["trust"] = replace(card.trust, features_sha256=sha256)
     try:
         config = to_json(facts).encode()
     except (TypeError, ValueError) as error:
@@ -98,6 +110,7 @@ def model_files(card: ModelCard, state_dict: Mapping[str, torch.Tensor]) -> dict
         "config.json": config,
         "model.safetensors": weights,
         "README.md": readme(card, classes).encode("utf-8", "replace"),
+        **parts,
     }
 
 
@@ -114,7 +127,9 @@ def read_card(folder: str | Path) -> tuple[ModelCard, str]:
     file: _File = from_dict(_File, data, str(path))
     architecture = config_from(file.architecture, f"{path}: architecture")
     _check_classes(file.classes, architecture, str(path))
-    card = ModelCard(architecture, file.classes, file.preprocess, file.provenance, file.metrics)
+    if file.trust is not None:
+        check_trust(file.trust, len(file.classes), str(path))
+    card = ModelCard(architecture, file.classes, file.preprocess, file.provenance, file.metrics, file.trust)
     return card, file.weights_sha256
 
 
@@ -137,7 +152,17 @@ def load_model(folder: str | Path, *, allow_nan: bool = False) -> tuple[nn.Modul
     chosen = fitting(shapes, tensors, allow_nan=allow_nan, what=str(path))
     model = build(card.architecture)
     copy_into(model, chosen)
+    if card.trust is not None and card.trust.features_sha256 is not None:
+        card = replace(card, known=_read_known(folder / KNOWN_FILE, card.trust.features_sha256))
     return model.eval(), card
+
+
+def _read_known(path: Path, sha256: str) -> Known:
+    """The known features of a model folder. WeightsError where the file is not the one that config.json names."""
+    open_regular(path, MAX_BYTES).close()
+    tensors = read_tensors(path, sha256=sha256)
+    plain = {name: t.numpy() for name, t in tensors.items() if t.dtype in (torch.float32, torch.float16)}
+    return known_from(plain, str(path))
 
 
 def _check_classes(classes: tuple[str, ...], architecture: Any, what: str) -> None:

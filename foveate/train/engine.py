@@ -26,6 +26,11 @@ from foveate.train.settled import settle_statistics
 from foveate.train.signals import Stop, exit_code
 from foveate.train.state import State
 
+ALONE = (
+    "a picture was alone in its part of a batch (the others could not be read, or the memory is small): norms took"
+    " their running statistics for it, as they do whenever that comes again"
+)
+
 
 @dataclass(frozen=True)
 class Job:
@@ -73,7 +78,7 @@ def train_epochs(
     epochs = progress.epochs or stop_at or job.recipe.epochs
     recipe = job.recipe if not progress.epochs else replace(job.recipe, epochs=epochs)
     per_epoch = job.train.steps(min(job.recipe.batch, len(job.train)))
-    begun, first, parts = time.monotonic(), state.step, state.parts
+    begun, first, parts, alone = time.monotonic(), state.step, state.parts, state.alone
     last = epochs * per_epoch
     if state.step >= last:
         return False
@@ -88,6 +93,9 @@ def train_epochs(
         if state.parts != parts:
             parts = state.parts
             listener(WarningEvent(f"not enough memory for a whole batch: from now on in {parts} parts"))
+        if state.alone and not alone:
+            alone = state.alone
+            listener(WarningEvent(f"step {step.number}: {ALONE}"))
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
         listener(_step_event(job, step, progress, per_epoch, last, rate))
         ends, shorter = step.number == last, False

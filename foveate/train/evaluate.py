@@ -8,6 +8,7 @@ from torch import nn
 
 from foveate.data.load import Pictures
 from foveate.data.preprocess import Preprocess, normalise
+from foveate.errors import WeightsError
 from foveate.train import ranks
 from foveate.train.intervals import wilson
 from foveate.train.views import averaged
@@ -80,7 +81,15 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int =
 
 
 def metrics(logits: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], split: str) -> dict[str, Any]:
-    """Everything that a report says of one split; JSON-able. Intervals are Wilson's at 95 %."""
+    """Everything that a report says of one split; JSON-able. Intervals are Wilson's at 95 %.
+
+    WeightsError where an answer is NaN or infinite: no class is then more likely than another.
+    """
+    if bad := int((~np.isfinite(logits).all(1)).sum()):
+        raise WeightsError(
+            f"the answers for {bad:,} of {len(logits):,} {split} pictures are NaN or infinite: the numbers of the"
+            " network overflow; train it with a lower optim.lr, or in precision=fp32"
+        )
     from sklearn.metrics import confusion_matrix, f1_score
 
     n, k = logits.shape

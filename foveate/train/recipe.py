@@ -125,10 +125,10 @@ class Recipe:
     # "scaled": large JPEGs are decoded at a fraction of their size, in tests and prediction too; "cut": so, and random
     # crops are cut while pictures are read, again in every epoch, never kept in memory
     decode: Literal["exact", "scaled", "cut"] = "exact"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: a three-step probe decides, the run records it
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: what suits the network here (form.py), recorded
     layout: Literal["auto", "nchw", "nhwc"] = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = (
-        0  # CPU threads of training; 0: the probe decides; they are part of the arithmetic
+        0  # CPU threads of training; 0: as form.py settles them; they are part of the arithmetic
     )
     skip_steps: Annotated[int, Field(ge=0, le=1000)] = 0  # steps in a row that may be passed over for a loss of NaN
     seed: int = 0

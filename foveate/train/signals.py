@@ -1,4 +1,4 @@
-"""Signals: the first SIGTERM or Ctrl-C asks to stop after the step, the second stops at once."""
+"""Signals: the first SIGTERM or Ctrl-C asks to stop at the next point where all is saved, the second stops at once."""
 
 import contextlib
 import os
@@ -7,12 +7,40 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from foveate.errors import Interrupted, Terminated
+
 
 class Stop:
     """Which signal asked to stop; 0 while none did."""
 
     def __init__(self) -> None:
         self.signal = 0
+        self.immediate = 0  # blocks of at_once that are open
+
+    def note(self, number: int, _: FrameType | None) -> None:
+        """What a signal calls."""
+        if self.signal:
+            os._exit(128 + number)
+        self.signal = number
+        self.obey()
+
+    def obey(self) -> None:
+        """Within at_once: raise where a signal came."""
+        if self.signal and self.immediate:
+            raise KeyboardInterrupt if self.signal == signal.SIGINT else Terminated
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block a signal, also one that came before, is obeyed at once: KeyboardInterrupt or Terminated.
+
+        For what is long and leaves nothing half-made: reading pictures, measuring, exporting.
+        """
+        self.immediate += 1
+        try:
+            self.obey()
+            yield
+        finally:
+            self.immediate -= 1
 
 
 class Stopped(KeyboardInterrupt):
@@ -54,22 +82,48 @@ def exit_code(number: int) -> int:
     return 130 if number == signal.SIGINT else 75
 
 
+def code_of(error: BaseException) -> int:
+    """exit_code for what a signal raised: Stopped, KeyboardInterrupt or Terminated."""
+    if isinstance(error, Stopped):
+        return exit_code(error.number)
+    return exit_code(signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextlib.contextmanager
+def resumable(command: str) -> Iterator[None]:
+    """A signal that is obeyed at once within the block becomes Interrupted, which says the command to go on with."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as error:
+        raise Interrupted(f"stopped and saved; go on with: {command}", code_of(error)) from None
+
+
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Within the block signals are noted, not obeyed; a second one ends the process at once with 128 + its number."""
-    stop = Stop()
+    """Within the block signals are noted, not obeyed; a second one ends the process at once with 128 + its number.
+
+    A block within a block has the Stop of the outer one, so that what either noted is seen by both.
+    """
     if threading.current_thread() is not threading.main_thread():  # Python lets only the main thread handle signals
-        yield stop
+        yield Stop()
         return
-
-    def note(number: int, _: FrameType | None) -> None:
-        if stop.signal:
-            os._exit(128 + number)
-        stop.signal = number
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    outer = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    if isinstance(outer, Stop):
+        yield outer
+        return
+    stop = Stop()
+    before = {number: signal.signal(number, stop.note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def unbroken() -> Iterator[None]:
+    """A signal waits until the block is done, as for files that belong together, and is obeyed then."""
+    with stop_on_signals() as stop:
+        yield
+    if stop.signal and signal.getsignal(signal.SIGTERM) != stop.note:  # else the block around this one will see it
+        raise KeyboardInterrupt if stop.signal == signal.SIGINT else Terminated

@@ -47,10 +47,12 @@ class State:
     """Model, optimiser, average, loss scale, and how many steps are done.
 
     parts: in how many parts a batch is computed; it doubles where the memory is too small for one.
+    alone: how often since the process began norms took their running statistics for a picture that was alone (step.py).
     """
 
     def __init__(self, model: nn.Module, shadow: nn.Module | None, recipe: Recipe, head: tuple[str, ...], device: str):
         self.model, self.step, self.skipped, self.parts = model.to(device), 0, 0, recipe.parts
+        self.alone = 0
         self.quiet_norms = freeze(model, recipe.freeze)
         if recipe.frozen_norms:
             self.quiet_norms = [m for m in model.modules() if has_statistics(m)]

@@ -23,6 +23,7 @@ from foveate.data.repeat import virtual_samples
 from foveate.train import ranks
 from foveate.train.losses import LOSSES, Measure, distillation, smooth
 from foveate.train.mix import mix
+from foveate.train.optim import has_statistics
 from foveate.train.recipe import Recipe
 from foveate.train.state import State
 
@@ -76,7 +77,7 @@ def gradient(state: State, item: Batch, moment: Moment, task: Task) -> tuple[tor
         place = ranks.rank() * state.parts + number
         torch.manual_seed(task.recipe.seed * 1_000_003 + moment.step + place * 2**40)  # dropout and drop path
         with _alone(state, not last):
-            loss, hits = _loss(state, x, targets, task)
+            loss, hits = (_loss if len(x) > 1 else _loss_of_one)(state, x, targets, task)
             share = len(x) * world / whole
             state.scaler.scale(loss * share).backward()
         total.append(loss.detach() * (len(x) / n))
@@ -116,6 +117,26 @@ def _loss(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> t
     if taught is not None:
         loss = loss + loss_of.distill * distillation(logits, taught, loss_of.temperature)
     return loss, (logits.argmax(1) == targets.argmax(1)).sum()
+
+
+def _loss_of_one(state: State, x: torch.Tensor, targets: torch.Tensor, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    """_loss of a picture that is left alone (bad files, parts for want of memory): a norm that would see one value a
+    channel, which has no spread, takes its running statistics, as all norms then do; counted in state.alone.
+    """
+    try:
+        return _loss(state, x, targets, task)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+    state.alone += 1
+    norms = [m for m in state.network.modules() if m.training and has_statistics(m)]
+    for norm in norms:
+        norm.eval()
+    try:
+        return _loss(state, x, targets, task)
+    finally:
+        for norm in norms:
+            norm.train()
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

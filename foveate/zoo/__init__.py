@@ -11,10 +11,12 @@ from foveate.config import from_dict, near, override, pick, replace
 from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.zoo.aliases import ALIASES, resolve
+from foveate.zoo.composed import COMPOSED
 from foveate.zoo.families import FAMILIES as FAMILIES
-from foveate.zoo.family import Config, Network
+from foveate.zoo.family import Config, Family, Network
 from foveate.zoo.meta import shapes_only
 
+ARCHITECTURES: Mapping[str, Family] = {**FAMILIES, **COMPOSED}  # all that a config may be of
 MAX_PARAMS = 2_000_000_000  # a larger net is refused before memory is touched; EfficientNet-L2 has 480 million
 
 
@@ -54,8 +56,8 @@ def _resolve(name: str) -> tuple[str, tuple[str, ...]] | None:
 def config_from(data: Any, what: str = "config") -> Config:
     """Plain data with a `family` tag as that family's record. Only families of this table can be asked for."""
     if not isinstance(data, dict) or not isinstance(data.get("family"), str):
-        raise ConfigError(f'{what}: expected an object with the key "family", one of {", ".join(FAMILIES)}')
-    return from_dict(pick(FAMILIES, data["family"], f"{what}: family").config, data, what)
+        raise ConfigError(f'{what}: expected an object with the key "family", one of {", ".join(ARCHITECTURES)}')
+    return from_dict(pick(ARCHITECTURES, data["family"], f"{what}: family").config, data, what)
 
 
 def build(config: Config) -> Network:
@@ -63,7 +65,7 @@ def build(config: Config) -> Network:
 
     The parameter count is read on the meta device first; over MAX_PARAMS is refused before memory is touched.
     """
-    family = pick(FAMILIES, config.family, "family")
+    family = pick(ARCHITECTURES, config.family, "family")
     with shapes_only():
         meta = family.make(config)
     params = sum(p.numel() for p in meta.parameters())
@@ -85,7 +87,7 @@ def _refuse_idle_conv(config: Config, meta: nn.Module) -> None:
     if unit.partition("(")[0] in ("conv2d", "conv2d_bias"):
         return
     with shapes_only():
-        plain = FAMILIES[config.family].make(replace(config, layers=replace(config.layers, conv="conv2d")))
+        plain = ARCHITECTURES[config.family].make(replace(config, layers=replace(config.layers, conv="conv2d")))
     if [type(m) for m in plain.modules()] == [type(m) for m in meta.modules()]:
         raise ConfigError(f'conv "{unit}" changes no convolution of this network; use conv2d')
 

@@ -83,7 +83,9 @@ def tensor_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str
     """The tensors as the bytes of a .safetensors file. Equal tensors and metadata give equal bytes."""
     from safetensors.torch import save
 
-    data = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, dict(metadata))
+    data = save(
+        {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, dict(metadata) or None
+    )  # of neither it writes no JSON
     # the library writes the metadata in the order of a randomised hash table: sort them
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])

@@ -27,8 +27,9 @@ from foveate.train.artefact import ModelCard, model_files, read_card
 from foveate.zoo import build, variant
 
 FOVEATE = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())")
+ROW = {"path", "label", "probability", "unknown", "set", "strangeness", "top"}  # of predict --json
 COMMANDS = ("fit", "train", "eval", "predict", "models", "profile", "export", "compress", "scale", "search", "ablate")
-COMMANDS += ("doctor", "data")
+COMMANDS += ("analyse", "doctor", "data")
 CLASSES = ("apple", "big dog", "café")
 
 
@@ -311,7 +312,7 @@ def test_predict_json_is_one_object(run, model, pictures):
     code, out, _ = run("predict", model, pictures, "--json", "--top", "9")
     answer = json.loads(out)
     assert code == 3
-    assert [set(p) for p in answer["predictions"]] == [{"path", "top"}, {"path", "error"}, {"path", "top"}]
+    assert [set(p) for p in answer["predictions"]] == [ROW, {"path", "error"}, ROW]
     assert [t["label"] in CLASSES for t in answer["predictions"][0]["top"]] == [True] * 3
 
 

@@ -22,7 +22,9 @@ from foveate.errors import ConfigError, WeightsError
 from foveate.files import write_folder
 from foveate.runs.evaluate import evaluate_model
 from foveate.train.artefact import ModelCard, model_files
+from foveate.train.evaluate import metrics
 from foveate.zoo import build, variant
+from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 CLASSES = tuple("0123456789")
 P = Preprocess(resolution=32, resize=32, fit="squash")
@@ -189,3 +191,50 @@ def test_the_bounds_of_std_hold_in_every_record():
     assert to_dict(Preprocess(std=(1e-6, 1.0, 1e6)))["std"] == [1e-6, 1.0, 1e6]
     with pytest.raises(ConfigError):
         Preprocess(std=(9e-7, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("command", [("export",), ("profile", "--measure")])
+def test_export_and_a_measured_profile_hold_the_limit_of_pixels(command, network, tmp_path, capsys):
+    large = Preprocess(resolution=2048, resize=2048, fit="squash")
+    folder = written(tmp_path / "best", network, large)
+    first, *more = command
+    assert main([first, str(folder), *more]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1
+    assert "it wants pictures of 2048 x 2048 pixels; at most 1024 unless you name them: --resolution 2048" in err
+    assert not (folder / "model.onnx").exists()
+
+
+def test_an_export_takes_the_resolution_that_is_named(network, picture, tmp_path, capsys):
+    folder = written(tmp_path / "best", network, Preprocess(resolution=2048, resize=2048, fit="squash"))
+    assert main(["export", str(folder), "--resolution", "32", "--out", str(tmp_path / "small.onnx"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["parity"]["top1_agreement"] == 1
+    assert load_exported(tmp_path / "small.onnx").preprocess.resolution == 32
+
+
+def test_a_report_of_answers_that_are_no_numbers_is_refused():
+    logits, labels = np.zeros((4, 3), np.float32), np.array([0, 1, 2, 0])
+    for bad in (np.nan, np.inf, -np.inf):
+        logits[2, 1] = bad
+        with pytest.raises(WeightsError, match=r"answers for 1 of 4 test pictures are NaN or infinite"):
+            metrics(logits, labels, ("a", "b", "c"), "test")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "left\u202eright", "no\u200bwidth", "\x9b2J"])
+def test_what_a_weights_file_says_of_itself_is_escaped(name, tmp_path):
+    """In whatever reader: the text of the error is one line that moves no terminal."""
+    torch.save({name: torch.zeros(2).to_sparse()}, tmp_path / "a.pt")
+    (tmp_path / "b.safetensors").write_bytes(tensor_bytes({name: torch.full((2,), float("nan"))}))
+    texts = [str(WeightsError(f"operator {name}"))]
+    for path in ("a.pt", "b.safetensors"):
+        with pytest.raises(WeightsError) as caught:
+            read_tensors(tmp_path / path)
+        texts.append(str(caught.value))
+    assert all(text.isprintable() and name not in text for text in texts)
+
+
+@pytest.mark.parametrize("metadata", [{}, {"format": "pt", "a": "b"}])
+def test_a_file_of_no_tensors_is_written(metadata):
+    data = tensor_bytes({}, metadata)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    assert header == ({"__metadata__": metadata} if metadata else {})

@@ -34,7 +34,9 @@ from foveate.runs.result import (
     make_only_candidate,
     summarise,
 )
+from foveate.runs.trust import Fitted, TrustPart, make_trust_part
 from foveate.train.evaluate import metrics
+from foveate.train.trusted import PLAIN
 from foveate.zoo import variant
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "report.md"
@@ -70,6 +72,7 @@ def made(dataset, left_out=()):
         cost=make_cost_part(counted, 1000, 900),
         latency=LATENCY,
         parity=PARITY,
+        trust=make_trust_part(Fitted(PLAIN, None), logits, None, np.array(split.labels), "val"),
         alternatives=[],
         baselines=[{"name": "always 0", "val_accuracy": 0.1, "test_accuracy": 0.1, "seconds": 0.0}],
         warnings=[Warned("few_test_pictures", "6 test pictures only")],
@@ -138,6 +141,7 @@ def test_the_page_names_every_key():
         ("cost", CostPart),
         ("latency", Latency),
         ("parity", Parity),
+        ("trust", TrustPart),
     ):
         assert fields[key] == field_names(record)
     assert fields["candidates"] == list(CandidateRow.__annotations__)

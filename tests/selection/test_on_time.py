@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 import foveate as fv
 from foveate.data.index import open_data
@@ -15,7 +14,6 @@ from foveate.runs.plan import Budget
 from foveate.runs.time_budget import TimeBudget
 from foveate.selection import candidates, halving, runners
 from foveate.selection.candidates import Candidate, Measured
-from foveate.train.probe import probe
 from foveate.train.recipe import Recipe
 
 
@@ -148,21 +146,6 @@ def test_from_scratch_a_round_keeps_time_for_its_evaluation(clock, monkeypatch):
     with pytest.raises(StopIteration):
         runner.run(0, 40.0)
     assert clock.now <= 40.0
-
-
-def test_the_probe_of_forms_stops_by_the_clock(clock, monkeypatch):
-    def step(*_):
-        clock.now += 5.0
-        return 5.0
-
-    monkeypatch.setattr(importlib.import_module("foveate.train.probe"), "_step_s", step)
-
-    config = fv.variant("resnet20_cifar")
-    timings = probe(config, Recipe(precision="fp32"), 16, torch.device("cpu"), most_s=7.0, clock=clock)
-    assert clock.now == 10.0 and [t.precision for t in timings][:1] == ["fp32"] and len(timings) == 2
-    clock.now = 0.0
-    assert len(probe(config, Recipe(precision="fp32"), 16, torch.device("cpu"), most_s=0.0, clock=clock)) == 1
-    assert clock.now == 5.0
 
 
 def test_a_session_that_goes_on_counts_what_was_spent_before(clock):

@@ -100,3 +100,54 @@ def test_drop_rates_that_grow_know_how_much_of_the_training_is_over():
     state.model.bn1 = nn.Sequential(state.model.bn1, drop)
     seen = [float(drop.progress) for _ in train(state, pictures(), P, PLAIN, 3)]
     assert seen == pytest.approx([i / 6 for i in range(6)])
+
+
+SMALL = Preprocess(resolution=4, resize=4, fit="squash")  # the last map of the network is one position
+
+
+def files(folder, bad=()):
+    """Four pictures of two classes in files, some of them unreadable since they were listed."""
+    from PIL import Image
+
+    paths = [folder / f"{i}.png" for i in range(4)]
+    for i, path in enumerate(paths):
+        Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(path)
+        if i in bad:
+            path.write_bytes(path.read_bytes()[:40])
+    found = training_pictures(Split(tuple(map(str, paths)), (0, 1, 0, 1), None), 4)
+    found.bad_files = "skip"
+    return found
+
+
+@pytest.mark.parametrize("model", ["resnet20_cifar", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_picture_that_is_left_alone_in_its_batch_takes_running_statistics(parts, model, tmp_path):
+    """Bad files may leave one of a batch, or a part of it, and a norm sees no spread in one value a channel."""
+    recipe = replace(PLAIN, epochs=1, batch=4, parts=parts)
+    state = make_state(replace(variant(model), num_classes=2), recipe, "cpu")
+    steps = list(train(state, files(tmp_path, bad=(1, 2, 3) if parts == 1 else (1,)), SMALL, recipe, 2))
+    assert state.alone and all(torch.isfinite(step.loss) for step in steps)
+    assert all(m.training for m in state.model.modules())
+    again = make_state(replace(variant(model), num_classes=2), recipe, "cpu")
+    assert [
+        float(s.loss) for s in train(again, files(tmp_path, bad=(1, 2, 3) if parts == 1 else (1,)), SMALL, recipe, 2)
+    ] == [float(s.loss) for s in steps]
+
+
+def test_memory_that_halves_a_batch_down_to_single_pictures_trains_on_and_says_so(tmp_path, monkeypatch):
+    from foveate.train import engine, step
+
+    real, said = step._loss, []
+
+    def scarce(state, x, *more):
+        if len(x) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(state, x, *more)
+
+    monkeypatch.setattr(step, "_loss", scarce)
+    recipe = replace(PLAIN, epochs=1, batch=4)
+    state, data = make_state(replace(CONFIG, num_classes=2), recipe, "cpu"), files(tmp_path)
+    job = engine.Job("x", data, data, SMALL, recipe, ("a", "b"), {}, workers=0)
+    engine.run_epochs(state, job, engine.Progress(), said.append, lambda: None)
+    texts = [event.text for event in said if hasattr(event, "text")]
+    assert state.alone == 4 and any("4 parts" in t for t in texts) and any("a picture was alone" in t for t in texts)

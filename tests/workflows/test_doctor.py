@@ -100,18 +100,16 @@ def test_slow_decoding_and_slow_augmenting_are_told_apart():
 
 def test_the_forms_are_those_that_the_machine_can_run(digits, monkeypatch):
     plan, _ = digits
-    recipe = settled(plan.recipe)
-    probe, latency = (importlib.import_module(f"foveate.{name}") for name in ("train.probe", "cost.latency"))
-    monkeypatch.setattr(probe, "has_bf16", lambda device: False)
+    arithmetic, latency = (importlib.import_module(f"foveate.{name}") for name in ("train.form", "cost.latency"))
+    monkeypatch.setattr(arithmetic, "has_bf16", lambda device: False)
+    recipe = settled(plan)
+    assert (recipe.precision, recipe.layout, recipe.threads) == ("fp32", "nhwc", 1)
     monkeypatch.setattr(latency, "cores_here", lambda: 4)
-    assert [change for change, _ in alternatives(recipe, plan)] == ["layout=nhwc", "threads=4"]
-    monkeypatch.setattr(probe, "has_bf16", lambda device: True)
+    assert [change for change, _ in alternatives(recipe, plan)] == ["layout=nchw", "threads=4"]
+    monkeypatch.setattr(arithmetic, "has_bf16", lambda device: True)
     found = dict(alternatives(recipe, plan))
-    assert set(found) == {"layout=nhwc", "precision=bf16", "precision=bf16 layout=nhwc", "threads=4"}
-    assert (found["precision=bf16 layout=nhwc"].precision, found["precision=bf16 layout=nhwc"].layout) == (
-        "bf16",
-        "nhwc",
-    )
+    assert set(found) == {"layout=nchw", "precision=bf16", "precision=bf16 layout=nchw", "threads=4"}
+    assert (found["precision=bf16"].precision, found["precision=bf16"].layout) == ("bf16", "nhwc")
 
 
 def test_a_loader_made_slow_on_purpose_is_found_to_be_the_bound(digits, monkeypatch):
@@ -138,7 +136,7 @@ def test_pictures_in_memory_cost_no_decoding_and_nothing_of_the_process_is_chang
     import torch
 
     plan, dataset = digits
-    one = next(alternatives(settled(plan.recipe), plan))
+    one = next(alternatives(settled(plan), plan))
     monkeypatch.setattr(doctor, "alternatives", lambda recipe, plan: iter((one,)))
     before, threads = torch.random.get_rng_state(), torch.get_num_threads()
     found = diagnosed(plan, training_pictures(dataset.splits["train"], 32), 10, most_s=2)

@@ -122,7 +122,7 @@ def refuse_beside_resume(folder: str, recorded: Mapping[str, object], obeyed: Co
     """
     context = running()
     labels = {
-        p.name: p.opts[0] if p.param_type_name == "option" else p.human_readable_name for p in context.command.params
+        p.name: p.opts[0] if p.param_type_name == "option" else p.metavar or p.name for p in context.command.params
     }
     for name in sorted(spoken() - {"resume", "quiet", "as_json", "json", "debug", *obeyed}, key=list(labels).index):
         asked = context.params[name]

@@ -14,6 +14,7 @@ from foveate.train.optimizers.muon import make_muon
 from foveate.train.optimizers.plain import make_adamw, make_sgd
 from foveate.train.optimizers.rmsprop_tf import make_rmsprop_tf
 from foveate.train.optimizers.schedule_free import make_schedule_free_adamw, make_schedule_free_sgd
+from foveate.train.optimizers.sphere_sgd import make_sphere_sgd
 
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": make_sgd,
@@ -24,4 +25,5 @@ OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
     "muon": make_muon,
     "schedule_free_sgd": make_schedule_free_sgd,
     "schedule_free_adamw": make_schedule_free_adamw,
+    "sphere_sgd": make_sphere_sgd,
 }

@@ -24,7 +24,7 @@ from foveate.runs.plan import Plan, prepare, room_of
 from foveate.runs.run import announce
 from foveate.runs.setup import apply_folding, settle_folding
 from foveate.train.check import checked
-from foveate.train.probe import settle
+from foveate.train.form import settle
 from foveate.train.teacher import load_teacher
 from foveate.train.views import VIEWS
 from foveate.workflows.ablate.factors import WHOLE, Named, one_each
@@ -271,7 +271,7 @@ def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
     size = recipe.resolution or first.preprocess.resolution
     network = apply_folding(first.architecture, first.recipe)
-    chosen, _ = settle(network, recipe, size, torch.device(request.device))
+    chosen = settle(network, recipe, size, torch.device(request.device))
     return [
         replace(
             p,

@@ -24,7 +24,7 @@ from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.runs.workers import is_orphan
 from foveate.train import ranks
-from foveate.train.signals import Stop, exit_code, stop_on_signals
+from foveate.train.signals import Stop, exit_code, resumable, stop_on_signals, unbroken
 from foveate.workflows.ablate.design import Ablation, Kind, Request, design, read_ablation
 from foveate.workflows.ablate.factors import parse_factors
 from foveate.workflows.ablate.report import results, write_report
@@ -87,9 +87,11 @@ def ablate(
         first, folder = ranks.rank() == 0, None
         if first:
             made = design(request, listener, command_line())
-            folder = free_name(runs, f"ablation-{name or made.name}")
-            write_json(folder / "env.json", environment())
-            write_json(folder / "ablation.json", made)
+            facts = environment()
+            with unbroken():
+                folder = free_name(runs, f"ablation-{name or made.name}")
+                write_json(folder / "env.json", facts)
+                write_json(folder / "ablation.json", made)
         folder = ranks.agreed(folder)
     return _finished(Path(str(folder)), count, False, listener if first else silent)
 
@@ -203,10 +205,12 @@ def outcomes(folder: Path, ablation: Ablation) -> dict[tuple[int, int], Mapping[
 @contextmanager
 def named_interrupt(folder: Path) -> Iterator[None]:
     """An interruption says how this ablation, not the run inside it, goes on."""
+    command = f"foveate ablate --resume {folder}"
     try:
-        yield
+        with resumable(command):
+            yield
     except Interrupted as error:
-        raise Interrupted(f"stopped and saved; go on with: foveate ablate --resume {folder}", error.exit_code) from None
+        raise Interrupted(f"stopped and saved; go on with: {command}", error.exit_code) from None
 
 
 def workers_for(workers: int | None, device: str) -> int:
@@ -241,6 +245,6 @@ def worker(folder: str, parent: int) -> int:
         if isinstance(event, TrialEvent):  # read by the parent, should this process be killed
             print(f"trial {event.row} {event.place}", flush=True)
 
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, named_interrupt(Path(folder)):
         work(Path(folder), load_ablation(Path(folder)), listener, stop)
     return 0

@@ -24,6 +24,7 @@ from foveate.runs.training import train_in
 from foveate.train.artefact import load_model
 from foveate.train.engine import Job
 from foveate.train.evaluate import labels_of, metrics, predict_logits
+from foveate.train.signals import stop_on_signals
 from foveate.workflows.ablate.design import Ablation
 
 RESULT, TIMING, FAILURE = "result.json", "timing.json", "failure.txt"
@@ -38,7 +39,8 @@ def run_trial(folder: Path, ablation: Ablation, row: int, place: int, listener: 
     plan, seed = ablation.rows[row].plan, ablation.seeds[place]
     plan = replace(plan, recipe=replace(plan.recipe, seed=seed), fingerprint=ablation.fingerprints[place])
     about = {"row": ablation.rows[row].label, "seed": seed, "fingerprint": plan.fingerprint}
-    dataset = open_data(plan.data, seed=seed, bad_files=plan.bad_files, follow_links=plan.follow_links)
+    with stop_on_signals() as stop, stop.at_once():
+        dataset = open_data(plan.data, seed=seed, bad_files=plan.bad_files, follow_links=plan.follow_links)
     if dataset.fingerprint != plan.fingerprint:
         raise DataError(f"{plan.data}: the pictures changed since the ablation began; start a new one")
     begun = time.monotonic()
@@ -71,8 +73,9 @@ def trained_and_tested(folder: Path, plan: Plan, dataset: Dataset, views: str, l
         raise
     model, card = load_model(folder / "best")
     split = "test" if "test" in dataset.splits else "val"
-    pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
-    logits = predict_logits(model.to(plan.device), pictures, job.preprocess, views=views)
+    with stop_on_signals() as stop, stop.at_once():
+        pictures = read(evaluation_pictures(dataset.splits[split], plan.preprocess), plan.bad_files, listener)
+        logits = predict_logits(model.to(plan.device), pictures, job.preprocess, views=views)
     tested = metrics(logits, labels_of(pictures), job.classes, split)
     val = next(m for m in reversed(card.metrics) if m.name == "accuracy" and m.split == "val")
     steps = job.recipe.epochs * job.train.steps(min(job.recipe.batch, len(job.train)))

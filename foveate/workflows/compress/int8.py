@@ -46,6 +46,7 @@ def quantise_step(run: CompressionRun, above: Mapping[str, Any], number: int) ->
         plan.threads or 1,
         calibration=some_pictures(run.dataset.splits["train"], CALIBRATION),
         min_agreement=1 - allowed / 100,
+        features=True,
         told=lambda text: run.listener(StageEvent(f"  {text}")),
     )
     files = target.make(subject)

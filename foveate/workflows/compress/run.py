@@ -4,6 +4,7 @@ Every step is a model folder: made from the one above, fine-tuned, measured. A r
 last finished one.
 """
 
+import contextlib
 import functools
 import json
 import time
@@ -31,9 +32,10 @@ from foveate.runs.time_budget import END_S
 from foveate.runs.training import Trained
 from foveate.train.artefact import ModelCard
 from foveate.train.checkpoint import Progress
-from foveate.train.probe import probe, settle
+from foveate.train.form import settle
+from foveate.train.probe import time_step
 from foveate.train.recipe import Recipe
-from foveate.train.signals import Stop, stop_on_signals
+from foveate.train.signals import Stop, resumable, stop_on_signals
 from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.workflows.compress.costs import amount, cost_of, extra_bytes, make_yardstick
 from foveate.workflows.compress.goal import INT8_METHOD, Goal, budget_of, make_goal, read_goal, resolve_goal
@@ -98,7 +100,8 @@ def compress(
         resume = folder
     if resume is not None and (summary := finished(Path(resume))) is not None and "ladder" in summary:
         return Run(Path(resume), summary, before=True)
-    with stop_on_signals() as stop:
+    with stop_on_signals() as stop, contextlib.ExitStack() as early:
+        early.enter_context(stop.at_once())
         if resume is not None:
             folder, goal = Path(resume), read_goal(Path(resume))
             plan: Plan = from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), str(folder / "recipe.json")))
@@ -121,13 +124,18 @@ def compress(
             recipe = tuning_recipe(base or RECIPES[recipe_name(dataset, None)], epochs or EPOCHS, goal.source, seed)
             recipe = fit_into_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
             plan = replace(plan, recipe=recipe, budget=budget_of(goal, plan.budget))
+            early.close()
             folder = folder or free_name(runs, name or dataset.name)
             write_json(folder / "compress.json", goal)
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())
-        with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))):
+        held = folder_lock(folder, notice=lambda text: listener(WarningEvent(text)))
+        with resumable(f"foveate compress --resume {folder}"), held:
             sweep(folder)
-            return run_steps(open_run(folder, goal, plan, dataset, listener, stop))
+            early.close()
+            with stop.at_once():
+                run = open_run(folder, goal, plan, dataset, listener, stop)
+            return run_steps(run)
 
 
 def first_plan(card: ModelCard, data: str, dataset: Dataset, threads: int | None, bad_files: Any) -> Plan:
@@ -150,10 +158,10 @@ def fit_into_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, ti
     given.
     """
     size, device = recipe.resolution or card.preprocess.resolution, torch.device("cpu")
-    recipe, _ = settle(card.architecture, recipe, size, device)
+    recipe = settle(card.architecture, recipe, size, device)
     if time_s is None:
         return recipe
-    image_s = min(t.image_s for t in probe(card.architecture, recipe, size, device))
+    image_s = time_step(card.architecture, recipe, size, device)
     epoch_s = pictures * image_s * TAUGHT
     return replace(recipe, epochs=count_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
 
@@ -188,7 +196,8 @@ def run_steps(run: CompressionRun) -> Run:
         told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
         run.listener(StageEvent(f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"))
         run.raise_if_stopped()
-    return conclude(run, rows, time.monotonic() - begun)
+    with run.stop.at_once():
+        return conclude(run, rows, time.monotonic() - begun)
 
 
 def out_of_time(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -20,7 +20,7 @@ from foveate.train.recipe import Augment, Mix, Recipe
 
 ROUNDS, MOST_S = 3, 60.0
 GAIN = 0.05  # a change that saves less of a step is none
-PICTURES = 32  # of a probe's batch, at most: a step of a large batch takes as long a picture
+PICTURES = 32  # of a batch that is timed, at most: a step of a large batch takes as long a picture
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def diagnosed(
     from foveate.train import step
 
     say = told or (lambda text: None)
-    recipe = settled(plan.recipe)
+    recipe = settled(plan)
     size = recipe.resolution or plan.preprocess.resolution
     batch = min(recipe.batch, PICTURES, len(pictures))
     resident = pictures.crop is None and fits_in_memory(len(pictures), pictures.side)
@@ -162,10 +162,16 @@ def diagnosed(
     return conclude(times, recipe)
 
 
-def settled(recipe: Recipe) -> Recipe:
-    """The recipe in plain form where it leaves the choice to the probe, for what each choice is worth is measured."""
-    precision = "fp32" if recipe.precision == "auto" else recipe.precision
-    return replace(recipe, precision=precision, layout="nchw" if recipe.layout == "auto" else recipe.layout, parts=1)
+def settled(plan: Plan) -> Recipe:
+    """The plan's recipe in the form that training would take, its batch in one part."""
+    import torch
+
+    from foveate.runs.setup import apply_folding, settle_folding
+    from foveate.train.form import settle
+
+    recipe = settle_folding(plan.recipe, plan.architecture)
+    size, network = recipe.resolution or plan.preprocess.resolution, apply_folding(plan.architecture, recipe)
+    return replace(settle(network, recipe, size, torch.device(plan.device)), parts=1)
 
 
 def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
@@ -173,16 +179,11 @@ def alternatives(recipe: Recipe, plan: Plan) -> Iterator[tuple[str, Recipe]]:
     import torch
 
     from foveate.cost.latency import cores_here
-    from foveate.train.probe import has_bf16
+    from foveate.train.form import has_bf16
 
-    layouts = [recipe.layout]
-    if recipe.layout == "nchw":
-        layouts.append("nhwc")
-    precisions = [recipe.precision]
-    if recipe.precision == "fp32" and has_bf16(torch.device(plan.device)):
-        precisions.append("bf16")
-    for precision in precisions:
-        for layout in layouts:
+    others = ["fp32", "bf16"] if has_bf16(torch.device(plan.device)) else ["fp32"]
+    for precision in dict.fromkeys((recipe.precision, *others)):
+        for layout in dict.fromkeys((recipe.layout, "nchw", "nhwc")):
             parts = [f"precision={precision}"] if precision != recipe.precision else []
             parts += [f"layout={layout}"] if layout != recipe.layout else []
             if parts:

@@ -5,14 +5,13 @@ folder like any other.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from foveate.config import replace
-from foveate.cost.count import cost
 from foveate.data.index import Dataset, open_data
-from foveate.errors import BudgetError, ConfigError, FoveateError, Interrupted
+from foveate.errors import ConfigError, Interrupted
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
@@ -25,9 +24,10 @@ from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import Found, found, open_study, quiet, work
 from foveate.search.workers import fail_stale, shared_storage
-from foveate.selection.candidates import HEADROOM, Candidate, Measured, measure_candidate
-from foveate.train.signals import Stop, exit_code, stop_on_signals
+from foveate.selection.candidates import Measured
+from foveate.train.signals import Stop, exit_code, resumable, stop_on_signals, unbroken
 from foveate.workflows.search.baselines import verdict, zoo_rows
+from foveate.workflows.search.best import fitting, winner
 from foveate.workflows.search.design import (
     Search,
     check_request,
@@ -60,7 +60,6 @@ from foveate.workflows.search.study import (
 from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
-AGAIN = 9  # of the best nets, at most, are measured again
 
 
 def search(
@@ -162,9 +161,11 @@ def designed(
 
 def written(design: Search, name: str | None, runs: str | Path) -> Path:
     """A new folder for a search."""
-    folder = free_name(runs, f"search-{name or design.name}")
-    write_json(folder / "env.json", environment())
-    write_json(folder / "search.json", design)
+    facts = environment()
+    with unbroken():
+        folder = free_name(runs, f"search-{name or design.name}")
+        write_json(folder / "env.json", facts)
+        write_json(folder / "search.json", design)
     return folder
 
 
@@ -208,14 +209,35 @@ def resume_search(
     opened because a folder says so. ConfigError says what to name.
     """
     folder, listener = Path(folder), listener or silent
-    design, place = trusted(folder, space, storage), folder / "winner"
+    design = trusted(folder, space, storage)
     with folder_lock(folder), stop_on_signals() as stop:
-        dataset, choices = opened(design)
+        with stop.at_once(), resumable(resume_command(folder, design)):
+            dataset, choices = opened(design)
         done = trials(folder, design, choices, dataset, workers, ray, listener, stop)
-        going_on = (place / "recipe.json").exists() and any((place / "state").glob("step-*"))
-        if not going_on:
+        if not is_training(folder):
             write_search_report(folder, design, choices, done)
-    if going_on:
+    with resumable(resume_command(folder, design)):
+        return train_winner(folder, design, choices, dataset, done, workers, listener)
+
+
+def is_training(folder: Path) -> bool:
+    """Whether the winner's training has begun, and there is something of it to go on with."""
+    place = folder / "winner"
+    return (place / "recipe.json").exists() and any((place / "state").glob("step-*"))
+
+
+def train_winner(
+    folder: Path,
+    design: Search,
+    choices: Space,
+    dataset: Dataset,
+    done: Sequence[Found],
+    workers: int,
+    listener: Listener,
+) -> Run:
+    """The best net of all trials, measured again, trained in full and reported, or what is left of that."""
+    place = folder / "winner"
+    if is_training(folder):
         listener(StageEvent("going on with the winner's training"))
         return reported(folder, design, choices, done, resume_run(place, listener))
     best, m = winner(design, choices, dataset, done, listener)
@@ -258,7 +280,8 @@ def trials(
 ) -> list[Found]:
     """Evaluate nets until the budget of trials or of time is spent; all that are known then."""
     name = study_name(folder, design)
-    with shared_storage(url_of(folder, design)) as storage:
+    held = resumable(resume_command(folder, design))
+    with held, shared_storage(url_of(folder, design)) as storage:
         with quiet():
             study = open_study(make_sampler(design.sampler, space, design.seed), design.directions, storage, name)
         count = design.trials or ENDLESS
@@ -284,7 +307,8 @@ def trials(
             return over
 
         def scene() -> Material:
-            return material(design, space, dataset, lambda: found(space, study), folder)
+            with stop.at_once():
+                return material(design, space, dataset, lambda: found(space, study), folder)
 
         if not enough():
             prepare(scene, design, folder, listener, lambda: bool(stop.signal))
@@ -293,7 +317,7 @@ def trials(
             if ray is not None:
                 run_on_ray(ray, design, url_of(folder, design), name, workers, told_and_enough)
             elif workers == 1:
-                objective = Objective(scene())
+                objective = Objective(scene(), stop.at_once)
                 sampler = make_sampler(design.sampler, space, design.seed)
                 alone = not design.storage
                 options: dict[str, Any] = {"storage": storage, "name": name, "directions": design.directions}
@@ -323,47 +347,3 @@ def line_of(design: Search, space: Space, one: Found, number: int) -> str:
     ]
     place = f"  ({number} of {design.trials})" if design.trials else f"  ({number})"
     return f"trial {one.number}{place}  " + "  ".join(p for p in parts if p)
-
-
-def winner(
-    design: Search, space: Space, dataset: Dataset, done: Sequence[Found], listener: Listener
-) -> tuple[Found, Measured]:
-    """The best net that is within the budget when it is measured again. BudgetError with the nearest where none is."""
-    listener(StageEvent("measuring the best again"))
-    if (found := next(fitting(design, space, dataset, done), None)) is not None:
-        return found
-    good = sum(1 for f in done if is_valued(f) and f.facts.get("fits"))
-    if good:
-        raise BudgetError(
-            f"the best {min(AGAIN, good)} nets are over the budget when they are measured again ({HEADROOM:.0%} of a "
-            "latency budget count); the device may be busy: go on with --resume later, or allow more"
-        )
-    near = [f for f in done if f.values is not None]
-    if not near:
-        failed = next((f.facts.get("error", "") for f in done), "")
-        raise FoveateError(f"every trial failed, the first with: {failed}")
-    nearest = max(near, key=lambda f: (f.values or (0.0,))[0])
-    raise BudgetError(f"none of {len(done)} nets fits the budget; the nearest: {row_text(space, nearest)}")
-
-
-def fitting(design: Search, space: Space, dataset: Dataset, done: Sequence[Found]) -> Iterator[tuple[Found, Measured]]:
-    """Of the AGAIN best nets of a search those that are within the budget when they are measured again, best first."""
-    good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: -(f.values or (0.0,))[0])
-    for one in good[:AGAIN]:
-        if (m := again(design, space, dataset, one)).within(design.budget):
-            yield one, m
-
-
-def again(design: Search, space: Space, dataset: Dataset, one: Found) -> Measured:
-    """A net of a trial, measured once more."""
-    config = config_of(space, one.net, dataset)
-    counts = cost(config, resolution=design.preprocess.resolution)
-    name = f"{space.name}, trial {one.number}"
-    return measure_candidate(Candidate(name, config, design.preprocess, None), counts, design.budget, design.threads)
-
-
-def row_text(space: Space, one: Found) -> str:
-    """Costs of a net as people say them."""
-    row = row_of(space, one)
-    timed = f"{row['latency_ms']:.2g} ms, " if row.get("latency_ms") else ""
-    return f"{timed}{row['macs'] / 1e6:.1f} M multiply-adds"

@@ -352,10 +352,10 @@ def settled_design(data, factors, kind="one-in", changes=(), **more):
 
 
 def test_what_the_recipe_leaves_open_is_settled_once_for_all_rows(data, monkeypatch):
-    from foveate.train import probe
+    from foveate.train import form
 
     asked = []
-    plain = probe.settle
+    plain = form.settle
     monkeypatch.setattr(
         sys.modules["foveate.workflows.ablate.design"], "settle", lambda *a: asked.append(1) or plain(*a)
     )

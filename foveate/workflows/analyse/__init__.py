@@ -1,0 +1,1 @@
+"""foveate analyse: what a network looks like inside, on the pictures that it is for."""
