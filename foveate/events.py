@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StageEvent:
-    """What the run begins to do now, or what it found: one line for people."""
+    """What the run begins to do now, or what it found: one line for people. left_s of whole_s seconds: of the time that
+    everything may take, where there is a limit.
+    """
 
     text: str
+    left_s: float | None = None
+    whole_s: float | None = None
 
 
 @dataclass(frozen=True)

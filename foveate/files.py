@@ -31,7 +31,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a file system says that
 LOOK_S = 0.1  # between two tries while waiting for a lock
 BEAT_S = 30.0  # between two signs of life of who holds a folder
 DEAD_S = 600.0  # an owner on another host that gave no sign for so long is gone
-CHECKPOINTS = ("state", "study.db", "compress.json", "trials")  # in a folder that --resume takes
+CHECKPOINTS = ("state", "request.json", "study.db", "compress.json", "trials")  # in a folder that --resume takes
 
 
 def crashpoint(name: str) -> None:

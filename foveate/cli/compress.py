@@ -12,7 +12,7 @@ from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet, print_json
 from foveate.cli.options.run import Resume, RunOptions, Threads, refuse_beside_resume, require
 from foveate.errors import FoveateError
-from foveate.report.units import count, milliseconds, percent, share, size
+from foveate.report.units import count, milliseconds, percent, plural, share, size
 
 EXAMPLE = "Example: foveate compress runs/photos-1/best photos --macs 0.5"
 EXACT = 1e-12  # the largest difference that --check lets pass, in float64
@@ -107,6 +107,10 @@ def command(
             **limits,
             **place.keywords(),
         )
+    if run.before and not output.as_json:
+        reached = f"{percent(run.summary['test_accuracy'])} % {run.summary.get('test_split', 'test')}"
+        print(f"{run.folder} is finished ({plural(len(run.summary['ladder']) - 1, 'step')}, {reached}); nothing to do")
+        return
     print("\n".join(map(line, run.summary["ladder"]) if output.as_json else closing(run.summary, quiet)))
 
 

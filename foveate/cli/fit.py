@@ -8,13 +8,19 @@ import typer
 
 from foveate.cli import show, units
 from foveate.cli.options.budget import Budget, MaxMacs, MaxMemory, Time, read
-from foveate.cli.options.data import Data
+from foveate.cli.options.data import DataOrNone
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
-from foveate.cli.options.run import Device, Licence, Processor, RunOptions, Threads, Weights
+from foveate.cli.options.run import Device, Licence, Processor, Resume, RunOptions, Threads, Weights, require, spoken
 from foveate.report.units import count, duration, milliseconds, percent, plural, share, size
 
 EXAMPLE = "Example: foveate fit photos --max-latency 5ms --time 10m"
+TYPED = {  # parameters of the command by other names than those of fit
+    "time": "time_s",
+    "max_memory": "max_memory_bytes",
+    "max_latency": "max_latency_ms",
+    "max_size": "max_size_bytes",
+}
 RACE_ROWS = 4  # rows of the race in the closing text; the report has all
 
 
@@ -29,7 +35,7 @@ class Balance(enum.StrEnum):
 
 @command_of
 def command(
-    data: Data,
+    data: DataOrNone = None,
     *,
     budget: Budget,
     max_macs: MaxMacs = None,
@@ -55,6 +61,7 @@ def command(
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="What is best: accuracy, balanced, f1 or recall@CLASS.")
     ] = "accuracy",
+    resume: Resume = None,
     place: RunOptions,
     threads: Threads = None,
     device: Device = Processor.auto,
@@ -63,34 +70,46 @@ def command(
 ) -> None:
     """Pictures and a budget in, a measured classifier out.
 
-    Checks the pictures, races the models that fit the budget, trains the winner, exports and measures it.
+    Checks the pictures, races the models that fit the budget, trains the winner, exports and measures it. --resume RUN
+    goes on from the stage where it stopped.
     """
+    if resume is None:
+        require({"DATA": data}, "foveate fit DATA, or --resume RUN")
     limits = budget.limits()
     macs = read(units.count, "--max-macs", max_macs)
     memory_bytes = read(units.size_bytes, "--max-memory", max_memory)
     time_s = units.time_s("--time", time)
-    from foveate.workflows.fit import fit
+    from foveate.workflows.fit import fit, resume_fit
 
+    settings: dict[str, Any] = {
+        "max_macs": macs,
+        "max_memory_bytes": memory_bytes,
+        "time_s": time_s,
+        "weights": weights,
+        "licence": licence.value,
+        "models": models,
+        "threads": threads,
+        "device": device.value,
+        "search": search,
+        "compress": compress,
+        "balance": balance.value,
+        "metric": metric,
+        **limits,
+        **place.keywords(),
+    }
     with show.progress(quiet) as listener:
-        run = fit(
-            data,
-            max_macs=macs,
-            max_memory_bytes=memory_bytes,
-            time_s=time_s,
-            weights=weights,
-            licence=licence.value,
-            models=models,
-            threads=threads,
-            device=device.value,
-            search=search,
-            compress=compress,
-            balance=balance.value,
-            metric=metric,
-            listener=listener,
-            **limits,
-            **place.keywords(),
-        )
-    output.answer(run.summary, lambda: closing(run.summary, quiet))
+        if resume is None:
+            run = fit(data or "", **settings, listener=listener)
+        else:
+            said = {TYPED.get(name, name) for name in spoken()}
+            run = resume_fit(resume, {"data": data, **{k: v for k, v in settings.items() if k in said}}, listener)
+    output.answer(run.summary, lambda: finished_line(run.summary) if run.before else closing(run.summary, quiet))
+
+
+def finished_line(s: Mapping[str, Any]) -> list[str]:
+    """What is said of a run that was finished before."""
+    reached = f"{percent(s['test_accuracy'])} % {s.get('test_split', 'test')}"
+    return [f"{s['run']} is finished ({plural(s['epochs'], 'epoch')}, {reached}); nothing to do"]
 
 
 def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:

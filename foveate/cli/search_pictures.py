@@ -20,7 +20,7 @@ from foveate.cli.options.run import (
     Threads,
     refuse_beside_resume,
 )
-from foveate.report.units import count, milliseconds, share, size
+from foveate.report.units import count, milliseconds, percent, plural, share, size
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def search_on_pictures(
                 listener=listener,
                 **place.keywords(),
             )
-    output.answer(run.summary, lambda: closing(run.summary, place.quiet))
+    output.answer(run.summary, lambda: closing(run.summary, place.quiet, run.before))
 
 
 def recorded(folder: str, wanted: Any, costs: Costs, space: str | None) -> dict[str, object]:
@@ -148,13 +148,16 @@ def recorded(folder: str, wanted: Any, costs: Costs, space: str | None) -> dict[
     }
 
 
-def closing(s: Mapping[str, Any], quiet: bool) -> list[str]:
-    """The table of the search, then the winner."""
+def closing(s: Mapping[str, Any], quiet: bool, before: bool = False) -> list[str]:
+    """The table of the search, then the winner; one line where the search was finished before."""
     about = s["search"]
+    if before:
+        reached = f"{percent(s['test_accuracy'])} % {s.get('test_split', 'test')}"
+        return [f"{about['folder']} is finished ({plural(about['trials'], 'net')}, {reached}); nothing to do"]
     lines = [] if quiet else (Path(about["folder"]) / "table.md").read_text("utf-8").splitlines()
     accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     costs = f"{milliseconds(s['latency_ms'])} median · {size(s['size_bytes'])}"
-    lines += ["", f"test      {accuracy} · {costs} · {count(s['macs'])} multiply-adds"]
+    lines += ["", f"{s.get('test_split', 'test'):<9} {accuracy} · {costs} · {count(s['macs'])} multiply-adds"]
     lines.append(f"model     {s['run']}/best          report  {s['report']}")
     lines.append(f"search    {about['folder']}: report.html, table.md, winner.txt, study.db")
     return lines

@@ -64,7 +64,7 @@ def _line(event: Event) -> str:
         case DataEvent():
             return f"{event.name}  {data_line(vars(event))}"
         case StageEvent():
-            return event.text
+            return event.text + time_left(event)
         case WarningEvent():
             return f"warning: {event.text}"
         case StepEvent() | EpochEvent():
@@ -76,6 +76,13 @@ def _line(event: Event) -> str:
             kept = "goes on" if event.kept else "out"
             return f"  {_network(event):<32}  val {percent(event.val_accuracy)} %  {kept}"
     return ""
+
+
+def time_left(event: StageEvent) -> str:
+    """ "  (4m 10s of 10m 00s left)", where there is a limit."""
+    if event.left_s is None or event.whole_s is None:
+        return ""
+    return f"  ({duration(event.left_s)} of {duration(event.whole_s)} left)"
 
 
 def _network(event: CandidateEvent | HalvingEvent) -> str:

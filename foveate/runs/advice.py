@@ -12,6 +12,8 @@ from foveate.report.units import percent, plural
 from foveate.train.intervals import wilson
 
 GAP = 0.2  # training over validation accuracy, above which a network knows its pictures by heart
+FEW_STEPS = 40  # of training, below which neither weights nor statistics of norms are settled
+SETTLED = 0.9  # test accuracy from which few steps were enough
 FEW_TEST = 100  # test pictures below which an interval says little
 WIDE = 0.2  # width of an interval that says little
 LEARNT = 0.9  # training accuracy from which training claims to have learnt the pictures
@@ -57,6 +59,7 @@ class Facts:
     time_s: float | None
     balance: str
     metric: str
+    steps: int | None = None  # of training; None: not known
 
 
 def majority(counts: Sequence[int]) -> int:
@@ -110,6 +113,22 @@ def warn(facts: Facts) -> list[Warned]:
             Warned(
                 "overfit",
                 f"strong over-fit: training has {percent(known)} %, validation {percent(facts.val_accuracy)} %",
+            )
+        )
+    elif not chance and known >= LEARNT and known - test["accuracy"] > GAP / 2 and known > high:
+        found.append(
+            Warned(
+                "training_contradicts_test",
+                f"training has {percent(known)} %, {test['split']} {percent(test['accuracy'])} % ({percent(low)}-"
+                f"{percent(high)}): what is shipped does worse on other pictures",
+            )
+        )
+    if facts.steps is not None and facts.weights is None and facts.steps < FEW_STEPS and test["accuracy"] < SETTLED:
+        found.append(
+            Warned(
+                "few_steps",
+                f"{plural(facts.steps, 'training step')} only: weights and the statistics of norms are hardly settled; "
+                "a smaller batch or more epochs give more steps",
             )
         )
     silent = [

@@ -9,7 +9,7 @@ from foveate.config import from_dict, parse_json
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
 from foveate.events import Listener, StageEvent, WarningEvent, silent
-from foveate.files import check_writable, folder_lock, free_name
+from foveate.files import check_writable, crashpoint, folder_lock, free_name
 from foveate.runs.devices import check_device, describe_device
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
@@ -123,5 +123,19 @@ def complete(
     main = ranks.rank() == 0
     held = folder_lock(folder, notice=lambda text: listener(WarningEvent(text)))
     with held if main else contextlib.nullcontext(), nothing_half_made(folder, main):
-        trained = train_in(folder, plan, dataset, listener, resume=resume, start=start)
-        return finish(folder, dataset, trained, listener) if main else Run(folder, {})
+        return complete_held(folder, plan, dataset, listener, resume=resume, start=start)
+
+
+def complete_held(
+    folder: Path,
+    plan: Plan,
+    dataset: Dataset,
+    listener: Listener,
+    *,
+    resume: bool = False,
+    start: Start | None = None,
+) -> Run:
+    """complete in a folder that the caller has locked; what fails leaves the folder as it is."""
+    trained = train_in(folder, plan, dataset, listener, resume=resume, start=start)
+    crashpoint("run.trained")
+    return finish(folder, dataset, trained, listener) if ranks.rank() == 0 else Run(folder, {})

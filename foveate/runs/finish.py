@@ -21,7 +21,7 @@ from foveate.data.sample import is_small, some_pictures
 from foveate.deploy.targets import float_files, opened, with_trust_in
 from foveate.errors import BudgetError
 from foveate.events import Listener, StageEvent, WarningEvent
-from foveate.files import read_lines, write_folder, write_json
+from foveate.files import crashpoint, read_lines, write_folder, write_json
 from foveate.runs.advice import Facts, advise, majority, warn
 from foveate.runs.plan import Plan
 from foveate.runs.result import (
@@ -157,6 +157,7 @@ def finish(
         time_s=trained.asked_s,
         seconds=None if math.isnan(trained.begun) else time.monotonic() - trained.begun,
     )
+    crashpoint("run.tested")
     write_json(folder / "result.json", result.to_dict())
     write_report(folder, result.to_dict(), worst_mistakes(tested, job.classes))
     write_json(folder / "summary.json", summary)
@@ -223,7 +224,8 @@ def write_best(
     int8: Mapping[str, bytes] | None,
 ) -> int:
     """Write the model folder with its exported forms and one metric more; returns the bytes of its weights file."""
-    card = dataclasses.replace(card, metrics=(*card.metrics, metric))
+    before = tuple(m for m in card.metrics if (m.name, m.split) != (metric.name, metric.split))  # of an end cut off
+    card = dataclasses.replace(card, metrics=(*before, metric))
     files = model_files(card, model.state_dict())
     forms = {"model.onnx": exported.onnx, **named("model", exported.files), **named(INT8, int8 or {})}
     write_folder(folder, {**files, **forms})
@@ -310,6 +312,7 @@ def facts_for_advice(folder: Path, dataset: Dataset, trained: Trained, result: R
         time_s=trained.asked_s,
         balance=plan.recipe.balance,
         metric=plan.recipe.metric,
+        steps=int(progress.rows[-1].get("step", 0)) if progress.rows else None,
     )
 
 

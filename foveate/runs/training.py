@@ -74,7 +74,8 @@ def train_in(
 ) -> Trained:
     """Training alone, in a folder that the caller has locked: best/, last/, metrics.jsonl and the checkpoints.
 
-    resume: from the newest checkpoint in the folder, with the plan that lies there; start then says nothing. Raises
+    resume: from the newest checkpoint in the folder, with the plan that lies there; of start its times alone count.
+    Raises
     DataError, FoveateError (a loss that is not finite, no usable checkpoint) and Interrupted.
     """
     start = start or Start()
@@ -191,6 +192,6 @@ def nothing_half_made(folder: Path, ours: bool = True) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     except BaseException:
-        if ours and not (folder / "state").exists():
+        if ours and not any((folder / name).exists() for name in ("state", "request.json")):
             shutil.rmtree(folder, ignore_errors=True)
         raise

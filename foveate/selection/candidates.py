@@ -3,9 +3,9 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from foveate.config import replace
 from foveate.data.index import Dataset
@@ -29,6 +29,7 @@ from foveate.selection.published import (
 )
 from foveate.selection.shortlist import Prior, cost_of, list_priors, rough_macs, small_size, spread, takes
 from foveate.zoo import build, list_models, variant
+from foveate.zoo.catalogue import counts
 from foveate.zoo.family import Config
 from foveate.zoo.sources import Public, form_for
 
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from foveate.cost.latency import Latency
 
 T = TypeVar("T")
-Options = tuple[Budget, int, float, Listener]  # of measure_all: budget, threads, until, listener
 
 QUICK = (  # (thumbnails, photographs): what is known to learn quickly from scratch is always looked at
     (("resnet20_cifar", 0), ("resnet32_cifar", 0), ("resnet56_cifar", 0), ("wrn16_4_cifar", 0)),
@@ -53,6 +53,10 @@ TUNING = 1.8
 MOST = 12  # candidates that are measured
 SPAN = 64.0  # how much cheaper than the dearest one the cheapest one that is looked at may be
 HEADROOM = 0.9  # of a latency budget: the median of the same file differs by several per cent from hour to hour
+
+
+GRACE_S = 10.0  # for finding one that fits, however short the time is
+LONGER = 1.2  # times as long as the one before it the next, larger candidate is expected to take
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,18 @@ class Measured:
         }
 
 
+class Measurements(Protocol):
+    """What is measured already, and where a new one is kept (journal.py)."""
+
+    def known(self, candidate: Candidate) -> Measured | None: ...
+
+    def add(self, measured: Measured) -> None: ...
+
+
+# of measure_all: budget, threads, until, listener and, where they are kept, measurements
+Options = tuple[Budget, int, float, Listener] | tuple[Budget, int, float, Listener, Measurements]
+
+
 def shares_of(
     budget: Budget, latency_ms: float | None, size_bytes: float | None, macs: float | None, memory_bytes: float | None
 ) -> list[float]:
@@ -135,15 +151,18 @@ def look(
     until: float,
     listener: Listener,
     licence: str = "commercial",
+    measurements: Measurements | None = None,
 ) -> list[Measured]:
     """Every network that fit looks at, measured, cheapest first: those asked for, or the whole zoo in two looks.
 
     The first look is at what learns quickly, and tells how fast this device is. The second one spreads over all costs
     that the budget then seems to allow (shortlist.py). most_ms: a latency that leaves no time for training.
     until: see measure_all. weights: "auto", "hub" (published.py), a source for load_weights, or None: from scratch.
-    licence: see find_offers.
+    licence: see find_offers. measurements: what an earlier session measured, and where this one keeps what it does.
     """
-    options = (budget, threads, until, listener)
+    options: Options = (budget, threads, until, listener)
+    if measurements is not None:
+        options = (*options, measurements)
     if weights in (AUTO, HUB):
         return look_published(dataset, str(weights), pattern, licence, most_ms, options)
     if pattern is not None or weights is not None:
@@ -158,7 +177,7 @@ def look_published(
 
     Thumbnails are looked at in both ways: the race decides. So are the networks of a pattern.
     """
-    budget, *_, listener = options
+    budget, listener = options[0], options[3]
     offers, small = find_offers(weights, licence), is_small(dataset)
     if pattern is not None:
         names = list_models(pattern)
@@ -279,46 +298,81 @@ def read_candidate(dataset: Dataset, weights: str) -> Candidate:
 
 
 def measure_all(
-    field: Sequence[Candidate], budget: Budget, threads: int, until: float, listener: Listener
+    field: Sequence[Candidate],
+    budget: Budget,
+    threads: int,
+    until: float,
+    listener: Listener,
+    measurements: Measurements | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Measured]:
     """Export and time every candidate, cheapest first; a limit on multiply-adds is applied before, for it needs no
     export.
 
-    More than MOST candidates are thinned evenly in cost. After `until` (of time.monotonic) no further one is measured
-    where one fits: on a busy machine training would have no time. Latency does not depend on the weights, so the
-    networks are untrained.
+    More than MOST candidates are thinned evenly in cost. None is begun that would not end before `until` (of clock) by
+    what the one before it took, where one fits; where none fits, none after as much time again, or GRACE_S. Latency
+    does not depend on the weights, so the networks are untrained. measurements: what is there is not measured again.
     """
     from foveate.cost.count import cost
 
-    if len(field) > 4 * MOST:  # counting a network takes most of a second
-        field = thin(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), 4 * MOST)
-    counted = sorted(
-        ((c, cost(c.config, resolution=c.preprocess.resolution)) for c in field), key=lambda pair: pair[1].macs
-    )
-    affordable = [pair for pair in counted if budget.max_macs is None or pair[1].macs <= budget.max_macs]
-    affordable = affordable or counted[:1]  # so that the error can name the nearest
-    affordable = thin(affordable, MOST)
+    begun = clock()
+    latest = begun + max(2 * (until - begun), GRACE_S)
+    affordable = list_affordable(field, budget, latest, clock)
     listener(StageEvent(f"measuring {len(affordable)} candidates"))
     found: list[Measured] = []
-    for i, (candidate, counts) in enumerate(affordable):
-        if time.monotonic() > until and any(m.within(budget) for m in found):
-            left = len(affordable) - i
-            listener(StageEvent(f"{left} of the largest are not measured, so that time is left for training"))
+    took = 0.0
+    for i, candidate in enumerate(affordable):
+        one = None if measurements is None else measurements.known(candidate)
+        if one is None:
+            fits, now = any(m.within(budget) for m in found), clock()
+            if found and now + LONGER * took > (until if fits else latest):
+                left = len(affordable) - i
+                listener(StageEvent(f"{left} of the largest are not measured, so that time is left for training"))
+                break
+            counted = cost(candidate.config, resolution=candidate.preprocess.resolution)
+            one = measure_candidate(candidate, counted, budget, threads)
+            took = clock() - now
+            if measurements is not None:
+                measurements.add(one)
+        found.append(one)
+        listener(one.event(one.within(budget)))
+    return sorted(found, key=lambda m: m.macs)
+
+
+def list_affordable(
+    field: Sequence[Candidate], budget: Budget, until: float, clock: Callable[[], float]
+) -> list[Candidate]:
+    """At most MOST candidates, cheapest first: those within a limit on multiply-adds, else the cheapest one.
+
+    Counting a network takes most of a second: without such a limit the catalogue's counts do, for those that stand in
+    it, and none is counted after `until` once one is within the limit.
+    """
+    from foveate.cost.count import cost
+
+    most = MOST if budget.max_macs is None else 4 * MOST
+    if len(field) > most:
+        field = thin(sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution)), most)
+    if budget.max_macs is None and all(c.model in counts() for c in field):
+        return sorted(field, key=lambda c: rough_macs(c.model, c.preprocess.resolution))
+    counted: list[tuple[Candidate, int]] = []
+    for candidate in field:
+        if counted and clock() > until and any(budget.max_macs is None or n <= budget.max_macs for _, n in counted):
             break
-        found.append(measure_candidate(candidate, counts, budget, threads))
-        listener(found[-1].event(found[-1].within(budget)))
-    return found
+        counted.append((candidate, cost(candidate.config, resolution=candidate.preprocess.resolution).macs))
+    counted.sort(key=lambda pair: pair[1])
+    within = [c for c, n in counted if budget.max_macs is None or n <= budget.max_macs]
+    return thin(within or [counted[0][0]], MOST)  # one at least, so that the error can name the nearest
 
 
-def measure_candidate(candidate: Candidate, counts: "Cost", budget: Budget, threads: int) -> Measured:
+def measure_candidate(candidate: Candidate, counted: "Cost", budget: Budget, threads: int) -> Measured:
     """One candidate, counted before, exported untrained and timed."""
     from foveate.deploy.export import export_for_timing
     from foveate.deploy.measure import measure_latency
 
     onnx = export_for_timing(build(candidate.config), candidate.preprocess)
     latency = measure_latency(onnx, candidate.preprocess, threads, runtime=budget.runtime)
-    memory = counts.inference_bytes if budget.max_memory_bytes is not None else None
-    return Measured(candidate, latency, len(onnx), counts.macs, counts.params, memory)
+    memory = counted.inference_bytes if budget.max_memory_bytes is not None else None
+    return Measured(candidate, latency, len(onnx), counted.macs, counted.params, memory)
 
 
 def thin(items: Sequence[T], most: int) -> list[T]:

@@ -9,45 +9,21 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-import numpy as np
-import torch
-
-from foveate.config import replace
-from foveate.data.index import Dataset, subset
-from foveate.data.load import Pictures, evaluation_pictures, training_pictures
-from foveate.data.random import epoch_order
-from foveate.data.sample import store_side
-from foveate.deploy.features import feature_session, features
+from foveate.data.index import Dataset
 from foveate.errors import WeightsError
 from foveate.events import HalvingEvent, Listener, StageEvent, WarningEvent
-from foveate.recipes.adapt import IMBALANCE
-from foveate.runs.setup import make_state, read
-from foveate.selection.candidates import Candidate, Measured
-from foveate.selection.fetching import Fetching
+from foveate.report.units import plural
+from foveate.selection.candidates import Measured
+from foveate.selection.journal import Journal
 from foveate.selection.published import promise
-from foveate.train.evaluate import cross_entropy, labels_of
-from foveate.train.head import FEW, Folds, Probe, cross_validate, linear_probe
+from foveate.selection.runners import SHARES, Runner, SharedPictures, make_runner
+from foveate.train.head import FEW
 from foveate.train.intervals import wilson
-from foveate.train.loop import train
-from foveate.train.metric import score
-from foveate.train.recipe import Recipe, Schedule
-from foveate.train.settled import settle_statistics
-from foveate.zoo import build
-from foveate.zoo.hub import PREFIX as HUB_PREFIX
-from foveate.zoo.weights import load_weights, weights_info
+from foveate.train.recipe import Recipe
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
-FIRST = 32  # pictures by which features are timed
-SHARES = (0.15, 0.4)  # of the training split, by round, for linear classifiers
-
-
-class Runner(Protocol):
-    """A candidate that can run a round."""
-
-    def run(self, number: int, until: float) -> tuple[float, float]: ...  # -> validation (accuracy, loss)
 
 
 @dataclass
@@ -60,6 +36,12 @@ class Entry:
     val_loss: float = math.inf  # mean cross-entropy there, in nats
     rounds: list[dict[str, float]] = field(default_factory=list)  # {round (from 1), val_accuracy} of each round
     seconds: float = 0.0  # wall time of all its rounds
+
+    def note(self, number: int, accuracy: float, loss: float, seconds: float) -> None:
+        """A round (from 0) is over."""
+        self.val_accuracy, self.val_loss = accuracy, loss
+        self.seconds += seconds
+        self.rounds.append({"round": number + 1, "val_accuracy": accuracy})
 
 
 def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, race_share: float) -> list[Measured]:
@@ -123,26 +105,45 @@ def successive_halving(
     recipe: Recipe,
     seconds: float,
     threads: int,
-    shared: "SharedPictures",
+    shared: SharedPictures,
     listener: Listener,
+    journal: Journal | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[Entry]:
     """Run the rounds within about `seconds` and return all entries, the winner first.
 
     Published weights come in meanwhile; a network whose weights do not come or do not fit is left out, with a warning.
-    WeightsError where that is so of all.
+    Whose turn comes when the time is over is left out, too, once another one has had its turn. journal: rounds that
+    stand there are not run again. WeightsError where no network's weights come.
     """
+    journal = journal or Journal()
     entries = [Entry(m) for m in entering]
     shared.fetch(entering)
     published = entering[0].candidate.weights is not None
     rounds = len(SHARES) if published else rounds_for(len(entries))
-    running = list(entries)
+    running, began = list(entries), clock()
     for number in range(rounds):
+        known_rounds = any(journal.round_of(e.measured, number + 1) for e in running)
+        if number and (len(running) == 1 or (clock() >= began + seconds and not known_rounds)):
+            break
         listener(StageEvent(f"race, round {number + 1} of {rounds}: {len(running)} candidates"))
-        for entry in list(running):
-            begun = time.monotonic()
+        turns, ran = list(running), 0
+        for i, entry in enumerate(turns):
+            begun = clock()
+            if (known := journal.round_of(entry.measured, number + 1)) is not None:
+                entry.note(number, known.val_accuracy, known.val_loss, known.seconds)
+                ran += 1
+                continue
+            if ran and begun >= began + seconds:
+                late = [e for e in turns[i:] if journal.round_of(e.measured, number + 1) is None]
+                running = [e for e in running if e not in late]
+                entries = [e for e in entries if e not in late or e.rounds]
+                listener(StageEvent(f"{plural(len(late), 'candidate')} left out of this round: its time is over"))
+                break
+            place = journal.network(entry.measured)
             if entry.runner is None:
                 try:
-                    entry.runner = make_runner(entry.measured.candidate, recipe, threads, shared)
+                    entry.runner = make_runner(entry.measured.candidate, recipe, threads, shared, place)
                 except WeightsError as error:
                     running.remove(entry)
                     if not running:
@@ -150,9 +151,13 @@ def successive_halving(
                     entries.remove(entry)
                     listener(WarningEvent(f"{entry.measured.candidate.model} does not race: {error}"))
                     continue
-            entry.val_accuracy, entry.val_loss = entry.runner.run(number, begun + seconds / rounds / len(running))
-            entry.seconds += time.monotonic() - begun
-            entry.rounds.append({"round": number + 1, "val_accuracy": entry.val_accuracy})
+            until = began + seconds * (number + 1) / rounds
+            accuracy, loss = entry.runner.run(number, begun + max(0.0, until - begun) / (len(turns) - i))
+            entry.note(number, accuracy, loss, clock() - begun)
+            ran += 1
+            if place is not None:
+                entry.runner.keep(place)
+            journal.add_round(entry.measured, number + 1, accuracy, loss, clock() - begun)
         running = rank(running, counted_on(shared.dataset, published))
         keep = (len(running) + 1) // 2 if number < rounds - 1 else 1
         for i, entry in enumerate(running):
@@ -162,14 +167,7 @@ def successive_halving(
                 entry.runner = None  # frees its network
         running = running[:keep]
     others = [e for e in entries if e is not running[0]]
-    return running + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
-
-
-def make_runner(candidate: Candidate, recipe: Recipe, threads: int, shared: "SharedPictures") -> Runner:
-    """What runs a candidate's rounds."""
-    if candidate.weights is not None:
-        return LinearProbeRunner(candidate, threads, shared)
-    return FromScratchRunner(candidate, recipe, shared)
+    return running[:1] + sorted(others, key=lambda e: (-len(e.rounds), -e.val_accuracy))
 
 
 def split_heats(fitting: Sequence[Measured], small: bool) -> list[list[Measured]]:
@@ -217,140 +215,6 @@ def rank(entries: Sequence[Entry], n: int) -> list[Entry]:
         return 0, -promised, -macs
 
     return sorted(entries, key=place)
-
-
-class SharedPictures:
-    """Decoded pictures by resolution, shared by the candidates that want the same."""
-
-    def __init__(
-        self, dataset: Dataset, bad_files: str, listener: Listener, device: str = "cpu", metric: str = "accuracy"
-    ):
-        self.metric = metric  # that the race is decided by
-        self.dataset, self.bad_files, self.listener, self.device = dataset, bad_files, listener, device
-        self.made: dict[object, Pictures] = {}
-        self.fetching = Fetching((), listener)
-
-    def fetch(self, entering: Sequence[Measured]) -> None:
-        """Begin to fetch the weights of these that are not here, in the background."""
-        self.fetching = Fetching([m.candidate.weights for m in entering], self.listener)
-
-    def val(self, candidate: Candidate) -> Pictures:
-        """The validation split as the candidate wants it."""
-        p = candidate.preprocess
-        return self._once(("val", p), lambda: evaluation_pictures(self.dataset.splits["val"], p))
-
-    def training(self, side: int) -> Pictures:
-        """The training split as squares."""
-        return self._once(("train", side), lambda: training_pictures(self.dataset.splits["train"], side))
-
-    def part(self, candidate: Candidate, picks: np.ndarray) -> Pictures:
-        """Some samples of the training split, prepared as for evaluation."""
-        p = candidate.preprocess
-        key = ("part", p, int(picks[0]), len(picks))
-        return self._once(key, lambda: evaluation_pictures(subset(self.dataset.splits["train"], picks), p))
-
-    def _once(self, key: object, make: Callable[[], Pictures]) -> Pictures:
-        if key not in self.made:
-            self.made[key] = read(make(), self.bad_files, self.listener)
-        return self.made[key]
-
-
-class LinearProbeRunner:
-    """Features of a candidate with published weights, grown over a fixed random order of the training split."""
-
-    def __init__(self, candidate: Candidate, threads: int, shared: SharedPictures):
-        address = shared.fetching.wait(str(candidate.weights))
-        candidate = replace(candidate, weights=address)
-        if address.startswith(HUB_PREFIX):  # the repository may want other pictures than the catalogue says
-            p, said = candidate.preprocess, weights_info(candidate.config, address)
-            known = {key: said[key] for key in ("kernel", "mean", "std") if key in said}
-            candidate = replace(candidate, preprocess=replace(p, **known))
-        self.candidate, self.shared = candidate, shared
-        model = build(candidate.config)
-        load_weights(model, address, except_head=True)
-        self.session = feature_session(model, candidate.preprocess, threads)
-        self.val = features(self.session, shared.val(candidate))
-        self.order = epoch_order(len(shared.dataset.splits["train"]), 0, 0)
-        self.done, self.seconds = 0, 0.0  # training pictures whose features are there, and the time that they took
-        self.parts: list[np.ndarray] = []
-        self.labels: list[np.ndarray] = []
-
-    def grow(self, share: float) -> None:
-        """Features of this share of the training split, where they are not there yet."""
-        end, begun = round(share * len(self.order)), time.monotonic()
-        if end > self.done:
-            part = self.shared.part(self.candidate, self.order[self.done : end])
-            self.parts.append(features(self.session, part))
-            self.labels.append(labels_of(part))
-            self.done, self.seconds = end, self.seconds + time.monotonic() - begun
-
-    def probe(self, seconds: float = math.inf) -> Probe:
-        """A linear classifier on the features of the training split, of as much of it as there are seconds for."""
-        few = min(1.0, max(FIRST, 4 * len(self.shared.dataset.classes)) / len(self.order))
-        self.grow(few if math.isfinite(seconds) else 1.0)
-        per_picture = self.seconds / max(1, self.done)
-        room = seconds / per_picture if per_picture > 0 else math.inf
-        self.grow(min(1.0, (self.done + room) / len(self.order)))
-        return self.fit()
-
-    def fit(self) -> Probe:
-        """A linear classifier on the features that are there."""
-        dataset = self.shared.dataset
-        labels, counts = labels_of(self.shared.val(self.candidate)), np.bincount(dataset.splits["train"].labels)
-        weighted = bool(counts.max() > IMBALANCE * counts[counts > 0].min())
-        found = (np.concatenate(self.parts), np.concatenate(self.labels), self.val, labels, len(dataset.classes))
-        metric = lambda logits, labels: score(self.shared.metric, logits, labels, dataset.classes)  # noqa: E731
-        return linear_probe(*found, metric=metric, weighted=weighted)
-
-    def cross_validated(self) -> Folds | None:
-        """The classifier on FOLDS parts of training and validation pictures in turn, where they are too few for one
-        split to say much; None where they are not.
-        """
-        dataset, val = self.shared.dataset, labels_of(self.shared.val(self.candidate))
-        if len(self.order) + len(val) >= FEW:
-            return None
-        self.grow(1.0)
-        x, y = np.concatenate([*self.parts, self.val]), np.concatenate([*self.labels, val])
-        return cross_validate(x, y, len(dataset.classes), lambda z, t: score(self.shared.metric, z, t, dataset.classes))
-
-    def run(self, number: int, until: float) -> tuple[float, float]:
-        """One round: the share of that round, however long it takes; of few pictures all, cross-validated."""
-        if (folds := self.cross_validated()) is not None:
-            return folds.score, folds.loss
-        self.grow(SHARES[number])
-        probe = self.fit()
-        return probe.score, probe.val_loss
-
-
-class FromScratchRunner:
-    """A candidate that trains from scratch at a steady rate, a while every round."""
-
-    def __init__(self, candidate: Candidate, recipe: Recipe, shared: SharedPictures):
-        size = candidate.preprocess.resolution
-        steady = Schedule(kind="constant", warmup=0.5)
-        # no probe of precision and layout here: it would take what the round has
-        recipe = replace(recipe, epochs=4096, ema=recipe.ema or 0.99, schedule=steady, precision="fp32", layout="nhwc")
-        self.preprocess, self.val, self.batch = candidate.preprocess, shared.val(candidate), recipe.batch
-        self.state = make_state(candidate.config, recipe, shared.device)
-        self.pictures, self.recipe = shared.training(store_side(size, shared.dataset)), recipe
-        self.names, self.classes = shared.dataset.classes, len(shared.dataset.classes)
-        self.steps = train(self.state, self.pictures, self.preprocess, recipe, self.classes)
-
-    def run(self, number: int, until: float) -> tuple[float, float]:
-        """One round: at least one step, and as many as the time allows."""
-        next(self.steps)
-        while time.monotonic() < until:
-            next(self.steps)
-        state, pictures = self.state, (self.pictures, self.val)
-        settled = settle_statistics(
-            state.best, state.quiet_norms, state.model, *pictures, self.preprocess, self.recipe, self.classes
-        )
-        logits, labels = settled.logits.numpy(), labels_of(self.val)
-        return score(self.recipe.metric, logits, labels, self.names), cross_entropy(logits, labels)
-
-    def initial_weights(self) -> tuple[int, dict[str, torch.Tensor]]:
-        """How many pictures the race has shown, and the weights that came of it."""
-        return self.state.step * self.batch, self.state.best.state_dict()
 
 
 def make_rows(

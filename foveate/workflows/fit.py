@@ -3,35 +3,42 @@
 Five steps: measure_candidates, race, plan_training, complete (of every run), compress_best.
 """
 
-from collections.abc import Mapping
+import contextlib
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from foveate.config import near, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.sample import is_small
-from foveate.errors import ConfigError
-from foveate.events import Listener, StageEvent, silent
-from foveate.files import check_writable, free_name
-from foveate.recipes.adapt import IMBALANCE
-from foveate.report.units import percent
-from foveate.runs.complete import complete
-from foveate.runs.defaults import facts_of, recipe_for
-from foveate.runs.devices import Device, check_device, describe_device
+from foveate.errors import ConfigError, DataError
+from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.files import check_writable, crashpoint, folder_lock, free_name, sweep, write_json
+from foveate.runs.complete import complete_held, read_plan
+from foveate.runs.defaults import recipe_for
+from foveate.runs.devices import check_device, describe_device
 from foveate.runs.epochs import anneal, limit_epochs
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
+from foveate.runs.request import (
+    REQUEST,
+    Asked,
+    read_beside,
+    read_request,
+    read_spent,
+    refuse_others,
+)
+from foveate.runs.resume import finished
 from foveate.runs.run import Run, announce
 from foveate.runs.time_budget import RACE_SHARE, TimeBudget
 from foveate.runs.training import Start
-from foveate.selection.candidates import Candidate, Measured, look, select_affordable
+from foveate.selection.balance import MAX_DROP, choose_recipe
+from foveate.selection.candidates import Measured, look, select_affordable
 from foveate.selection.halving import (
     Entry,
-    FromScratchRunner,
-    LinearProbeRunner,
-    SharedPictures,
     best_of_heats,
     choose_entrants,
     counted_on,
@@ -40,56 +47,36 @@ from foveate.selection.halving import (
     split_heats,
     successive_halving,
 )
-from foveate.train.head import Probe
+from foveate.selection.journal import Journal
+from foveate.selection.runners import FromScratchRunner, LinearProbeRunner, SharedPictures, make_runner
+from foveate.selection.session import beside, kept, timekeeper
+from foveate.selection.winner import Winner, read_winner, write_winner
 from foveate.train.metric import check_metric
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
 SEARCHED = 2  # how many nets of a search race
 PROBE_SHARE = 0.3  # of the time that is left, at most, for the features of all training pictures
-MAX_DROP = 0.5  # points of validation accuracy that compression, or class weights, may lose
+TORCH = 2.0  # times as long torch takes for a picture as the runtime
 
 
 @dataclass(frozen=True)
 class Request:
-    """What fit was asked for, checked, and the pictures; the fields that are not said here are as in fit."""
+    """What fit works on: what was asked for, the run folder, which is held, the pictures and the time."""
 
-    data: str
+    asked: Asked
+    folder: Path
     dataset: Dataset
     budget: Budget
     time: TimeBudget
     recipe: Recipe  # that these pictures call for, from scratch
-    balance: Literal["auto", "none", "weights", "draws"]
     weights: str | None  # "auto", "hub", a source, or None: from scratch
-    licence: Literal["commercial", "any"]
-    models: str | None
-    search: str | None
-    name: str  # of the run folder
-    runs: str | Path
-    seed: int
-    threads: int  # of the latency measurement
-    device: Device
-    bad_files: Literal["stop", "skip"]
-    follow_links: bool
+    journal: Journal
     listener: Listener
 
 
-@dataclass(frozen=True)
-class Winner:
-    """The network that is trained in full, and what the race leaves to that training."""
-
-    candidate: Candidate
-    rows: list[dict[str, object]]  # all candidates, for the report
-    race_seconds: float
-    probe: Probe | None  # a linear classifier on all pictures, with published weights
-    probe_seconds: float  # that it took, with its rounds of the race
-    end_s: float  # kept for all that comes after training
-    shown: int  # pictures that the race has shown to it, from scratch
-    initial_weights: Mapping[str, torch.Tensor] | None  # what came of these
-
-
 def fit(
-    data: str | Path,
+    data: str | Path = "",
     *,
     max_latency_ms: float | None = None,
     max_size_bytes: int | None = None,
@@ -111,6 +98,7 @@ def fit(
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     balance: Literal["auto", "none", "weights", "draws"] = "auto",
     metric: str = "accuracy",
+    resume: str | Path | None = None,
     listener: Listener | None = None,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
@@ -130,65 +118,127 @@ def fit(
     validation accuracy; its run, NAME-small, is returned.
     balance: what is done where classes are of unequal size (data/balance.py); auto: where the largest has more than
     IMBALANCE times the pictures of the smallest, what has the best balanced accuracy on validation. metric: by which
-    candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS.
-    Raises BudgetError (with the nearest that is reachable), DataError, ConfigError.
+    candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS. resume: a run folder, which goes on from
+    the stage that it was stopped in; what else is given must be as it began.
+    Raises BudgetError (with the nearest that is reachable), DataError, ConfigError, Interrupted.
     """
-    listener = listener or silent
+    given, listener = dict(locals()), listener or silent
+    if resume is not None:
+        defaults = {key: p.default for key, p in inspect.signature(fit).parameters.items()}
+        return resume_fit(resume, {k: v for k, v in given.items() if k in defaults and v != defaults[k]}, listener)
     time = TimeBudget.start(time_s, compress=compress)
+    listener = time.told(listener)
     if models is not None and not list_models(models):
         raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
     place = check_device(device)
     check_runtime(runtime)
     check_metric(metric)
-    budget = Budget(
-        max_latency_ms=max_latency_ms,
-        max_size_bytes=max_size_bytes,
-        max_macs=max_macs,
-        max_memory_bytes=max_memory_bytes,
-        time_s=time.run_s,
-        runtime=runtime,
-    )
-    weights = None if weights == "none" or (search is not None and weights == "auto") else weights
-    if search is not None and weights is not None:
+    if search is not None and weights not in (None, "none", "auto"):
         raise ConfigError("--search makes new networks, which have no published weights; leave out one of both")
     check_writable(runs)
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     check_metric(metric, dataset.classes)
-    recipe, _ = recipe_for(dataset, None)
-    request = Request(
-        data=str(data),
-        dataset=dataset,
-        budget=budget,
-        time=time,
-        recipe=replace(recipe, seed=seed, metric=metric, balance="none" if balance == "auto" else balance),
-        balance=balance,
-        weights=weights,
-        licence=licence,
-        models=models,
-        search=search,
-        name=name or dataset.name,
-        runs=runs,
-        seed=seed,
-        threads=threads or torch.get_num_threads(),
-        device=place,
-        bad_files=bad_files,
-        follow_links=follow_links,
-        listener=listener,
-    )
-    plan, start = plan_training(request, race(request, measure_candidates(request)))
-    run = complete(free_name(runs, request.name), plan, dataset, listener, start=start)
-    if compress:
-        run = compress_best(request, run)
-    return Run(run.folder, {**run.summary, "time_s": time_s, "seconds": time.clock() - time.begun})
+    settings: dict[str, Any] = {key: given[key] for key in inspect.signature(Asked).parameters if key in given}
+    settings |= {"data": str(data), "name": name or dataset.name, "device": place, "time_s": float(time_s)}
+    settings |= {"threads": threads or torch.get_num_threads(), "fingerprint": dataset.fingerprint}
+    asked, there = Asked(**settings, command=command_line()), Path(runs).exists()
+    folder = free_name(runs, asked.name)
+    try:
+        return go_on(folder, asked, dataset, time, listener)
+    finally:
+        if not there and not folder.exists():  # nothing came of it
+            with contextlib.suppress(OSError):
+                Path(runs).rmdir()
+
+
+def resume_fit(folder: str | Path, given: Mapping[str, object], listener: Listener) -> Run:
+    """Go on with a fit from the stage in which it was stopped; a finished one is left as it is (Run.before).
+
+    given: settings by the names of fit's arguments; they must be those that the run began with. Raises what fit raises.
+    """
+    folder = Path(folder)
+    asked = read_request(folder)
+    refuse_others(folder, asked, {k: v for k, v in given.items() if k not in ("resume", "listener")})
+    if (summary := finished(folder)) is not None:
+        small = folder.parent / read_beside(folder).get("small", "") / "summary.json"
+        if not asked.compress:
+            return Run(folder, summary, before=True)
+        if small.parent != folder.parent and (found := finished(small.parent)) is not None and "ladder" in found:
+            return Run(small.parent, found, before=True)
+    check_writable(folder)
+    time = TimeBudget.start(asked.time_s, compress=asked.compress, spent_s=read_spent(folder))
+    listener = time.told(listener)
+    options: dict[str, Any] = {"bad_files": asked.bad_files, "follow_links": asked.follow_links}
+    dataset = announce(open_data(asked.data, seed=asked.seed, **options), listener)
+    if dataset.fingerprint != asked.fingerprint:
+        raise DataError(f"{asked.data}: the pictures changed since the run began; start a new run")
+    return go_on(folder, asked, dataset, time, listener)
+
+
+def go_on(folder: Path, asked: Asked, dataset: Dataset, time: TimeBudget, listener: Listener) -> Run:
+    """Every stage of a fit that is not over yet, in its folder."""
+    with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), kept(folder, time):
+        sweep(folder)
+        if not (folder / REQUEST).exists():
+            write_json(folder / REQUEST, asked)
+        crashpoint("fit.request")
+        listener(StageEvent(f"the run is {folder}"))
+        recipe, _ = recipe_for(dataset, None)
+        balance = "none" if asked.balance == "auto" else asked.balance
+        from_none = asked.weights == "none" or (asked.search is not None and asked.weights == "auto")
+        request = Request(
+            asked=asked,
+            folder=folder,
+            dataset=dataset,
+            budget=asked.budget(time.run_s),
+            time=time,
+            recipe=replace(recipe, seed=asked.seed, metric=asked.metric, balance=balance),
+            weights=None if from_none else asked.weights,
+            journal=Journal.open(folder),
+            listener=timekeeper(folder, time, listener),
+        )
+        run = train_winner(request)
+        crashpoint("fit.finished")
+        if asked.compress:
+            run = compress_best(request, run)
+        return Run(run.folder, {**run.summary, "time_s": asked.time_s, "seconds": time.spent_s})
+
+
+def train_winner(request: Request) -> Run:
+    """The run of the network that is found: candidates, race, training, and its end, as far as these are not over."""
+    folder, time, dataset = request.folder, request.time, request.dataset
+    if (summary := finished(folder)) is not None:
+        return Run(folder, summary)
+    winner = read_winner(folder)
+    if winner is not None and any((folder / "state").glob("step-*")):
+        start = Start(left=time_for_training(request, winner), begun=time.begun, asked_s=time.whole_s)
+        return complete_held(folder, read_plan(folder), dataset, request.listener, resume=True, start=start)
+    if winner is None:
+        winner = race(request, measure_candidates(request))
+        write_winner(folder, winner)
+    request.journal.drop_networks()
+    plan, start = plan_training(request, winner)
+    return complete_held(folder, plan, dataset, request.listener, start=start)
+
+
+def time_for_training(request: Request, winner: Winner) -> Callable[[], float]:
+    """Seconds that training may still take: what is kept for the end is left out."""
+    time = request.time
+    return lambda: time.begun + time.run_s - winner.end_s - time.clock()
 
 
 def measure_candidates(request: Request) -> list[Measured]:
     """Networks of the zoo, cheapest first, and the best of a search where one is asked for: each exported and timed."""
-    dataset, time = request.dataset, request.time
+    dataset, time, asked, journal = request.dataset, request.time, request.asked, request.journal
+    if journal.complete:
+        return journal.measured
     most_ms = slowest_ms(len(dataset.splits["train"]), time.run_s)
-    options = (request.budget, request.threads, most_ms, time.look_until, request.listener)
-    measured = look(dataset, request.weights, request.models, *options, request.licence)
-    return measured if request.search is None else measured + search_candidates(request, request.search)
+    options = (request.budget, asked.threads, most_ms, time.look_until, request.listener)
+    measured = look(dataset, request.weights, asked.models, *options, asked.licence, journal)
+    if asked.search is not None:
+        measured = measured + search_candidates(request, asked.search)
+    journal.finish_looking(measured)
+    return measured
 
 
 def search_candidates(request: Request, space: str) -> list[Measured]:
@@ -196,22 +246,24 @@ def search_candidates(request: Request, space: str) -> list[Measured]:
     from foveate.workflows.search.design import Search
     from foveate.workflows.search.run import finalists
 
+    asked, dataset = request.asked, request.dataset
     rough = Search(
-        data=request.data,
-        name=request.dataset.name,
-        fingerprint=request.dataset.fingerprint,
+        data=asked.data,
+        name=dataset.name,
+        fingerprint=dataset.fingerprint,
         space=space,
         budget=replace(request.budget, time_s=request.time.search_s),
         share=1.0,
-        seed=request.seed,
-        threads=request.threads,
-        device=request.device,
-        bad_files=request.bad_files,
-        follow_links=request.follow_links,
-        command=command_line(),
+        seed=asked.seed,
+        threads=asked.threads,
+        device=asked.device,
+        bad_files=asked.bad_files,
+        follow_links=asked.follow_links,
+        command=asked.command,
     )
-    listener, name, runs = request.listener, request.name, request.runs
-    return finalists(rough, request.dataset, SEARCHED, name=name, runs=runs, listener=listener)
+    return finalists(
+        rough, dataset, SEARCHED, beside(request.folder, "search", f"search-{asked.name}"), request.listener
+    )
 
 
 def race(request: Request, measured: list[Measured]) -> Winner:
@@ -219,43 +271,50 @@ def race(request: Request, measured: list[Measured]) -> Winner:
 
     Raises BudgetError where none fits.
     """
-    dataset, time, threads = request.dataset, request.time, request.threads
+    dataset, time, asked, journal = request.dataset, request.time, request.asked, request.journal
     fitting = select_affordable(measured, request.budget)
-    end_s = time.kept_s((time.clock() - time.begun) / (1 + len(measured)))
+    one_s = (time.clock() - time.begun) / (1 + len(measured))
     begun, left_s, race_s = time.clock(), time.left_s, time.race_s
-    shared = SharedPictures(dataset, request.bad_files, request.listener, request.device, request.recipe.metric)
+    shared = SharedPictures(dataset, asked.bad_files, request.listener, asked.device, request.recipe.metric)
     fields = split_heats(fitting, is_small(dataset))
     heats: list[list[Entry]] = []
-    for field in fields:
+    for number, field in enumerate(fields):
         entering = choose_entrants(field, len(dataset.splits["train"]), left_s, RACE_SHARE / len(fields))
+        entering = journal.enter(number, entering)
         if len(entering) > 1 or len(fields) > 1:
-            options = (race_s / len(fields), threads, shared, request.listener)
+            options = (race_s / len(fields), asked.threads, shared, request.listener, journal)
             heats.append(successive_halving(entering, request.recipe, *options))
     entries = best_of_heats(heats, len(dataset.splits["val"])) if heats else []
     chosen = entries[0].measured if entries else entering[0]
     table = make_rows(entries, measured, fitting, chosen, counted_on(dataset, chosen.candidate.weights is not None))
     seconds = time.clock() - begun
     runner, probe, probe_s = entries[0].runner if entries else None, None, 0.0
+    if entries and runner is None and chosen.candidate.weights is None:  # all its rounds were run by an earlier session
+        runner = make_runner(chosen.candidate, request.recipe, asked.threads, shared, journal.network(chosen))
     if chosen.candidate.weights is not None:
         request.listener(StageEvent(f"fitting a linear classifier on the features of {chosen.candidate.model}"))
         before = time.clock()
         if not isinstance(runner, LinearProbeRunner):
             shared.fetch([chosen])
-            runner = LinearProbeRunner(chosen.candidate, threads, shared)
+            runner = LinearProbeRunner(chosen.candidate, asked.threads, shared)
         probe = runner.probe(PROBE_SHARE * time.left_s)
         probe_s = time.clock() - before + (entries[0].seconds if entries else 0.0)
     shown, weights = runner.initial_weights() if isinstance(runner, FromScratchRunner) else (0, None)
     # a hub's weights are known by their commit once they are here
     candidate = runner.candidate if isinstance(runner, LinearProbeRunner) else chosen.candidate
+    tested = len(dataset.splits["test" if "test" in dataset.splits else "val"])
+    passes = 2 if probe is not None else 1  # the linear classifier is tested, too
+    end_s = time.kept_s(one_s, passes * tested * TORCH * chosen.latency.median_ms / 1000)
     return Winner(candidate, table, seconds, probe, probe_s, end_s, shown, weights)
 
 
 def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
     """The winner's training in the time that is left, and what it begins with."""
-    dataset, candidate, initial_weights = request.dataset, winner.candidate, winner.initial_weights
+    dataset, candidate, asked, time = request.dataset, winner.candidate, request.asked, request.time
+    initial_weights = winner.initial_weights
     start_from = f"from {candidate.weights}" if candidate.weights is not None else "from scratch"
-    request.listener(StageEvent(f"timing {candidate.model} ({start_from}, on {describe_device(request.device)})"))
-    chosen, notes = choose_recipe(request, winner)
+    request.listener(StageEvent(f"timing {candidate.model} ({start_from}, on {describe_device(asked.device)})"))
+    chosen, notes = choose_recipe(request.dataset, request.recipe, asked.balance, winner)
     for note in notes:
         request.listener(StageEvent(note))
     recipe = limit_epochs(
@@ -263,84 +322,61 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         candidate.config,
         candidate.preprocess,
         dataset,
-        max(0.0, request.time.left_s - winner.end_s),
+        max(0.0, time.left_s - winner.end_s),
         published=candidate.weights is not None,
-        device=request.device,
+        device=asked.device,
     )
     if winner.shown < recipe.epochs * len(dataset.splits["train"]):
         initial_weights = None  # only a training that is shorter than the race would end below it
     elif initial_weights is not None:
         recipe = anneal(recipe)
     plan = Plan(
-        data=request.data,
+        data=asked.data,
         model=candidate.model,
         architecture=candidate.config,
         recipe=recipe,
         preprocess=candidate.preprocess,
         weights=candidate.weights,
         head_start=candidate.weights is not None,
-        bad_files=request.bad_files,
-        follow_links=request.follow_links,
-        device=request.device,
-        threads=request.threads,
+        bad_files=asked.bad_files,
+        follow_links=asked.follow_links,
+        device=asked.device,
+        threads=asked.threads,
         budget=request.budget,
         fingerprint=dataset.fingerprint,
         notes=tuple(notes),
-        command=command_line(),
+        command=asked.command,
     )
-    time, whole_s = request.time, request.time.whole_s
     story = {
         "candidates": winner.rows,
         "race_seconds": winner.race_seconds,
         "goes_on_from_race": initial_weights is not None,
         **({"probe_seconds": winner.probe_seconds} if winner.probe is not None else {}),
     }
-    left = lambda: time.begun + time.run_s - winner.end_s - time.clock()  # noqa: E731
-    return plan, Start(story, winner.probe, initial_weights, left, time.begun, whole_s)
-
-
-def choose_recipe(request: Request, winner: Winner) -> tuple[Recipe, list[str]]:
-    """The recipe of the winner, changed to suit the pictures, with what is done about classes of unequal size, and a
-    line of why for each change.
-
-    balance auto, where the largest class has more than IMBALANCE times the pictures of the smallest: from published
-    weights what gives a linear classifier on the frozen features the higher balanced accuracy on the validation
-    pictures, where plain accuracy, if that is the metric, does not fall by more than MAX_DROP points; from scratch
-    weights, without a trial.
-    """
-    asked, source = request.recipe, winner.candidate.weights
-    recipe, notes = recipe_for(request.dataset, source)
-    recipe = replace(recipe, seed=asked.seed, metric=asked.metric, balance=asked.balance)
-    facts = facts_of(request.dataset, source)
-    if request.balance != "auto" or facts.imbalance <= IMBALANCE:
-        return recipe, notes
-    sizes = f"the largest class has {facts.imbalance:.0f} times the pictures of the smallest"
-    if winner.probe is None:
-        return replace(recipe, balance="weights"), [*notes, f"classes are weighted by their size: {sizes}"]
-    plain, weighted = winner.probe.balanced, winner.probe.balanced_weighted
-    lost = winner.probe.val_accuracy - winner.probe.accuracy_weighted
-    better = weighted > plain and (recipe.metric != "accuracy" or lost <= MAX_DROP / 100)
-    numbers = f"balanced accuracy of a linear classifier {percent(weighted)} % with weights, {percent(plain)} % without"
-    why = f"classes are {'weighted by their size' if better else 'left as they are'}: {sizes}; {numbers}"
-    return replace(recipe, balance="weights" if better else "none"), [*notes, why]
+    left = time_for_training(request, winner)
+    return plan, Start(story, winner.probe, initial_weights, left, time.begun, time.whole_s)
 
 
 def compress_best(request: Request, run: Run) -> Run:
-    """A smaller network made of the run's best, in the time that is kept for it: the run NAME-small."""
+    """A smaller network made of the run's best, in the time that is left for it: the run NAME-small."""
     from foveate.workflows.compress.run import compress
 
+    asked, time = request.asked, request.time
+    if time.late:
+        request.listener(WarningEvent("the time is over: nothing is compressed; foveate compress does it later"))
+        return run
+    place = beside(request.folder, "small", f"{asked.name}-small")
     request.listener(StageEvent(f"compressing {run.folder / 'best'}"))
     return compress(
         run.folder / "best",
-        request.data,
+        asked.data,
         max_drop=MAX_DROP,
-        time_s=request.time.compress_s,
-        name=f"{request.name}-small",
-        runs=request.runs,
-        seed=request.seed,
-        threads=request.threads,
-        bad_files=request.bad_files,
-        follow_links=request.follow_links,
-        runtime=request.budget.runtime,
+        time_s=time.compress_left_s,
+        folder=place,
+        seed=asked.seed,
+        threads=asked.threads,
+        bad_files=asked.bad_files,
+        follow_links=asked.follow_links,
+        runtime=asked.runtime,
         listener=request.listener,
     )

@@ -14,7 +14,7 @@ from foveate.runs.defaults import default_preprocess, recipe_name
 from foveate.runs.run import announce
 from foveate.search.scaling import ScaledCandidate, candidates, search_coefficients
 from foveate.selection.candidates import Candidate
-from foveate.selection.halving import FromScratchRunner, SharedPictures
+from foveate.selection.runners import FromScratchRunner, SharedPictures
 from foveate.train.intervals import wilson
 from foveate.zoo.family import Config
 

@@ -91,3 +91,24 @@ def test_classes_of_unequal_size_are_a_next_step():
     found = dataclasses.replace(RIGHT, train_counts=(300, 20, 20))
     assert any("--balance" in step.do for step in advise(found, warn(found)))
     assert not any("--balance" in s.do for s in advise(dataclasses.replace(found, balance="weights"), []))
+
+
+def some_wrong(n, wrong):
+    labels = [i % 3 for i in range(n)]
+    return [(label + (i < wrong)) % 3 for i, label in enumerate(labels)], labels
+
+
+@pytest.mark.parametrize(("steps", "weights", "wrong", "said"), [(10, None, 17, True), (400, None, 17, False)])
+def test_few_steps_from_scratch_are_told(steps, weights, wrong, said):
+    assert ("few_steps" in codes(facts(*some_wrong(100, wrong), steps=steps, weights=weights))) is said
+
+
+def test_few_steps_are_enough_where_the_result_is_good_or_the_weights_are_published():
+    assert "few_steps" not in codes(facts(*some_wrong(100, 2), steps=10, weights=None))
+    assert "few_steps" not in codes(facts(*some_wrong(100, 17), steps=10))
+
+
+def test_training_far_above_the_test_pictures_is_told_even_where_validation_agrees():
+    assert codes(facts(*some_wrong(100, 25), train_accuracy=1.0)) == ["training_contradicts_test"]
+    assert codes(facts(*some_wrong(100, 5), train_accuracy=1.0)) == []
+    assert codes(facts(*some_wrong(100, 25), train_accuracy=0.8)) == []

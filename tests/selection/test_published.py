@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 
 import foveate as fv
 from foveate.config import replace
+from foveate.cost.latency import Latency
 from foveate.data.index import open_data
 from foveate.errors import ConfigError, WeightsError
 from foveate.events import CandidateEvent, StageEvent, WarningEvent
@@ -97,7 +97,8 @@ def test_six_networks_of_four_families_race_with_a_hubs_weights(hub, photos, mon
         return [m for m in fitting if m.candidate.model != "tiny_regnet"]
 
     monkeypatch.setattr(module, "choose_entrants", chosen)
-    once = SimpleNamespace(median_ms=1.0, p10_ms=1.0, p90_ms=1.0)  # six exports would take half a minute
+    about = {"threads": 1, "batch": 1, "runtime": "none", "precision": "float32", "device": "none", "input": "none"}
+    once = Latency(1.0, 1.0, 1.0, 1.0, 1.0, 30, 0, **about)  # six exports would take half a minute
 
     def measure(candidate, counted, *_):
         return candidates.Measured(candidate, once, 1, counted.macs, counted.params)

@@ -25,6 +25,7 @@ from foveate.runs.defaults import recipe_name
 from foveate.runs.epochs import count_epochs
 from foveate.runs.finish import INT8, finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
+from foveate.runs.resume import finished
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.setup import make_job, read
 from foveate.runs.time_budget import END_S
@@ -67,6 +68,7 @@ def compress(
     allow_slower: bool = False,
     name: str | None = None,
     runs: str | Path = "runs",
+    folder: Path | None = None,
     resume: str | Path | None = None,
     seed: int = 0,
     threads: int | None = None,
@@ -83,7 +85,9 @@ def compress(
     epochs: of fine-tuning a step (10); time_s: wall time in place of it. steps: steps (each about 0.7 of the one
     above). rounds: of pruning in a step. multiple: widths become multiples of it; None: of what the runtime takes at
     once (16 or 8), of less in a narrow network, of 1 for a size. allow_slower: whether a step may be chosen that has
-    fewer multiply-adds, parameters or bytes and takes longer. resume: a run folder; everything else comes from it.
+    fewer multiply-adds, parameters or bytes and takes longer. folder: an empty one for the run, or that of an earlier
+    session, which goes on; None: a new one. resume: a run folder; everything else comes from it. A finished run is left
+    as it is (Run.before).
     Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
     """
     listener = listener or silent
@@ -92,6 +96,10 @@ def compress(
         raise ConfigError(f"--method int8: {reason}")
     if resume is None and method not in ("auto", INT8_METHOD):
         make_method(method)  # refuses what is no method before anything is read
+    if folder is not None and (folder / "compress.json").exists() and (folder / "env.json").exists():
+        resume = folder
+    if resume is not None and (summary := finished(Path(resume))) is not None and "ladder" in summary:
+        return Run(Path(resume), summary, before=True)
     with stop_on_signals() as stop, contextlib.ExitStack() as early:
         early.enter_context(stop.at_once())
         if resume is not None:
@@ -117,7 +125,7 @@ def compress(
             recipe = fit_into_time(recipe, card, goal, len(dataset.splits["train"]), time_s if epochs is None else None)
             plan = replace(plan, recipe=recipe, budget=budget_of(goal, plan.budget))
             early.close()
-            folder = free_name(runs, name or dataset.name)
+            folder = folder or free_name(runs, name or dataset.name)
             write_json(folder / "compress.json", goal)
             write_json(folder / "recipe.json", plan)
             write_json(folder / "env.json", environment())

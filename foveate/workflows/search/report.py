@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from foveate.config import parse_json
 from foveate.files import write_bytes, write_json, write_text
 from foveate.report.page import render
 from foveate.report.plots import data_uri
-from foveate.report.units import count, duration, milliseconds, percent
+from foveate.report.units import count, duration, milliseconds, percent, share
 from foveate.search.space import Space
 from foveate.search.study import Found
 from foveate.workflows.search.design import Search
@@ -141,6 +142,30 @@ def search_page(
         "diagram": data_uri(drawn, "png"),
     }
     return render("search.html.j2", view)
+
+
+HEADLINE = "<!-- tested -->"
+
+
+def tested_line(summary: Mapping[str, Any]) -> str:
+    """What the winner, trained in full, reaches: the model that lies in best/."""
+    accuracy = share(summary["test_accuracy"], summary["test_interval"], summary["test_n"])
+    return f"The winner, trained in full: {summary.get('test_split', 'test')} {accuracy}."
+
+
+def tell_test(folder: Path, summary: Mapping[str, Any]) -> None:
+    """Put the accuracy of what is in best/ into results.json, table.md and the headline of report.html."""
+    told = tested_line(summary)
+    path = folder / "results.json"
+    result = parse_json(path.read_bytes(), str(path))
+    keys = ("test_accuracy", "test_interval", "test_n", "test_split", "run")
+    write_json(path, {**result, "best": {key: summary[key] for key in keys if key in summary}})
+    text = (folder / "table.md").read_text("utf-8")
+    if told not in text:
+        write_text(folder / "table.md", f"{text}{told}\n")
+    page = (folder / "report.html").read_text("utf-8") if (folder / "report.html").exists() else ""
+    if HEADLINE in page:
+        write_text(folder / "report.html", page.replace(HEADLINE, f"<p>{told}</p>", 1))
 
 
 def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:

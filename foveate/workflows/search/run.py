@@ -16,8 +16,7 @@ from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
 from foveate.runs.devices import check_device
-from foveate.runs.epochs import limit_epochs
-from foveate.runs.plan import Budget, Plan, check_runtime, command_line
+from foveate.runs.plan import Budget, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
 from foveate.runs.training import Start
@@ -36,12 +35,15 @@ from foveate.workflows.search.design import (
     config_of,
     default_recipes,
     fitted_space,
+    is_code,
     search_preprocess,
 )
 from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
+from foveate.workflows.search.final import plan_of
+from foveate.workflows.search.floor import check_reachable
 from foveate.workflows.search.objective import Objective, material
 from foveate.workflows.search.ray_workers import run_on_ray
-from foveate.workflows.search.report import is_valued, row_of, rows_of, value_text, write_search_report
+from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
 from foveate.workflows.search.study import (
     ENDLESS,
     opened,
@@ -131,6 +133,7 @@ def search(
         command=command_line(),
     )
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
+    check_reachable(design, fitted_space(design.space, dataset, None)[1], dataset, listener)
     named = {"space": design.space, "storage": design.storage or None}  # by the caller of this function
     return resume_search(written(design, name, runs), **named, workers=workers, ray=ray, listener=listener)
 
@@ -166,14 +169,16 @@ def written(design: Search, name: str | None, runs: str | Path) -> Path:
     return folder
 
 
-def finalists(
-    rough: Search, dataset: Dataset, count: int, *, name: str | None, runs: str | Path, listener: Listener
-) -> list[Measured]:
+def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listener: Listener) -> list[Measured]:
     """The best nets of a search that fit the budget when they are measured again, `count` at most and perhaps none; no
-    net is trained in full.
+    net is trained in full. folder: of the search, new, or one of an earlier session, with which it goes on.
     """
-    design = designed(rough, dataset)
-    folder = written(design, name, runs)
+    if (folder / "search.json").exists():
+        design = trusted(folder, rough.space if is_code(rough.space) else None)
+    else:
+        design = designed(rough, dataset)
+        write_json(folder / "env.json", environment())
+        write_json(folder / "search.json", design)
     with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
         done = trials(folder, design, space, dataset, 1, None, listener, stop)
@@ -209,9 +214,16 @@ def resume_search(
         with stop.at_once(), resumable(resume_command(folder, design)):
             dataset, choices = opened(design)
         done = trials(folder, design, choices, dataset, workers, ray, listener, stop)
-        write_search_report(folder, design, choices, done)
+        if not is_training(folder):
+            write_search_report(folder, design, choices, done)
     with resumable(resume_command(folder, design)):
         return train_winner(folder, design, choices, dataset, done, workers, listener)
+
+
+def is_training(folder: Path) -> bool:
+    """Whether the winner's training has begun, and there is something of it to go on with."""
+    place = folder / "winner"
+    return (place / "recipe.json").exists() and any((place / "state").glob("step-*"))
 
 
 def train_winner(
@@ -225,7 +237,7 @@ def train_winner(
 ) -> Run:
     """The best net of all trials, measured again, trained in full and reported, or what is left of that."""
     place = folder / "winner"
-    if (place / "recipe.json").exists() and (place / "state").exists():
+    if is_training(folder):
         listener(StageEvent("going on with the winner's training"))
         return reported(folder, design, choices, done, resume_run(place, listener))
     best, m = winner(design, choices, dataset, done, listener)
@@ -242,16 +254,18 @@ def train_winner(
     place.mkdir(exist_ok=True)
     rows = [*rows_of(design, choices, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    return reported(folder, design, choices, done, complete(place, plan, dataset, listener, start=Start(story)))
+    run = complete(place, plan, dataset, listener, start=Start(story))
+    return reported(folder, design, choices, done, run)
 
 
 def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
     """The winner's run, with what the search cost beside it."""
+    tell_test(folder, run.summary)
     cost_of_it: dict[str, Any] = {"trials": len(done), "failed": sum(f.values is None for f in done)}
     cost_of_it |= {"seconds": spent(done, 1) + ahead_s(folder)}
     how = {"space": design.space, "sampler": design.sampler, "evaluate": design.evaluate}
     summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}}
-    return Run(run.folder, summary)
+    return Run(run.folder, summary, run.before)
 
 
 def trials(
@@ -319,9 +333,11 @@ def trials(
 
 
 def line_of(design: Search, space: Space, one: Found, number: int) -> str:
-    """One trial for people: "12  val 61.2 %  0.84 ms  12.3 M MACs  ..."."""
+    """One trial for people: "trial 12  (9 of 50)  val 61.2 %  0.84 ms  12.3 M MACs  ...": its number as in the database
+    and in all tables, which count from 0 and repeats, too; and how many different nets there are with it.
+    """
     if one.values is None:
-        return f"trial {number}  failed: {one.facts.get('error', '')}"
+        return f"trial {one.number}  ({number})  failed: {one.facts.get('error', '')}"
     row = row_of(space, one)
     parts = [value_text(one) if is_valued(one) else "over the budget"]
     parts += [f"{row['latency_ms']:.2f} ms"] if row.get("latency_ms") else []
@@ -329,30 +345,5 @@ def line_of(design: Search, space: Space, one: Found, number: int) -> str:
         f"{row['macs'] / 1e6:.1f} M MACs",
         f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
     ]
-    return (
-        f"trial {number}" + (f" of {design.trials}" if design.trials else "") + "  " + "  ".join(p for p in parts if p)
-    )
-
-
-def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
-    """The winner's full training, in the time that is left where there is a limit."""
-    candidate, recipe = m.candidate, design.recipe
-    if left is not None:
-        listener(StageEvent("timing the winner"))
-        recipe = limit_epochs(
-            recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=design.device
-        )
-    return Plan(
-        data=design.data,
-        model=candidate.model,
-        architecture=candidate.config,
-        recipe=replace(recipe, seed=design.seed),
-        preprocess=candidate.preprocess,
-        bad_files=design.bad_files,
-        follow_links=design.follow_links,
-        device=design.device,
-        threads=design.threads,
-        budget=design.budget,
-        fingerprint=dataset.fingerprint,
-        command=design.command,
-    )
+    place = f"  ({number} of {design.trials})" if design.trials else f"  ({number})"
+    return f"trial {one.number}{place}  " + "  ".join(p for p in parts if p)
