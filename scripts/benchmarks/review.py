@@ -238,9 +238,8 @@ def maps(looked: Looked, labels: np.ndarray, most: int = 372) -> None:
     print(f"accuracy {right / len(test):.3f} of {len(test)}; drop of a random quarter {np.mean(drops['random']):.3f}")
     for name in methods:
         low, high = wilson(better[name], right)
-        print(
-            f"{name}: drop {np.mean(drops[name]):.3f}, above chance {better[name] / right:.3f} ({low:.3f} to {high:.3f})"
-        )
+        share = f"{better[name] / right:.3f} ({low:.3f} to {high:.3f})"
+        print(f"{name}: drop {np.mean(drops[name]):.3f}, above chance {share}")
 
 
 def oracles() -> None:
