@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from foveate.data.preprocess import Preprocess
 from foveate.deploy.graph import INPUT, PIXELS, preprocess_graph
+from foveate.deploy.sizes import SMALL, infer_sizes
 from foveate.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ Shape = tuple[int, ...]
 MAX_LIVE_NUMBERS = 2**28
 MAX_WORK = 10**13  # numbers read, written, multiplied
 ANY_SIDE = 2048  # of a picture, where the network sees the picture itself and not what our preprocessing made of it
-MAKES_NUMBERS = {"ConstantOfShape", "Range", "Expand", "Tile", "Concat", "Gather", "Slice", "Pad", "OneHot", "Where"}
-SMALL = 1024  # stored tensors up to here may be sizes; of larger ones the shape alone is looked at
 # loops over time, sums over any indices, chance, texts: no image classifier has them, and their cost is not known here
 REFUSED_OPS = {"RNN", "LSTM", "GRU", "Einsum", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 REFUSED_OPS |= {"Multinomial", "Bernoulli", "ImageDecoder", "StringNormalizer", "TfIdfVectorizer", "RegexFullMatch"}
@@ -114,13 +113,13 @@ def _numbers(tensor: "TensorProto") -> tuple[object, ...]:
 def _shapes(model: "ModelProto", nodes: "list[NodeProto]", side: int, batch: int) -> dict[str, Shape]:
     """The shape of every tensor for square pictures; WeightsError where one is not known."""
     import onnx
-    from onnx import helper, shape_inference
+    from onnx import helper
 
     image = helper.make_tensor_value_info(INPUT, onnx.TensorProto.UINT8, [batch, side, side, 3])
     pixels = helper.make_tensor_value_info(PIXELS, onnx.TensorProto.FLOAT, [batch, 3, side, side])
     made = {name for node in nodes for name in node.output}
     inputs = [image] if PIXELS in made else [image, pixels]
-    small: list[TensorProto] = []
+    small: list[TensorProto] = []  # of larger ones the shape alone is looked at
     shapes: dict[str, Shape] = {INPUT: (batch, side, side, 3), PIXELS: (batch, 3, side, side)}
     for tensor in model.graph.initializer:
         shapes[tensor.name] = tuple(tensor.dims)
@@ -131,31 +130,12 @@ def _shapes(model: "ModelProto", nodes: "list[NodeProto]", side: int, batch: int
     skeleton = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     skeleton.graph.CopyFrom(helper.make_graph(nodes, "sizes", inputs, [], small))
     try:
-        shapes |= _known(shape_inference.infer_shapes(skeleton))
-        if _unknown(nodes, shapes):  # sizes computed from sizes: onnx then keeps numbers too, so they must be few
-            for node in nodes:
-                sizes = [shapes.get(name) for name in node.output if name]
-                if node.op_type in MAKES_NUMBERS and any(n is None or (len(n) < 2 and sum(n) > SMALL) for n in sizes):
-                    raise WeightsError(
-                        f"operator {node.op_type}: its size is not known before it runs; export it again"
-                    )
-            shapes |= _known(shape_inference.infer_shapes(skeleton, data_prop=True))
+        shapes |= infer_sizes(skeleton)
     except (RuntimeError, ValueError, TypeError, onnx.shape_inference.InferenceError) as error:
         raise WeightsError(f"its sizes can not be worked out ({type(error).__name__}); export it again") from None
     if unknown := _unknown(nodes, shapes):
         raise WeightsError(f"operator {unknown}: its size is not known before it runs; export it again")
     return shapes
-
-
-def _known(model: "ModelProto") -> dict[str, Shape]:
-    """The shapes that inference found."""
-    found: dict[str, Shape] = {}
-    for value in model.graph.value_info:
-        sizes = value.type.tensor_type.shape.dim
-        known = value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
-        if known and all(d.HasField("dim_value") and d.dim_value >= 0 for d in sizes):
-            found[value.name] = tuple(d.dim_value for d in sizes)
-    return found
 
 
 def _unknown(nodes: "list[NodeProto]", shapes: dict[str, Shape]) -> str:
