@@ -49,14 +49,14 @@ def command(
     ] = False,
     weights: Weights = "auto",
     licence: Annotated[
-        Licence, typer.Option("--licence", help="Of published weights: any takes those not for commercial use, too.")
+        Licence, typer.Option("--licence", metavar="WHICH", help="Of published weights: commercial, or any.")
     ] = Licence.commercial,
     models: Annotated[
         str | None, option("--models", metavar="PATTERN", help='Only these models, e.g. "resnet*".')
     ] = None,
     balance: Annotated[
         Balance,
-        typer.Option("--balance", help="Classes of unequal size: as they are, weighted, or drawn equally often."),
+        typer.Option("--balance", metavar="HOW", help="Classes of unequal size: auto, none, weights or draws."),
     ] = Balance.auto,
     metric: Annotated[
         str, typer.Option("--metric", metavar="NAME", help="What is best: accuracy, balanced, f1 or recall@CLASS.")

@@ -99,7 +99,7 @@ def finish(
     tested = test_model(model, quick, plan, dataset, job.classes, listener, answered)
     exported = export_model(model, card, plan, threads)
     if int8 is not None:
-        int8 = with_trust_in(int8, *answered)
+        int8 = trusted_int8(int8, answered, budget.max_size_bytes)
         quick = opened(int8, budget.runtime, "int8", threads)
     some = some_pictures(dataset.splits[tested.report.split], PARITY_PICTURES)
     parity = check_parity(model, plan.preprocess, exported.session, some)
@@ -189,16 +189,27 @@ def test_model(
 def export_model(model: nn.Module, card: ModelCard, plan: Plan, threads: int) -> Exported:
     """The model in float32, as the runtime of the budget takes it, with what is known of its answers.
 
-    Where the known features would make it larger than the budget allows they stay out of the file.
+    What would make it larger than the budget allows stays out: the known features, then all of it.
     """
     from foveate.deploy.export import export_trusted
 
-    metadata = {"architecture": to_json(card.architecture)}
+    metadata, limit = {"architecture": to_json(card.architecture)}, plan.budget.max_size_bytes
     onnx = export_trusted(model, plan.preprocess, card.classes, card.trust, card.known, metadata=metadata)
-    if card.known is not None and plan.budget.max_size_bytes and len(onnx) > plan.budget.max_size_bytes:
+    if limit and len(onnx) > limit and card.known is not None:
         onnx = export_trusted(model, plan.preprocess, card.classes, card.trust, metadata=metadata)
+    if limit and len(onnx) > limit:
+        onnx = export_trusted(model, plan.preprocess, card.classes, metadata=metadata)
     files = float_files(onnx, plan.budget.runtime)
     return Exported(onnx, files, opened(files, plan.budget.runtime, "fp32", threads))
+
+
+def trusted_int8(files: Mapping[str, bytes], answered: Fitted, limit: int | None) -> Mapping[str, bytes]:
+    """The int8 files with as much of what is known of their answers as the budget has room for."""
+    for known in (answered.known, None):
+        made = with_trust_in(files, answered.trust, known)
+        if not limit or sum(map(len, made.values())) <= limit:
+            return made
+    return files
 
 
 def make_metric(tested: Tested, plan: Plan, int8: bool) -> Metric:

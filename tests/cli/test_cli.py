@@ -345,7 +345,8 @@ def test_eval_prints_the_split_and_its_classes_from_worst_to_best(run, model, tm
     assert code == 0
     assert out.startswith("judged 9 pictures of 3 classes: val of photos (")
     assert out.splitlines()[1].startswith("val ") and "n = 9)" in out.splitlines()[1]
-    shares = [float(line.split(" % ")[0].split()[-1]) for line in out.splitlines()[2:]]
+    assert any(line.startswith("calibration error ") for line in out.splitlines())
+    shares = [float(line.split(" % ")[0].split()[-1]) for line in out.splitlines() if line.startswith("  ")]
     assert shares == sorted(shares)
     assert len(shares) == 3
 
@@ -641,6 +642,7 @@ def racer(model, resolution, accuracy, latency_ms, size_bytes, chosen=False):
 
 SUMMARY = {
     "run": "runs/photos-1",
+    "next_steps": [{"do": "foveate predict runs/photos-1/best my.jpg", "why": "ask it"}],
     "model": "efficientnet_lite0",
     "test_accuracy": 0.931,
     "test_interval": [0.9012, 0.9527],

@@ -42,7 +42,7 @@ Seed = Annotated[
     typer.Option("--seed", min=0, max=2**32 - 1, help="Split, initial weights, order and augmentation follow from it."),
 ]
 Bad = Annotated[BadFiles, typer.Option("--bad-files", help="Stop at the first bad picture, or leave all of them out.")]
-Device = Annotated[Processor, typer.Option("--device", help="Where to train; auto: CUDA, then MPS, then the CPU.")]
+Device = Annotated[Processor, typer.Option("--device", metavar="NAME", help="Where to train: auto, cuda, mps or cpu.")]
 Threads = Annotated[
     int | None, option("--threads", low=1, high=1024, help="CPU threads of a latency measurement; by default all.")
 ]

@@ -210,7 +210,10 @@ def test_what_stands_without_a_shortcut_in_some_nets_is_not_silenced():
         ({"evaluate": "zenn"}, "did you mean zen"),
         ({"evaluate": "train(epochs=3)"}, "takes no options"),
         ({"evaluate": "supernet(epochs=0)"}, "epochs from 1"),
-        ({"evaluate": "zen", "reward": "tunas"}, "weighs an accuracy, and zen is none"),
+        (
+            {"evaluate": "zen", "reward": "tunas", "budget": Budget(max_macs=10**9)},
+            "weighs an accuracy, and zen is none",
+        ),
         ({"evaluate": "supernet", "ray": "local"}, "this machine's folder"),
     ],
 )

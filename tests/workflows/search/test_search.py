@@ -13,7 +13,7 @@ from foveate.events import StageEvent
 from foveate.runs.plan import Budget
 from foveate.search.study import Found
 from foveate.workflows.search.baselines import verdict
-from foveate.workflows.search.run import load_search, resume_search, search
+from foveate.workflows.search.run import resume_search, search
 
 
 @pytest.fixture(scope="module")
