@@ -76,7 +76,7 @@ def run(request, tmp_path_factory):
 def test_fit_leaves_a_model_folder_a_report_and_a_summary(run):
     made, _ = run
     names = {p.name for p in (made.folder / "best").iterdir()}
-    assert names == {"config.json", "model.safetensors", "model.onnx", "README.md"}
+    assert names == {"config.json", "model.safetensors", "trust.safetensors", "model.onnx", "README.md"}
     assert all(key in made.summary for key in KEYS)
     assert json.loads(json.dumps(made.summary, allow_nan=False)) == json.loads(json.dumps(dict(made.summary)))
     low, high = made.summary["test_interval"]
