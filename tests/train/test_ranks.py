@@ -1,5 +1,6 @@
 """Two gloo processes train as one does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -154,7 +155,7 @@ def test_torchrun_trains_and_rank_0_alone_writes_and_speaks(tmp_path):
     run = torchrun(tmp_path, *arguments, "preprocess.resolution=8", "precision=fp32", "layout=nchw", "batch=256")
     out, err = run.communicate(timeout=200)
     assert run.returncode == 0, err
-    assert out.count('"test_accuracy"') == 1  # rank 0 alone speaks
+    assert 0 <= json.loads(out)["test_accuracy"] <= 1  # one object: rank 0 alone speaks
     folder = tmp_path / "runs" / "digits-1"
     assert (folder / "best" / "model.onnx").is_file()
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
