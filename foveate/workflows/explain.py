@@ -14,7 +14,8 @@ from foveate.config import near
 from foveate.data.preprocess import normalise, prepare
 from foveate.data.read.decode import opened
 from foveate.data.read.formats import shown
-from foveate.deploy.classifier import Classifier, load, ranked
+from foveate.deploy.answer import ranked
+from foveate.deploy.classifier import Classifier, load
 from foveate.errors import ConfigError, DataError
 from foveate.files import free_name, write_bytes
 from foveate.trust.heat import METHODS, heat
@@ -74,7 +75,8 @@ def _one(c: Classifier, path: str, label: str | None, method: str, seed: int) ->
     if not bool(torch.isfinite(values).all()):
         raise DataError(f"{shown(path)}: the map is not finite; the model's numbers overflow")
     test = check(c.model, x[0], cls, values, seed)
-    probability = dict(ranked(found.logits[0].float().cpu().numpy(), c.classes, len(c.classes)))[c.classes[cls]]
+    answers = ranked(found.logits[0].float().cpu().numpy(), c.classes, len(c.classes), c.trust)
+    probability = dict(answers)[c.classes[cls]]
     laid, seen = on_picture(values.numpy(), pixels.shape[1], pixels.shape[0], p)
     row = {
         "path": path,

@@ -201,7 +201,8 @@ def label_next(looked: Looked, labels: np.ndarray) -> None:
 
 def maps(looked: Looked, labels: np.ndarray, most: int = 372) -> None:
     """Right answers of EfficientNet-Lite0 with a linear head: does covering the marked quarter drop more?"""
-    from foveate.data.preprocess import Preprocess, replace
+    from foveate.config import replace
+    from foveate.data.preprocess import Preprocess
     from foveate.train.intervals import wilson
     from foveate.zoo import create_model
     from foveate.zoo.weights import weights_info

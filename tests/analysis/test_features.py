@@ -126,4 +126,4 @@ def test_what_can_not_be_read():
     with pytest.raises(ConfigError, match="no batch"):
         features(nn.Sequential(nn.ReLU(), nn.ReLU()), [])
     with pytest.raises(FoveateError, match=r"0: the map is NaN"):
-        features(nn.Sequential(nn.ReLU(), nn.ReLU()), [(torch.full((1, 1, 2, 2), math.nan), 0)])
+        features(nn.Sequential(nn.ReLU(), nn.ReLU()), [(torch.full((1, 1, 2, 2), math.nan), torch.tensor([0]))])

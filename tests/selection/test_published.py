@@ -105,7 +105,7 @@ def test_six_networks_of_four_families_race_with_a_hubs_weights(hub, photos, mon
 
     monkeypatch.setattr(candidates, "measure_candidate", measure)
     whole = candidates.measure_all
-    monkeypatch.setattr(candidates, "measure_all", lambda field, *rest: whole(field, *rest[:2], 1e12, rest[3]))
+    monkeypatch.setattr(candidates, "measure_all", lambda field, *rest: whole(field, rest[0], rest[1], 1e12, rest[3]))
     hub.faults["HEAD model.safetensors"] = ["503", 1]  # a bad moment of the hub is got over
     run = fit(
         photos, weights="hub", models="tiny_*", time_s=1.0, threads=1, runs=tmp_path / "runs", listener=told.append
