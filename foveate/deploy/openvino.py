@@ -6,6 +6,7 @@ whose bytes equal Pillow's or differ by a level, rarely.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -273,7 +274,11 @@ def opened(
     return session(model, threads, facts["precision"], resize_inside=resize_inside)
 
 
+@functools.cache
 def _core() -> Any:
+    """The one engine of the process. It gives the thread that first uses it a stack for signals and frees that with
+    itself: the next Ctrl-C would then end the process without a word (SIGSEGV), so it has to stay.
+    """
     return library().Core()
 
 

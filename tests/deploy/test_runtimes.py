@@ -462,3 +462,10 @@ def test_a_slower_engine_is_measured_as_slower(subject, monkeypatch):
     got = compare(subject, Sample(PICTURES[:2]), [("torch", "fp32"), ("slow", "fp32")])
     fast, slower = got.measured
     assert slower.cpu_ms - fast.cpu_ms == pytest.approx(3, rel=0.35) and got.best == fast
+
+
+def test_a_signal_after_openvino_does_not_kill():
+    """Its plugin gives the thread a stack for signals and frees it with itself: the engine stays, so the stack does."""
+    from foveate.deploy import openvino
+
+    assert openvino._core() is openvino._core()
