@@ -95,6 +95,8 @@ class Tracer(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
+        if name in _SIZES:
+            return func(*args, **kwargs)
         if name in _PAIRS:
             return self.pair(*args[:2])
         if name in _SAME or any(name.startswith(word) for word in _SPATIAL):
@@ -200,6 +202,7 @@ _PAIRS = {"add", "mul", "sub", "div", "radd", "rmul", "iadd", "imul", "rsub", "t
 _SAME = {"sigmoid", "relu", "square", "rsqrt", "clamp", "to", "clone", "double", "float", "type_as", "contiguous"}
 _SPATIAL = ("max_pool2d", "avg_pool2d", "interpolate", "dropout", "silu", "hard", "gelu", "_max_pool", "boolean_disp")
 _REDUCE = {"mean", "sum", "amax", "max", "amin"}
+_SIZES = {"larger", "smaller", "position_code"}  # of numbers, without a map (foveate.layers.tracing.whole)
 _MOVES = {"getitem", "cat", "reshape", "view", "flatten", "unflatten", "transpose", "split", "chunk", "expand"}
 _MOVES |= {"unsqueeze", "squeeze", "permute", "get", "size", "dim", "numel", "stack", "select", "tensor", "tolist"}
 _MOVES |= {"movedim", "new_zeros", "item", "split_with_sizes", "T", "is_floating_point", "len", "promote_types"}

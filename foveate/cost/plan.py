@@ -18,11 +18,22 @@ SLOTS: Mapping[str, int] = {
     "rmsprop_tf": 2,  # centered: one more
     "schedule_free_sgd": 1,
     "schedule_free_adamw": 2,
+    "sphere_sgd": 0,
 }
 
 
 Optimizer = Literal[
-    "sgd", "momentum", "adam", "adamw", "lamb", "lars", "muon", "rmsprop_tf", "schedule_free_sgd", "schedule_free_adamw"
+    "sgd",
+    "momentum",
+    "adam",
+    "adamw",
+    "lamb",
+    "lars",
+    "muon",
+    "rmsprop_tf",
+    "schedule_free_sgd",
+    "schedule_free_adamw",
+    "sphere_sgd",
 ]
 
 

@@ -22,10 +22,10 @@ Shape = tuple[int, ...]
 MAX_LIVE_NUMBERS = 2**28
 MAX_WORK = 10**13  # numbers read, written, multiplied
 ANY_SIDE = 2048  # of a picture, where the network sees the picture itself and not what our preprocessing made of it
-# loops over time, sums over any indices, chance, texts: no image classifier has them, and their cost is not known here
-REFUSED_OPS = {"RNN", "LSTM", "GRU", "Einsum", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+# loops over time, chance, texts: no image classifier has them, and their cost is not known here
+REFUSED_OPS = {"RNN", "LSTM", "GRU", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 REFUSED_OPS |= {"Multinomial", "Bernoulli", "ImageDecoder", "StringNormalizer", "TfIdfVectorizer", "RegexFullMatch"}
-REFUSED_OPS |= {"NonMaxSuppression", "DFT", "STFT", "Det", "StringSplit", "StringConcat"}
+REFUSED_OPS |= {"NonMaxSuppression", "STFT", "Det", "StringSplit", "StringConcat"}
 
 
 def check_bounds(model: "ModelProto", preprocess: Preprocess, file_bytes: int) -> None:
@@ -143,6 +143,18 @@ def _unknown(nodes: "list[NodeProto]", shapes: dict[str, Shape]) -> str:
     return next((n.op_type for n in nodes if any(name and name not in shapes for name in n.output)), "")
 
 
+def _indices(node: "NodeProto", ins: "list[Shape]") -> int:
+    """Multiplications of an Einsum: the product of the sizes of all its indices."""
+    equation = next((a.s.decode("ascii", "replace") for a in node.attribute if a.name == "equation"), "")
+    sizes: dict[str, int] = {}
+    for term, shape in zip(equation.partition("->")[0].replace(" ", "").split(","), ins, strict=False):
+        if "." in term or len(term) != len(shape):
+            return MAX_WORK + 1  # a form that none of our networks has
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = max(size, sizes.get(letter, 1))
+    return math.prod(sizes.values()) * max(1, len(ins) - 1)
+
+
 def _work(node: "NodeProto", shapes: dict[str, Shape]) -> int:
     """About how many numbers a node reads, writes and multiplies; the kernel counts where there is one."""
     ins = [shapes.get(name, ()) for name in node.input if name]
@@ -155,5 +167,9 @@ def _work(node: "NodeProto", shapes: dict[str, Shape]) -> int:
             return read + positions * math.prod(kernels[1:])
         case "MatMul" | "Gemm" | "MatMulInteger" | "QLinearMatMul":
             return read + out * max((max(shape, default=1) for shape in ins[:2]), default=1)
+        case "Einsum":
+            return read + out + _indices(node, [shapes.get(name, ()) for name in node.input])
+        case "DFT":
+            return (read + out) * max((max(shape, default=1) for shape in ins), default=1)
     steps = [a for a in node.attribute if a.name in ("kernel_shape", "size")]
     return read + out * max([1, *(abs(math.prod(a.ints or [a.i])) for a in steps)])
