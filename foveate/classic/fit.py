@@ -1,6 +1,8 @@
 """A classical pipeline, learnt: parts named by calls and training pictures in, a network with its arrays out."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from foveate.classic.codebook import learn_coder
 from foveate.config import make, replace
 from foveate.errors import DataError
 from foveate.zoo import build
-from foveate.zoo.composed.classic import Classic, ClassicConfig
+from foveate.zoo.composed.classic import Classic, ClassicConfig, Maps, as_bytes
 from foveate.zoo.composed.coders import Coder
 from foveate.zoo.composed.descriptors.patches import Patches
 
@@ -40,15 +42,16 @@ def fit(
     if classes < 2 or len(np.unique(labels)) < 2:
         raise DataError("one class alone: a classifier needs pictures of two at least")
     learn = make(CLASSIFIERS, classifier, "classifier")
-    model: Classic = build(replace(config, classifier="linear", vectors=0, nodes=0, trees=0, depth=0)).eval()  # type: ignore[assignment]
+    untaught = replace(config, classifier="linear", vectors=0, nodes=0, trees=0, depth=0)
+    model = cast(Classic, build(untaught)).eval()
     if host is not None:
         for descriptor in model.descriptors:
-            if hasattr(descriptor, "host"):
-                descriptor.host.load_state_dict(host)  # type: ignore[union-attr]
-    learn_codes(model, batches, seed, stop)
+            if isinstance(descriptor, Maps):
+                descriptor.host.load_state_dict(host)
+    learn_codes(model, batches, len(labels), seed, stop)
     x = vectors_of(model, batches, stop)
     found = learn(x, labels, classes, seed)
-    made: Classic = build(replace(config, **found.sizes)).eval()  # type: ignore[assignment]
+    made = cast(Classic, build(replace(config, **found.sizes))).eval()
     state = {key: value for key, value in model.state_dict().items() if not key.startswith("decide.")}
     state |= {f"decide.{name}": torch.from_numpy(np.array(value)) for name, value in found.state.items()}
     for name, value in (("centre", found.centre), ("scale", found.scale)):
@@ -70,24 +73,23 @@ def vectors_of(model: Classic, batches: Batches, stop: Callable[[], None] = lamb
 
 
 @torch.inference_mode()
-def learn_codes(model: Classic, batches: Batches, seed: int, stop: Callable[[], None]) -> None:
-    """Learn what the coders of a network hold, and put it there."""
+def learn_codes(model: Classic, batches: Batches, pictures: int, seed: int, stop: Callable[[], None]) -> None:
+    """Learn what the coders of a network hold, and put it there. pictures: how many the batches hold."""
     for descriptor, coder in zip(model.descriptors, model.coders, strict=True):
         if isinstance(coder, Coder):
             whiten = isinstance(descriptor, Patches)
-            state = learn_coder(coder, lambda d=descriptor: draw(d, batches, seed, stop), seed, whiten)  # type: ignore[misc]
+            state = learn_coder(coder, partial(draw, descriptor, batches, pictures, seed, stop), seed, whiten)
             coder.load_state_dict({**coder.state_dict(), **state})
 
 
-def draw(descriptor: nn.Module, batches: Batches, seed: int, stop: Callable[[], None]) -> np.ndarray:
+def draw(descriptor: nn.Module, batches: Batches, pictures: int, seed: int, stop: Callable[[], None]) -> np.ndarray:
     """Descriptors at random places of all pictures: float32 (M, D), DESCRIPTORS at most. Zeros are left out."""
     generator = torch.Generator().manual_seed(seed)
-    total = sum(len(x) for x in batches())
-    wanted = max(1, DESCRIPTORS // max(1, total))
+    wanted = max(1, DESCRIPTORS // max(1, pictures))
     parts = []
     for x in batches():
         stop()
-        field = descriptor(x * 255).flatten(2).transpose(1, 2)  # (N, places, D)
+        field = descriptor(as_bytes(x)).flatten(2).transpose(1, 2)  # (N, places, D)
         each = min(wanted, field.shape[1])
         places = torch.rand(len(x), field.shape[1], generator=generator).topk(each, 1).indices
         chosen = field[torch.arange(len(x)).unsqueeze(1), places].flatten(0, 1)

@@ -66,6 +66,11 @@ def read_host(config: ClassicConfig) -> Config:
     return host
 
 
+def as_bytes(x: torch.Tensor) -> torch.Tensor:
+    """0 to 1 -> whole numbers 0 to 255, so that codes and largest channels are the same in every runtime."""
+    return (x * 255).round()
+
+
 class Maps(nn.Module):
     """The last feature maps of a network that stays as it is: (N, C, h, w)."""
 
@@ -118,7 +123,7 @@ class Classic(Network):
 
     def vectors(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) of 0 to 1 -> (N, num_features), before scaling."""
-        x = (x * 255).round()  # bytes again, so that codes and largest channels are the same in every runtime
+        x = as_bytes(x)
         fields = (coder(descriptor(x)) for descriptor, coder in zip(self.descriptors, self.coders, strict=True))
         return torch.cat([field.flatten(1) for field in fields], 1)
 
