@@ -123,7 +123,7 @@ WRAPPED = {
         "table": np.arange(3),
         "seen": {1, 2},
         "counts": collections.defaultdict(int, a=2),
-        "part": functools.partial(print),
+        "part": functools.partial(sorted),
         "rng": torch.get_rng_state(),
         "seed": 2**63 + 5,
         "device": torch.device("cpu"),
@@ -144,7 +144,7 @@ def test_weights_are_found_where_training_scripts_put_them(kind, legacy, tmp_pat
 
 def test_a_function_beside_the_weights_is_named_and_not_looked_up(tmp_path):
     value = WRAPPED["objects"]()
-    with pytest.raises(WeightsError, match=r"it asks for (builtins|__builtin__)\.print; convert it"):
+    with pytest.raises(WeightsError, match=r"it asks for (builtins|__builtin__)\.sorted; convert it"):
         read_tensors(saved(tmp_path / "w.pt", value))
     del value["part"]
     loads(saved(tmp_path / "w.pt", value))
