@@ -61,6 +61,10 @@ class Supernet(nn.Module):
             model = build(self.config(net))
         return model, shared_names(model)
 
+    def keys(self, net: Tokens) -> list[str]:
+        """The keys of a net's state dict."""
+        return list(self._skeleton(tuple(net))[0].state_dict())
+
     def slices(self, net: Tokens) -> Tensors:
         """The net's parameters by their keys in the zoo, as views of the shared ones."""
         model, names = self._skeleton(tuple(net))
@@ -138,7 +142,7 @@ class Supernet(nn.Module):
 def extract(supernet: Supernet, net: Tokens, statistics: Mapping[str, torch.Tensor]) -> Tensors:
     """The state dict of a net: build(space.config(net)).load_state_dict(...) then computes what the supernet does."""
     whole = {**supernet.slices(net), **statistics}
-    return {key: value.detach().clone(memory_format=torch.contiguous_format) for key, value in whole.items()}
+    return {key: whole[key].detach().clone(memory_format=torch.contiguous_format) for key in supernet.keys(net)}
 
 
 def shared_names(model: nn.Module) -> dict[str, str]:
