@@ -44,9 +44,12 @@ class Trials:
         ),
     ] = "strict"
     evaluate: Annotated[
-        str,
-        typer.Option("--evaluate", metavar="HOW", help="train, supernet(epochs=20), or a score: zen, naswot, synflow."),
-    ] = "train"
+        str | None,
+        option("--evaluate", metavar="HOW", help="train, supernet(epochs=20), or a score: zen, naswot, synflow."),
+    ] = None
+    front: Annotated[
+        int, typer.Option("--front", min=1, max=5, help="Models over the range of the budget, the winner among them.")
+    ] = 3
     epochs: Annotated[int, typer.Option("--epochs", min=1, max=1000, help="Of a short training.")] = 3
     pictures: Annotated[int, typer.Option("--pictures", min=1, help="Of a short training, at most.")] = 5000
     resolution: Annotated[int | None, option("--resolution", low=8, high=1024, help="Pixels, square.")] = None
@@ -113,6 +116,7 @@ def search_on_pictures(
                 pictures=trials.pictures,
                 resolution=trials.resolution,
                 recipe=trials.recipe,
+                front=trials.front,
                 workers=trials.workers,
                 storage=trials.storage,
                 ray=trials.ray,
@@ -137,7 +141,7 @@ def recorded(folder: str, wanted: Any, costs: Costs, space: str | None) -> dict[
     call = space is not None and "(" not in space and design.space.partition("(")[0] == space
     return {
         **{key: getattr(design, key) for key in ("data", "sampler", "reward", "evaluate", "seed", "threads", "device")},
-        **{key: getattr(design, key) for key in ("bad_files", "storage", "pictures")},
+        **{key: getattr(design, key) for key in ("bad_files", "storage", "pictures", "front")},
         **limits,
         "runtime": design.budget.runtime,
         "space": space if call else design.space,
@@ -158,6 +162,8 @@ def closing(s: Mapping[str, Any], quiet: bool, before: bool = False) -> list[str
     accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     costs = f"{milliseconds(s['latency_ms'])} median · {size(s['size_bytes'])}"
     lines += ["", f"{s.get('test_split', 'test'):<9} {accuracy} · {costs} · {count(s['macs'])} multiply-adds"]
+    if len(s.get("front", ())) > 1:
+        lines.append(f"front     {about['folder']}/front/1 to {len(s['front'])}, the cheapest first")
     lines.append(f"model     {s['run']}/best          report  {s['report']}")
     lines.append(f"search    {about['folder']}: report.html, table.md, winner.txt, study.db")
     return lines

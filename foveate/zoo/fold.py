@@ -4,14 +4,14 @@ A config edit: norm "none" and conv "conv2d_bias". Fine-tuning a folded network 
 a CPU than keeping its norms in evaluation mode.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from foveate.config import replace
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, FoveateError
 from foveate.layers.iter_norm import IterNorm, fuse_behind, takes_in
 from foveate.zoo import FAMILIES, build
 from foveate.zoo.family import Config, get_config
@@ -66,6 +66,63 @@ def fold(model: nn.Module) -> dict[str, torch.Tensor]:
         state[f"{name}.weight"] = weight * scale.view(-1, *[1] * (weight.ndim - 1))
         state[f"{name}.bias"] = norm.bias - norm.running_mean * scale
     return check(state, wanted)
+
+
+def is_folded(config: Config) -> bool:
+    """Whether this is folded(...) of a config with batch norms, as far as its fields say."""
+    plain = config.layers.norm == "none" and config.layers.conv == "conv2d_bias"
+    return plain and can_fold(_with_norms(config))
+
+
+def unfolded(config: Config) -> Any:
+    """The config of the same network with batch norms behind its convolutions; ConfigError where it was not folded."""
+    if not is_folded(config):
+        raise ConfigError(f"{config.family}: its norms are not folded")
+    return _with_norms(config)
+
+
+def _with_norms(config: Config) -> Any:
+    return replace(config, layers=replace(config.layers, norm="batch_norm", conv="conv2d"))
+
+
+@torch.no_grad()
+def unfold(model: nn.Module, batches: Iterable[torch.Tensor]) -> nn.Module:
+    """build(unfolded(model.config)) that gives the outputs of a folded model in eval mode, its norms with the
+    statistics of these batches (N, C, H, W), N above 1: gamma = sqrt(var + eps), beta = bias + mean. Not the norms that
+    were folded, which nobody kept, but such as can be trained, and taken anew for a part of the network.
+    FoveateError where there is no batch.
+    """
+    made, state = build(unfolded(get_config(model))), model.state_dict()
+    own = made.state_dict()
+    made.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    for name, _, norm in pairs(made):  # as if it were not there: (y - 0) / 1, plus the bias of the convolution
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1 - norm.eps)
+        norm.bias.copy_(state[f"{name}.bias"])
+    made.eval()
+    norms = [norm for _, _, norm in pairs(made)]
+    sums: dict[nn.Module, list[torch.Tensor]] = {norm: [] for norm in norms}
+    hooks = [norm.register_forward_pre_hook(lambda m, x: sums[m].append(_moments(x[0]))) for norm in norms]
+    try:
+        for x in batches:
+            made(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not all(sums.values()):
+        raise FoveateError("no batch to take running statistics from; give at least one")
+    for norm in norms:
+        mean, var = torch.stack(sums[norm]).mean(0)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(var)
+        norm.weight.copy_((var + norm.eps).sqrt())
+        norm.bias.add_(mean)
+    return made
+
+
+def _moments(x: torch.Tensor) -> torch.Tensor:
+    """Mean and variance of every channel, (2, C)."""
+    return torch.stack((x.mean((0, 2, 3)), x.var((0, 2, 3))))
 
 
 def pairs(model: nn.Module) -> Iterator[tuple[str, Any, Any]]:

@@ -19,7 +19,8 @@ from foveate.search.study import Found
 from foveate.selection.candidates import exceeds, make_candidate, measure_candidate
 from foveate.selection.shortlist import cost_per_mac, list_priors, spread
 from foveate.workflows.search.design import config_of
-from foveate.workflows.search.evaluators import Material, train_short
+from foveate.workflows.search.evaluators import train_short
+from foveate.workflows.search.material import Material
 
 COUNT = 3  # networks of the zoo
 NARROW = 4.0  # the cheapest of them may be so many times cheaper than the budget allows

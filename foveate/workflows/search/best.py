@@ -9,7 +9,7 @@ from foveate.events import Listener, StageEvent
 from foveate.search.space import Space
 from foveate.search.study import Found
 from foveate.selection.candidates import HEADROOM, Candidate, Measured, measure_candidate
-from foveate.workflows.search.design import Search, config_of
+from foveate.workflows.search.design import Search, config_of, preprocess_of
 from foveate.workflows.search.report import is_valued, row_of
 
 AGAIN = 9  # of the best nets, at most, are measured again
@@ -47,9 +47,10 @@ def fitting(design: Search, space: Space, dataset: Dataset, done: Sequence[Found
 def again(design: Search, space: Space, dataset: Dataset, one: Found) -> Measured:
     """A net of a trial, measured once more."""
     config = config_of(space, one.net, dataset)
-    counts = cost(config, resolution=design.preprocess.resolution)
+    preprocess = preprocess_of(design, config)
+    counts = cost(config, resolution=preprocess.resolution)
     name = f"{space.name}, trial {one.number}"
-    return measure_candidate(Candidate(name, config, design.preprocess, None), counts, design.budget, design.threads)
+    return measure_candidate(Candidate(name, config, preprocess, None), counts, design.budget, design.threads)
 
 
 def row_text(space: Space, one: Found) -> str:

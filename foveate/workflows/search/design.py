@@ -7,17 +7,19 @@ from pydantic import Field
 from foveate import __version__
 from foveate.config import make, parse_call, pick, record, replace
 from foveate.data.index import Dataset
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import Preprocess, at_resolution
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError
 from foveate.recipes import find_recipe
-from foveate.runs.defaults import default_preprocess, recipe_name
+from foveate.runs.defaults import default_preprocess, recipe_for, recipe_name
 from foveate.runs.devices import Device
 from foveate.runs.plan import Budget
 from foveate.search import SAMPLERS, SINGLE, SPACES, load_space, sampler
 from foveate.search.rewards import make_reward
 from foveate.search.space import Space
 from foveate.train.recipe import Recipe
+from foveate.workflows.search.subnets.source import NAME as SUBNETS
+from foveate.workflows.search.subnets.source import SubnetSpace, is_subnets, subnet_space
 from foveate.zoo.family import Config
 
 OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "size_bytes")
@@ -35,10 +37,11 @@ class Search:
     space: str  # a call of SPACES with resolution and classes, or a Python file
     sampler: str = "predictor"
     reward: str = "strict"
-    evaluate: str = "train"  # how a net is valued: train, supernet, or a name of SCORES (evaluators.py)
+    evaluate: str = "train"  # how a net is valued: train, supernet, children, or a name of SCORES (evaluators.py)
     objectives: tuple[str, ...] = ("accuracy",)
     budget: Budget = Budget()
     trials: Count | None = None  # different nets; None: as many as the time allows
+    front: Annotated[int, Field(ge=1, le=5)] = 1  # models that the search ends with, the winner among them
     share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of the time, for the search; the rest is for training the winner
     recipe: Recipe = Recipe()  # of the winner's full training
     proxy: Recipe = Recipe()  # of the short trainings
@@ -70,7 +73,15 @@ def fitted_space(text: str, dataset: Dataset, resolution: int | None) -> tuple[s
     if is_code(text):
         return text, load_space(text)
     name, options = parse_call(text)
-    pick(SPACES, name, "space")
+    if name == SUBNETS:
+        options |= {"resolution": resolution} if resolution else {}
+        try:
+            found = subnet_space(dataset, **options)
+        except TypeError:
+            raise ConfigError(f"--space {text}: expected subnets(of=NAME or model folder, resolution=PIXELS)") from None
+        size = found.source.candidate.config.resolution
+        return f"{SUBNETS}(of={options['of']!r}, resolution={size}, num_classes={len(dataset.classes)})", found
+    pick({**SPACES, SUBNETS: subnet_space}, name, "space")
     size = resolution or (small_side(dataset) if is_small(dataset) else PHOTO_SIDE)
     options = {"resolution": size, "num_classes": len(dataset.classes), **options}
     call = f"{name}({', '.join(f'{key}={value!r}' for key, value in options.items())})"
@@ -129,12 +140,37 @@ def check_request(sampler_text: str, reward: str, objectives: tuple[str, ...], s
         raise ConfigError(f"--sampler {name} knows one objective; take predictor, nsga2, tpe or random")
 
 
-def default_recipes(dataset: Dataset, name: str | None, epochs: int, seed: int) -> tuple[Recipe, Recipe]:
-    """(recipe of the winner, recipe of the short trainings)."""
-    full = replace(find_recipe(name or recipe_name(dataset, None)), seed=seed)
+def default_recipes(
+    dataset: Dataset, name: str | None, epochs: int, seed: int, weights: str | None = None
+) -> tuple[Recipe, Recipe]:
+    """(recipe of the winner, recipe of the short trainings). weights: what the nets of the space begin with, if any."""
+    if name is None and weights is not None:
+        full = replace(recipe_for(dataset, weights)[0], seed=seed)
+    else:
+        full = replace(find_recipe(name or recipe_name(dataset, weights)), seed=seed)
     return full, proxy_recipe(full, epochs)
 
 
-def search_preprocess(config: Config, dataset: Dataset) -> Preprocess:
-    """How pictures are prepared for the nets of a space."""
-    return default_preprocess("", config, dataset, None)
+def search_preprocess(space: Space, dataset: Dataset) -> Preprocess:
+    """How pictures are prepared for the nets of a space, the largest where they differ."""
+    if isinstance(space, SubnetSpace):
+        return space.source.candidate.preprocess
+    first = space.complete([-1] * len(space.choices))
+    return default_preprocess("", config_of(space, first, dataset), dataset, None)
+
+
+def preprocess_of(design: Search, config: Config) -> Preprocess:
+    """How pictures are prepared for a net: the sub-networks of a net choose their own resolution."""
+    return at_resolution(design.preprocess, config.resolution) if is_subnets(design.space) else design.preprocess
+
+
+def default_evaluate(space: str, evaluate: str | None) -> str:
+    """How nets of a space are valued: sub-networks by the weights that they share. ConfigError for what can not be."""
+    if not is_subnets(space):
+        return evaluate or "train"
+    if evaluate is not None and parse_call(evaluate)[0] != "children":
+        raise ConfigError(
+            f"--evaluate {evaluate}: the sub-networks of a net are valued by the weights that they share; leave it out,"
+            " or say children(epochs=10, randoms=2)"
+        )
+    return evaluate or "children"

@@ -3,6 +3,8 @@
 train           validation accuracy after a short training, which is cut off when, after an epoch, it stands below the
                 median of the earlier ones; its result is then what it has plus what those gained on from there.
 NAME of SCORES  a number from one batch and fresh weights ("zen(repeats=2)"). It is no accuracy and never called one.
+children        of a net that has weights (space subnets): accuracy with those of the whole net, trained once for all
+                its sub-networks ("children(epochs=10, randoms=2)"; subnets/).
 supernet        accuracy on the validation pictures with the weights of a supernet that is trained once, before the
                 first trial ("supernet(epochs=20, randoms=2)"); its statistics are taken anew for every net.
 """
@@ -12,8 +14,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,13 @@ import torch
 from torch import nn
 
 from foveate.config import parse_call, parse_json, pick, replace
-from foveate.data.index import Dataset
-from foveate.data.load import Pictures
-from foveate.data.preprocess import normalise_own
 from foveate.errors import ConfigError
 from foveate.events import Listener, StageEvent
 from foveate.files import write_bytes, write_json
 from foveate.runs.setup import make_state
 from foveate.search.sandwich import train_supernet
 from foveate.search.scores import SCORES, score
-from foveate.search.space import Space, Tokens
+from foveate.search.space import Tokens
 from foveate.search.study import Found, Note
 from foveate.search.supernet import Supernet, edges, extract, shared_names
 from foveate.train.begin import begin
@@ -43,8 +41,10 @@ from foveate.train.optim import learning_rate, make_optimizer, peak_rate
 from foveate.train.recipe import Recipe
 from foveate.train.state import State
 from foveate.train.statistics import refresh
-from foveate.train.step import Moment, Task, pictures
 from foveate.workflows.search.design import Search, config_of
+from foveate.workflows.search.material import Material, Value
+from foveate.workflows.search.subnets.judge import judged_children
+from foveate.workflows.search.subnets.train import options_of, prepare_children
 from foveate.zoo import build
 from foveate.zoo.family import Config
 from foveate.zoo.tensors import read_tensors, tensor_bytes
@@ -58,35 +58,6 @@ TIMED, FEWEST_STEPS = 3, 8  # steps of a supernet that tell how long one takes, 
 SUPERNET_SHARE = 0.5  # of the time for the search: the most that training the supernet takes
 WEIGHTS, ABOUT = "supernet.safetensors", "supernet.json"
 
-Pair = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Material:
-    """What evaluators work on."""
-
-    search: Search
-    space: Space
-    dataset: Dataset
-    train: Pictures
-    val: Pictures
-    known: Callable[[], Sequence[Found]]  # the trials so far
-    folder: Path
-
-    def batches(self, recipe: Recipe, batch: int) -> Iterator[Pair]:
-        """Training batches without end: (x as the network wants it, targets (N, K))."""
-        batch = min(batch, len(self.train))
-        task = Task(recipe, self.search.preprocess, len(self.dataset.classes), len(self.train.split))
-        number, device = 0, torch.device(self.search.device)
-        for epoch in itertools.count():
-            for item in self.train.epoch(recipe.seed, epoch, batch):
-                x, targets = pictures(item, slice(None), Moment(number, epoch, 1.0), task, device)
-                yield normalise_own(x, self.search.preprocess), targets
-                number += 1
-
-
-Value = Callable[[Tokens, Note], float]  # net -> what the reward is made of; the rest is noted
-
 
 def evaluator(material: Material) -> Value:
     """The one that search.evaluate names."""
@@ -96,7 +67,8 @@ def evaluator(material: Material) -> Value:
 
 def makers() -> Mapping[str, Callable[..., Value]]:
     """Name -> maker(material, options)."""
-    return {"train": short_training, "supernet": shared_weights, **dict.fromkeys(SCORES, zero_cost)}
+    shared = {"supernet": shared_weights, "children": judged_children}
+    return {"train": short_training, **shared, **dict.fromkeys(SCORES, zero_cost)}
 
 
 def check_evaluate(text: str, reward: str) -> None:
@@ -107,6 +79,8 @@ def check_evaluate(text: str, reward: str) -> None:
         raise ConfigError(f"--evaluate {text}: train takes no options; see --epochs and --pictures")
     if name == "supernet":
         supernet_options(**options)
+    if name == "children":
+        options_of(**options)
     if name in SCORES and reward != "strict":
         raise ConfigError(
             f"--reward {reward} weighs an accuracy, and {name} is none; leave it out with --evaluate {text}"
@@ -255,6 +229,8 @@ def prepare(
     less. A training that stop() ends leaves nothing: it begins again at the next call.
     """
     name, options = parse_call(search.evaluate)
+    if name == "children":
+        return prepare_children(material, folder, listener, stop, options)
     if name != "supernet" or (folder / ABOUT).exists():
         return
     epochs, randoms = supernet_options(**options)

@@ -8,6 +8,7 @@ from foveate.runs.plan import Plan
 from foveate.selection.candidates import Measured
 from foveate.train.recipe import Recipe
 from foveate.workflows.search.design import Search
+from foveate.workflows.search.subnets.source import is_subnets
 
 LONGER = 2.0  # times the epochs of a trial, up to which the winner is trained by the recipe of the trials
 
@@ -32,7 +33,13 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
     if left is not None:
         listener(StageEvent("timing the winner"))
         recipe = limit_epochs(
-            recipe, candidate.config, candidate.preprocess, dataset, max(1.0, left), device=design.device
+            recipe,
+            candidate.config,
+            candidate.preprocess,
+            dataset,
+            max(1.0, left),
+            published=is_subnets(design.space),
+            device=design.device,
         )
         recipe = not_below(recipe, design, listener)
     return Plan(

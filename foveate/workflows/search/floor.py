@@ -16,8 +16,9 @@ from foveate.events import Listener, StageEvent
 from foveate.report.units import count, milliseconds, size
 from foveate.runs.plan import Budget
 from foveate.search.space import Space, Tokens
+from foveate.search.supernet import smallest
 from foveate.selection.candidates import HEADROOM, Candidate, measure_candidate
-from foveate.workflows.search.design import Search, config_of
+from foveate.workflows.search.design import Search, config_of, preprocess_of
 
 WHOLE = 64  # nets of a space, up to which all are counted
 DRAWN = 8  # nets of a larger one that are drawn first
@@ -46,7 +47,8 @@ def check_reachable(
         net = space.canonical(net)
         if net not in known:
             try:
-                counts = cost(config_of(space, net, dataset), resolution=design.preprocess.resolution)
+                config = config_of(space, net, dataset)
+                counts = cost(config, resolution=preprocess_of(design, config).resolution)
             except ConfigError:  # not every call of choices is a network at this resolution
                 continue
             known[net] = (counts.macs, FLOAT * counts.params, counts.inference_bytes)
@@ -71,8 +73,9 @@ def check_latency(
     tenth of its runs.
     """
     config = config_of(space, net, dataset)
-    counts = cost(config, resolution=design.preprocess.resolution)
-    m = measure_candidate(Candidate("", config, design.preprocess, None), counts, budget, design.threads or 1)
+    preprocess = preprocess_of(design, config)
+    counts = cost(config, resolution=preprocess.resolution)
+    m = measure_candidate(Candidate("", config, preprocess, None), counts, budget, design.threads or 1)
     listener(StageEvent(f"the cheapest net of {space.name}: {milliseconds(m.latency.median_ms)}"))
     if m.latency.p10_ms > (budget.max_latency_ms or 0.0):
         raise BudgetError(
@@ -93,10 +96,11 @@ def order(space: Space, seed: int) -> Iterator[Tokens]:
 def downhill(
     space: Space, seed: int, known: dict[Tokens, Costs], limits: tuple[int | None, int | None, int | None]
 ) -> Iterator[Tokens]:
-    """Nets of a large space: drawn ones, then from the cheapest that is known each choice in turn at all its values,
+    """Nets of a large space: the one of the smallest numbers, drawn ones, then from the cheapest that is known each choice in turn at all its values,
     as long as that makes it cheaper. known: what the caller found of those that were given.
     """
     rng = random.Random(seed)
+    yield smallest(space)
     yield space.complete([0] * len(space.choices))
     yield space.complete([len(c.values) - 1 for c in space.choices])
     for _ in range(DRAWN):

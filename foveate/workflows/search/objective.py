@@ -21,8 +21,9 @@ from foveate.search.rewards import make_reward
 from foveate.search.space import Space, Tokens
 from foveate.search.study import Found, Note
 from foveate.selection.candidates import Candidate, measure_candidate, shares_of
-from foveate.workflows.search.design import Search, config_of
-from foveate.workflows.search.evaluators import Material, evaluator
+from foveate.workflows.search.design import Search, config_of, preprocess_of
+from foveate.workflows.search.evaluators import evaluator
+from foveate.workflows.search.material import Material
 from foveate.zoo.family import Config
 
 MOST_VAL = 2000  # validation pictures, at most
@@ -60,12 +61,13 @@ class Objective:
         from foveate.cost.count import cost
 
         search, limits = self.search, self.search.budget
-        counts = cost(config, resolution=search.preprocess.resolution)
+        preprocess = preprocess_of(search, config)
+        counts = cost(config, resolution=preprocess.resolution)
         facts: dict[str, float] = {"macs": counts.macs, "params": counts.params}
         memory = counts.inference_bytes if limits.max_memory_bytes is not None else None
         shares = shares_of(limits, None, None, counts.macs, memory)
         if search.needs_latency and (len(search.objectives) > 1 or max(shares, default=0.0) <= 1):
-            m = measure_candidate(Candidate("", config, search.preprocess, None), counts, limits, search.threads or 1)
+            m = measure_candidate(Candidate("", config, preprocess, None), counts, limits, search.threads or 1)
             facts |= {"latency_ms": m.latency.median_ms, "size_bytes": m.size_bytes}
             facts |= {"latency_p10_ms": m.latency.p10_ms, "latency_p90_ms": m.latency.p90_ms}
             shares = m.shares(limits)

@@ -12,10 +12,10 @@ from foveate.config import parse_json
 from foveate.files import write_bytes, write_json, write_text
 from foveate.report.page import render
 from foveate.report.plots import data_uri
-from foveate.report.units import count, duration, milliseconds, percent, share
+from foveate.report.units import count, duration, milliseconds, percent, share, size
 from foveate.search.space import Space
 from foveate.search.study import Found
-from foveate.workflows.search.design import Search
+from foveate.workflows.search.design import Search, preprocess_of
 from foveate.workflows.search.diagram import Part, diagram, parts, text
 from foveate.zoo.family import Config
 
@@ -72,7 +72,8 @@ def rows_of(design: Search, space: Space, done: Sequence[Found], best: Found) ->
                 "fits",
             )
             name = f"trial {one.number}" if "val_accuracy" in one.facts else f"trial {one.number}, {value_text(one)}"
-            about = {"model": name, "resolution": design.preprocess.resolution, "weights": None}
+            size = space.decode(one.net).get("resolution", design.preprocess.resolution)
+            about = {"model": name, "resolution": size, "weights": None}
             rows.append({**about, **{key: row[key] for key in keys}, "chosen": one is best})
     return rows
 
@@ -102,7 +103,7 @@ def write_search_report(
     if best is not None and config is not None:
         result |= {"winner": space.text(best.net), "choices": space.decode(best.net)}
         result["zoo"] = list(zoo)
-        found = parts(config, design.preprocess.resolution)
+        found = parts(config, preprocess_of(design, config).resolution)
         drawn = diagram(found)
         write_text(folder / "winner.txt", winner_text(space, best, found))
         write_bytes(folder / "winner.png", drawn)
@@ -153,19 +154,39 @@ def tested_line(summary: Mapping[str, Any]) -> str:
     return f"The winner, trained in full: {summary.get('test_split', 'test')} {accuracy}."
 
 
-def tell_test(folder: Path, summary: Mapping[str, Any]) -> None:
-    """Put the accuracy of what is in best/ into results.json, table.md and the headline of report.html."""
+def tell_test(folder: Path, summary: Mapping[str, Any], front: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Put the accuracy of what is in best/, and the front, into results.json, table.md and the head of report.html."""
     told = tested_line(summary)
     path = folder / "results.json"
     result = parse_json(path.read_bytes(), str(path))
     keys = ("test_accuracy", "test_interval", "test_n", "test_split", "run")
-    write_json(path, {**result, "best": {key: summary[key] for key in keys if key in summary}})
+    write_json(path, {**result, "best": {key: summary[key] for key in keys if key in summary}, "front": list(front)})
     text = (folder / "table.md").read_text("utf-8")
     if told not in text:
-        write_text(folder / "table.md", f"{text}{told}\n")
+        write_text(folder / "table.md", "\n".join([f"{text}{told}", *front_lines(front)]) + "\n")
     page = (folder / "report.html").read_text("utf-8") if (folder / "report.html").exists() else ""
     if HEADLINE in page:
-        write_text(folder / "report.html", page.replace(HEADLINE, f"<p>{told}</p>", 1))
+        write_text(folder / "report.html", page.replace(HEADLINE, f"<p>{told}</p>{front_html(front)}", 1))
+
+
+def front_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The models of the front, the cheapest first; nothing where the winner is alone."""
+    if len(rows) < 2:
+        return []
+    cells = [(Path(row["path"]).name, *front_cells(row)) for row in rows]
+    return ["", "| front | test | latency | size |", "|---|---|---|---|", *(f"| {' | '.join(c)} |" for c in cells)]
+
+
+def front_cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Accuracy, latency and size of a model of the front, as people say them."""
+    accuracy = share(row["accuracy"], row["interval"], row["n"])
+    return accuracy, milliseconds(row["latency_ms"]), size(row["size_bytes"])
+
+
+def front_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The same for the page: numbers of ours, nothing to escape."""
+    lines = (f"<p>front/{Path(row['path']).name}: {' · '.join(front_cells(row))}</p>" for row in rows)
+    return "".join(lines) if len(rows) > 1 else ""
 
 
 def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:

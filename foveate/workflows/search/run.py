@@ -5,6 +5,7 @@ folder like any other.
 """
 
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,6 @@ from foveate.runs.devices import check_device
 from foveate.runs.plan import Budget, check_runtime, command_line
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.time_budget import END_S
-from foveate.runs.training import Start
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import Found, found, open_study, quiet, work
@@ -32,18 +32,21 @@ from foveate.workflows.search.design import (
     Search,
     check_request,
     check_reward,
-    config_of,
+    default_evaluate,
     default_recipes,
     fitted_space,
     is_code,
     search_preprocess,
 )
-from foveate.workflows.search.evaluators import Material, ahead_s, check_evaluate, prepare
+from foveate.workflows.search.evaluators import ahead_s, check_evaluate, prepare
 from foveate.workflows.search.final import plan_of
 from foveate.workflows.search.floor import check_reachable
+from foveate.workflows.search.front import FRONT, plan_front, train_front
+from foveate.workflows.search.material import Material
 from foveate.workflows.search.objective import Objective, material
 from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
+from foveate.workflows.search.start import start_of
 from foveate.workflows.search.study import (
     ENDLESS,
     opened,
@@ -57,6 +60,7 @@ from foveate.workflows.search.study import (
 from foveate.workflows.search.study import (
     load_search as load_search,
 )
+from foveate.workflows.search.subnets.source import SubnetSpace
 from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
@@ -68,7 +72,7 @@ def search(
     *,
     sampler: str = "predictor",
     reward: str = "strict",
-    evaluate: str = "train",
+    evaluate: str | None = None,
     objectives: Sequence[str] = ("accuracy",),
     budget: Budget | None = None,
     trials: int | None = None,
@@ -76,6 +80,7 @@ def search(
     pictures: int = 5000,
     resolution: int | None = None,
     recipe: str | None = None,
+    front: int = FRONT,
     workers: int = 1,
     storage: str | None = None,
     ray: str | None = None,
@@ -96,8 +101,10 @@ def search(
     design.OBJECTIVES, accuracy first; several are searched together, and the winner is the most accurate net within
     the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the search. trials: different nets;
     None: as many as the time allows, 50 without a time. epochs, pictures: of the short trainings. recipe: of the
-    winner; None: what suits the pictures. storage: URL of a database that several machines share; None: a file in the
-    folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
+    winner; None: what suits the pictures. front: models
+    over the range of the budget that the search ends with, the winner among them (front/1, front/2, ..). storage: URL
+    of a database that several machines share; None: a file in the folder. ray: address of a Ray cluster that runs the
+    workers ("auto", "local").
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget = listener or silent, budget or Budget()
@@ -108,7 +115,8 @@ def search(
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
-    if ray is not None and evaluate.startswith("supernet"):
+    evaluate = default_evaluate(space, evaluate)
+    if ray is not None and evaluate.startswith(("supernet", "children")):
         raise ConfigError(
             "--ray: the weights of a supernet stay in this machine's folder; take --workers, or --evaluate train"
         )
@@ -123,6 +131,7 @@ def search(
         objectives=tuple(objectives),
         budget=budget,
         trials=trials,
+        front=front,
         pictures=pictures,
         storage=storage or "",
         seed=seed,
@@ -145,16 +154,20 @@ def designed(
     import torch
 
     call, made = fitted_space(rough.space, dataset, resolution)
+    rough = replace(
+        rough, evaluate=default_evaluate(rough.space, None if rough.evaluate == "train" else rough.evaluate)
+    )
     check_request(rough.sampler, rough.reward, rough.objectives, made)
     check_evaluate(rough.evaluate, rough.reward)
-    full, proxy = default_recipes(dataset, recipe, epochs, rough.seed)
+    weights = made.source.candidate.weights if isinstance(made, SubnetSpace) else None
+    full, proxy = default_recipes(dataset, recipe, epochs, rough.seed, weights)
     return replace(
         rough,
         space=call,
         trials=rough.trials or (None if rough.budget.time_s else DEFAULT_TRIALS),
         recipe=full,
         proxy=proxy,
-        preprocess=search_preprocess(config_of(made, first_net(made), dataset), dataset),
+        preprocess=search_preprocess(made, dataset),
         threads=rough.threads or torch.get_num_threads(),
     )
 
@@ -187,11 +200,6 @@ def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listene
     for m in found:
         listener(m.event(True))
     return found
-
-
-def first_net(space: Space) -> tuple[int, ...]:
-    """Some net of a space: the first values of all choices."""
-    return space.complete([-1] * len(space.choices))
 
 
 def resume_search(
@@ -239,7 +247,7 @@ def train_winner(
     place = folder / "winner"
     if is_training(folder):
         listener(StageEvent("going on with the winner's training"))
-        return reported(folder, design, choices, done, resume_run(place, listener))
+        return reported(folder, design, choices, dataset, done, resume_run(place, listener), listener)
     best, m = winner(design, choices, dataset, done, listener)
     zoo, said = [], []
     if design.evaluate == "train":
@@ -249,22 +257,33 @@ def train_winner(
         del goods
     ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
     left = None if design.budget.time_s is None else design.budget.time_s - spent(done, workers) - ahead - END_S
+    begun, left = time.monotonic(), plan_front(folder, design, done, best, left)
     plan = plan_of(design, dataset, m, left, listener)
     write_search_report(folder, design, choices, done, best, m.candidate.config, zoo, said)
     place.mkdir(exist_ok=True)
     rows = [*rows_of(design, choices, done, best), *({**row, "chosen": False} for row in zoo)]
     story = {"candidates": rows, "race_seconds": spent(done, 1) + ahead}
-    run = complete(place, plan, dataset, listener, start=Start(story))
-    return reported(folder, design, choices, done, run)
+    start = start_of(folder, design, choices, dataset, best, plan.recipe, story, begun, left)
+    run = complete(place, plan, dataset, listener, start=start)
+    return reported(folder, design, choices, dataset, done, run, listener)
 
 
-def reported(folder: Path, design: Search, space: Space, done: Sequence[Found], run: Run) -> Run:
-    """The winner's run, with what the search cost beside it."""
-    tell_test(folder, run.summary)
+def reported(
+    folder: Path,
+    design: Search,
+    space: Space,
+    dataset: Dataset,
+    done: Sequence[Found],
+    run: Run,
+    listener: Listener,
+) -> Run:
+    """The winner's run, with the front and what the search cost beside it."""
+    front = train_front(folder, design, space, dataset, done, run, listener)
+    tell_test(folder, run.summary, front)
     cost_of_it: dict[str, Any] = {"trials": len(done), "failed": sum(f.values is None for f in done)}
     cost_of_it |= {"seconds": spent(done, 1) + ahead_s(folder)}
     how = {"space": design.space, "sampler": design.sampler, "evaluate": design.evaluate}
-    summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}}
+    summary = {**run.summary, "search": {"folder": str(folder), **how, **cost_of_it}, "front": front}
     return Run(run.folder, summary, run.before)
 
 

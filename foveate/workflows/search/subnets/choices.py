@@ -56,7 +56,9 @@ class Subnets:
         self.groups: dict[str, list[str]] = {}
         for group in self.coupling.groups:
             self.groups.setdefault(choice_of(group), []).append(group)
-        plain = {group: [float(i) for i in range(len(held.units))][::-1] for group, held in self.coupling.groups.items()}
+        plain = {
+            group: [float(i) for i in range(len(held.units))][::-1] for group, held in self.coupling.groups.items()
+        }
         self.counts = Counts(self, plain)
         self.space = Space(self.choices(), name=f"subnets of {name}", make=self.child)
         self.space = Space(self.without_conflicts(), name=self.space.name, make=self.child)
@@ -222,7 +224,9 @@ def check_norms(model: nn.Module, name: str) -> None:
                 f"subnets(of={name!r}): {key} is a state that sub-nets can not share; take a net with batch norms"
             )
     if not any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
-        raise ConfigError(f"subnets(of={name!r}): it has no batch norms, whose statistics sub-nets need; name the net that it was made of")
+        raise ConfigError(
+            f"subnets(of={name!r}): it has no batch norms, and sub-nets need their statistics; take another net"
+        )
 
 
 def resolutions(size: int) -> tuple[int, ...]:
@@ -246,7 +250,9 @@ def depth_of(stage: Any) -> int:
 
 def shallower(stage: Any, depth: int) -> Any:
     """The first blocks of a stage."""
-    changes: dict[str, Any] = {f: held[:depth] for f in ("blocks", "mid") if isinstance(held := getattr(stage, f, None), tuple)}
+    changes: dict[str, Any] = {
+        f: held[:depth] for f in ("blocks", "mid") if isinstance(held := getattr(stage, f, None), tuple)
+    }
     if isinstance(getattr(stage, "depth", None), int):
         changes["depth"] = depth
     return replace(stage, **changes)

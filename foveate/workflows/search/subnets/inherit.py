@@ -48,8 +48,16 @@ class Children(Supernet):
     A net's pictures are brought to its resolution (bilinear, antialiased) before it sees them.
     """
 
-    def __init__(self, subnets: Subnets, state: Mapping[str, torch.Tensor], scores: Scores):
-        """state: of build(subnets.config). scores: what each unit of a width is worth."""
+    def __init__(
+        self,
+        subnets: Subnets,
+        state: Mapping[str, torch.Tensor],
+        scores: Scores,
+        free: Mapping[int, float] | None = None,
+    ):
+        """state: of build(subnets.config). scores: what each unit of a width is worth. free: what the channels that no
+        width counts (squeezes, ranks) are worth, by their class; None: the squares of their weights in the state.
+        """
         nn.Module.__init__(self)
         self.space, self.config = subnets.space, subnets.space.config
         self.subnets, self.counts = subnets, Counts(subnets, scores)
@@ -61,7 +69,10 @@ class Children(Supernet):
             for key, value in state.items()
             if key not in learnt and key.rpartition(".")[2] not in STATISTICS
         }
-        self.free = class_weights(subnets.coupling, state, set()) if subnets.coupling.free else {}
+        self.free = dict(free) if free is not None else {}
+        if free is None and subnets.coupling.free:
+            found = class_weights(subnets.coupling, state, set())
+            self.free = {label: value for label, value in found.items() if label in subnets.coupling.free}
         self._skeleton = functools.lru_cache(maxsize=KEPT)(self._made)
         self._cuts = functools.lru_cache(maxsize=KEPT)(self._cut_all)
 
@@ -81,7 +92,7 @@ class Children(Supernet):
 
     def at_size(self, x: torch.Tensor, net: Tokens) -> torch.Tensor:
         """(N, C, H, W) at the resolution of a net."""
-        size = self._skeleton(tuple(net))[0].config.resolution  # type: ignore[union-attr]
+        size = int(self.config(net).resolution)
         return x if x.shape[-1] == size else F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
 
     def _blank(self, model: nn.Module, device: torch.device) -> Tensors:
