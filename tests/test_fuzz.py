@@ -13,7 +13,7 @@ import pytest
 REGRESS = Path(__file__).parent / "regress"
 # inputs of each target: 2,000 in all, most for what is quick to try
 INPUTS = {"header": 800, "picture": 300, "crop": 100, "card": 40, "table": 250, "safetensors": 200, "checkpoint": 80}
-INPUTS |= {"onnx": 80, "words": 150}
+INPUTS |= {"onnx": 300, "words": 150}
 
 
 def test_damaged_and_hostile_input_gives_typed_errors_in_bounded_memory_and_time(tmp_path):
