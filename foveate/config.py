@@ -104,10 +104,12 @@ def explain(error: pydantic.ValidationError, cls: Any) -> str:
     fault = error.errors(include_url=False)[0]
     if isinstance(own := fault.get("ctx", {}).get("error"), ConfigError):  # raised by a __post_init__: it says it all
         return str(own)
-    path = [str(p) for p in fault["loc"] if "[" not in str(p)]  # the members of a union are named so: tuple[...]
+    *outer, last = ["", *map(str, fault["loc"])]
+    unknown = fault["type"] in ("unexpected_keyword_argument", "extra_forbidden")  # then the last may be any text
+    path = [p for p in (*outer, last) if p and ("[" not in p or (unknown and p is last))]  # tuple[...]: of a union
     where = f"{cls.__name__}.{'.'.join(path)}" if path else cls.__name__
-    if fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f'{where}: unknown key "{path[-1]}"; {near_key(*_record_at(cls, path))}'
+    if unknown:
+        return f'{where}: unknown key "{last}"; {near_key(*_record_at(cls, [*path[:-1], last]))}'
     given = repr(fault.get("input"))
     given = given if len(given) <= 60 else given[:57] + "..."
     if fault["type"] in ("missing", "missing_argument"):

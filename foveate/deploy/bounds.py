@@ -30,8 +30,17 @@ REFUSED_OPS |= {"NonMaxSuppression", "STFT", "Det", "StringSplit", "StringConcat
 
 def check_bounds(model: "ModelProto", preprocess: Preprocess, file_bytes: int) -> None:
     """WeightsError where running the graph once would take more memory or time than any classifier does."""
+    try:
+        _check_stored(model.graph, file_bytes)
+        _check_sizes(model, preprocess)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, NotImplementedError) as error:
+        # names that are no text, numbers that are not there, types that onnx does not know
+        raise WeightsError(f"damaged ({(str(error) or type(error).__name__).splitlines()[0][:100]})") from None
+
+
+def _check_sizes(model: "ModelProto", preprocess: Preprocess) -> None:
+    """The sizes of all tensors and the arithmetic, node by node."""
     graph = model.graph
-    _check_stored(graph, file_bytes)
     defined = {"", *(t.name for t in graph.initializer), *(v.name for v in graph.input)}
     defined |= {name for node in graph.node for name in node.output}
     if any(name not in defined for node in graph.node for name in node.input):

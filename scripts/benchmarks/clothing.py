@@ -6,7 +6,7 @@ FOLDER has train/ validation/ test/ with class folders. Needs the extras dev (ti
     probe      logistic regression on frozen features of timm's tf_efficientnet_lite0 (deterministic)
     finetune   timm's tf_efficientnet_lite0, the usual way: AdamW 5e-4, weight decay 0.05, batch 32, random resized crop
                (0.25-1), flip, cosine over the wall time, pictures decoded once, channels-last, last weights tested
-    foveate    foveate fit FOLDER --weights lite --max-latency 50ms --time MINUTESm
+    foveate    foveate fit FOLDER --time MINUTESm, nothing else said
 Each arm has all cores to itself; its wall time includes everything that it does. Ends with a table.
 """
 
@@ -119,8 +119,7 @@ def foveate(folder: Path, seed: int, minutes: float) -> dict:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "fit", str(folder)]
-        command += ["--weights", "lite", "--max-latency", "50ms", "--time", f"{round(minutes * 60)}s"]
-        command += ["--seed", str(seed), "--runs", runs, "--json", "--quiet"]
+        command += ["--time", f"{round(minutes * 60)}s", "--seed", str(seed), "--runs", runs, "--json", "--quiet"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return {**json.loads(done.stdout), "wall_s": time.monotonic() - begun}
 

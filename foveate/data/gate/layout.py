@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from foveate.data.gate.boxes import refuse_boxes
 from foveate.data.gate.names import SPLITS, WORDS_OF_THINGS, says_nothing, split_name, unlabelled
 from foveate.data.gate.nested import ask_about_classes, deepest, note_depth
 from foveate.data.gate.walk import Listing, Walk, outside_line, picture_name, some
@@ -46,6 +47,7 @@ def read_folder(folder: str | Path, follow_links: bool = False) -> Listing:
     listing = Listing(os.path.basename(root) or root, root, root, notices=walk.notices, missing=walk.missing)
     top = dict(walk.subfolders(root))
     _refuse_hub_cache(root, top, walk)
+    refuse_boxes(root, top, walk)
     named = [_part(walk, name, path) for name, path in top.items() if split_name(name)]
     beside = walk.links_outside(root)
     lost = [path for path in beside if not named or split_name(os.path.basename(path))]
