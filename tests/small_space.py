@@ -5,6 +5,7 @@ from foveate.events import silent
 from foveate.runs.plan import Budget
 from foveate.train.signals import Stop
 from foveate.workflows.search.design import Search
+from foveate.workflows.search.in_time import clock_of
 from foveate.workflows.search.run import designed, written
 from foveate.workflows.search.run import trials as all_trials
 from foveate.workflows.search.study import opened
@@ -42,11 +43,19 @@ def write_space(folder, text=SPACE):
     return str(path)
 
 
+def brief_recipe(folder):
+    """A recipe file of two epochs, for a winner that is hardly trained; its path."""
+    path = folder / "brief.toml"
+    path.write_text("epochs = 2\nbatch = 64\n")
+    return str(path)
+
+
 def search_only(space, runs, *, workers, trials: int, ray=None, listener=silent):
     """The trials of a search by several workers that share its time, without a winner's training."""
     dataset = open_data("digits", seed=0, bad_files="stop")
     about = {"data": "digits", "name": "digits", "fingerprint": dataset.fingerprint, "space": str(space)}
-    rough = Search(**about, sampler="random", budget=Budget(time_s=1.0), trials=trials, pictures=256, threads=1)
+    rough = Search(**about, sampler="random", budget=Budget(), trials=trials, pictures=256, threads=1)
     design = designed(rough, dataset, epochs=1)
     folder = written(design, None, runs)
-    return all_trials(folder, design, opened(design)[1], dataset, workers, ray, listener, Stop())
+    choices, clock = opened(design)[1], clock_of(folder, design)
+    return all_trials(folder, design, choices, dataset, workers, ray, listener, Stop(), clock)

@@ -54,17 +54,7 @@ def adapt(recipe: Recipe, facts: Facts, given: Sequence[str] = ()) -> tuple[Reci
 
     given: dotted fields that the user has set ("batch", "optim.lr"): they stay.
     """
-    reasons: list[str] = []
-    batch = max(min(recipe.batch, SMALLEST), min(recipe.batch, facts.pictures // STEPS))
-    if batch < recipe.batch and "batch" not in given:
-        factor = math.sqrt(batch / recipe.batch)
-        steps = max(1, facts.pictures // batch)
-        reasons.append(
-            f"batch {batch} in place of {recipe.batch}: an epoch of {facts.pictures} pictures has {steps} steps"
-        )
-        if not recipe.optim.lr_batch and "optim.lr" not in given:
-            recipe = replace(recipe, optim=replace(recipe.optim, lr=recipe.optim.lr * factor))
-        recipe = replace(recipe, batch=batch, parts=min(recipe.parts, batch))
+    recipe, reasons = smaller_batch(recipe, facts.pictures, given)
     steps = max(1, facts.pictures // min(recipe.batch, max(1, facts.pictures)))
     longer = min(LONGER * recipe.epochs, math.ceil(LEAST_STEPS / steps))
     if longer > recipe.epochs and not facts.published and "epochs" not in given:
@@ -82,6 +72,19 @@ def adapt(recipe: Recipe, facts: Facts, given: Sequence[str] = ()) -> tuple[Reci
         reasons.append("no coloured lighting: the pictures are grey")
         augment = replace(augment, lighting=0.0)
     return replace(recipe, augment=augment), reasons
+
+
+def smaller_batch(recipe: Recipe, pictures: int, given: Sequence[str] = ()) -> tuple[Recipe, list[str]]:
+    """The recipe in batches of which an epoch of so many pictures has STEPS or more, and a line where that is new."""
+    batch = max(min(recipe.batch, SMALLEST), min(recipe.batch, pictures // STEPS))
+    if batch == recipe.batch or "batch" in given:
+        return recipe, []
+    steps = max(1, pictures // batch)
+    reason = f"batch {batch} in place of {recipe.batch}: an epoch of {pictures} pictures has {steps} steps"
+    if not recipe.optim.lr_batch and "optim.lr" not in given:
+        lr = recipe.optim.lr * math.sqrt(batch / recipe.batch)
+        recipe = replace(recipe, optim=replace(recipe.optim, lr=lr))
+    return replace(recipe, batch=batch, parts=min(recipe.parts, batch)), [reason]
 
 
 def mirrored_differs(classes: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from foveate.selection.candidates import exceeds, make_candidate, measure_candid
 from foveate.selection.shortlist import cost_per_mac, list_priors, spread
 from foveate.workflows.search.design import config_of
 from foveate.workflows.search.evaluators import train_short
+from foveate.workflows.search.in_time import usual_s
 from foveate.workflows.search.material import Material
 
 COUNT = 3  # networks of the zoo
@@ -42,6 +43,9 @@ def zoo_rows(folder: Path, material: Material, done: Sequence[Found], listener: 
     listener(StageEvent(f"the same short training for the zoo's {', '.join(p.model for p in chosen)}"))
     rows = []
     for prior in chosen:
+        if time.monotonic() + usual_s(done) > material.until:
+            listener(StageEvent(f"  {prior.model}  no time for it"))
+            continue
         begun, facts = time.monotonic(), dict[str, Any]()
         candidate = make_candidate(dataset, prior.model, size, None)
         m = measure_candidate(candidate, cost(candidate.config, resolution=size), search.budget, search.threads or 1)
@@ -69,6 +73,8 @@ def highest_cost(max_latency_ms: float | None, done: Sequence[Found], factor: fl
 
 def verdict(rows: Sequence[dict[str, Any]], best: Found, n: int) -> list[str]:
     """What the comparison says, in sentences."""
+    if not rows:
+        return []
     fitting = [row for row in rows if row["val_accuracy"] is not None]
     if not fitting:
         return ["No network of the zoo that was tried fits the budget."]

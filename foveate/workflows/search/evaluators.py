@@ -105,9 +105,13 @@ def train_short(material: Material, config: Config, note: Note) -> float:
     per_epoch = train_.steps(min(recipe.batch, len(train_)))
     reached = None
     for step in train(state, train_, search.preprocess, recipe, len(material.dataset.classes)):
-        if step.number % per_epoch:
+        if late := time.monotonic() > material.until:
+            note("cut_off", round(step.number / per_epoch, 2))
+        if step.number % per_epoch and not late:
             continue
         curve.append(accuracy(predict_logits(settled(state, material, recipe), val, search.preprocess), labels_of(val)))
+        if late:
+            break
         note("curve", curve)
         if (gain := hopeless(curve, recipe.epochs, material.known())) is not None:
             note("cut_off", len(curve))

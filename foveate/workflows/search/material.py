@@ -1,6 +1,7 @@
 """What evaluators of a search work on: its pictures, read, and training batches of them."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Material:
     val: Pictures
     known: Callable[[], Sequence[Found]]  # the trials so far
     folder: Path
+    until: float = math.inf  # of time.monotonic(): a short training that still runs then is judged as it stands
 
     def batches(self, recipe: Recipe, batch: int) -> Iterator[Pair]:
         """Training batches without end: (x as the network wants it, targets (N, K))."""

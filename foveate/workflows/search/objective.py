@@ -3,6 +3,7 @@
 A net over the budget is not evaluated under the strict reward: its score is negative and says how far it is over.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -77,9 +78,14 @@ class Objective:
 
 
 def material(
-    search: Search, space: Space, dataset: Dataset, known: Callable[[], Sequence[Found]], folder: Path
+    search: Search,
+    space: Space,
+    dataset: Dataset,
+    known: Callable[[], Sequence[Found]],
+    folder: Path,
+    until: float = math.inf,
 ) -> Material:
-    """What evaluators work on, the pictures read."""
+    """What evaluators work on, the pictures read. until: of time.monotonic(), when a short training is cut."""
     side = store_side(search.preprocess.resolution, dataset)
     few = part(dataset, "train", search.pictures, search.seed)
     train = read(training_pictures(few, side, search.preprocess.background), search.bad_files, silent)
@@ -92,6 +98,7 @@ def material(
         read(evaluation_pictures(val, search.preprocess), search.bad_files, silent),
         known,
         folder,
+        until,
     )
 
 

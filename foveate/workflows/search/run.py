@@ -18,8 +18,9 @@ from foveate.files import check_writable, folder_lock, free_name, write_json
 from foveate.runs.complete import complete, resume_run
 from foveate.runs.devices import check_device
 from foveate.runs.plan import Budget, check_runtime, command_line
+from foveate.runs.request import write_spent
 from foveate.runs.run import Run, announce, environment
-from foveate.runs.time_budget import END_S
+from foveate.runs.time_budget import TimeBudget
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import Found, found, open_study, quiet, work
@@ -29,6 +30,7 @@ from foveate.train.signals import Stop, exit_code, resumable, stop_on_signals, u
 from foveate.workflows.search.baselines import verdict, zoo_rows
 from foveate.workflows.search.best import fitting, winner
 from foveate.workflows.search.design import (
+    FEWEST,
     Search,
     check_request,
     check_reward,
@@ -42,8 +44,9 @@ from foveate.workflows.search.evaluators import ahead_s, check_evaluate, prepare
 from foveate.workflows.search.final import plan_of
 from foveate.workflows.search.floor import check_reachable
 from foveate.workflows.search.front import FRONT, plan_front, train_front
+from foveate.workflows.search.in_time import clock_of, in_time, last_trainings, trials_until, zoo_until
 from foveate.workflows.search.material import Material
-from foveate.workflows.search.objective import Objective, material
+from foveate.workflows.search.objective import MOST_VAL, Objective, material
 from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
 from foveate.workflows.search.start import start_of
@@ -107,7 +110,7 @@ def search(
     workers ("auto", "local").
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
-    listener, budget = listener or silent, budget or Budget()
+    listener, budget, begun = listener or silent, budget or Budget(), time.monotonic()
     place = check_device(device)
     check_runtime(budget.runtime)
     check_reward(reward, tuple(objectives), budget)  # before the pictures are read
@@ -142,9 +145,12 @@ def search(
         command=command_line(),
     )
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
-    check_reachable(design, fitted_space(design.space, dataset, None)[1], dataset, listener)
+    choices = fitted_space(design.space, dataset, None)[1]
+    check_reachable(design, choices, dataset, listener)
+    design = in_time(design, choices, dataset, min(MOST_VAL, len(dataset.splits["val"])), listener)
     named = {"space": design.space, "storage": design.storage or None}  # by the caller of this function
-    return resume_search(written(design, name, runs), **named, workers=workers, ray=ray, listener=listener)
+    folder = written(design, name, runs)
+    return resume_search(folder, **named, workers=workers, ray=ray, listener=listener, begun=begun)
 
 
 def designed(
@@ -194,7 +200,7 @@ def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listene
         write_json(folder / "search.json", design)
     with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
-        done = trials(folder, design, space, dataset, 1, None, listener, stop)
+        done = trials(folder, design, space, dataset, 1, None, listener, stop, clock_of(folder, design))
         write_search_report(folder, design, space, done)
     found = [m for _, m in itertools.islice(fitting(design, space, dataset, done), count)]
     for m in found:
@@ -210,22 +216,25 @@ def resume_search(
     workers: int = 1,
     ray: str | None = None,
     listener: Listener | None = None,
+    begun: float | None = None,
 ) -> Run:
-    """Do what is left of a search: trials, the winner's training, the report. workers, ray: see search.
+    """Do what is left of a search: trials, the winner's training, the report. workers, ray: see search. begun:
+    time.monotonic() when its time began to run, now without one.
 
     space, storage: the Python file and the database of the search, where it has such, named again: neither is run or
     opened because a folder says so. ConfigError says what to name.
     """
     folder, listener = Path(folder), listener or silent
     design = trusted(folder, space, storage)
+    clock = clock_of(folder, design, begun)
     with folder_lock(folder), stop_on_signals() as stop:
         with stop.at_once(), resumable(resume_command(folder, design)):
             dataset, choices = opened(design)
-        done = trials(folder, design, choices, dataset, workers, ray, listener, stop)
+        done = trials(folder, design, choices, dataset, workers, ray, listener, stop, clock)
         if not is_training(folder):
             write_search_report(folder, design, choices, done)
     with resumable(resume_command(folder, design)):
-        return train_winner(folder, design, choices, dataset, done, workers, listener)
+        return train_winner(folder, design, choices, dataset, done, workers, listener, clock)
 
 
 def is_training(folder: Path) -> bool:
@@ -242,22 +251,26 @@ def train_winner(
     done: Sequence[Found],
     workers: int,
     listener: Listener,
+    clock: TimeBudget,
 ) -> Run:
     """The best net of all trials, measured again, trained in full and reported, or what is left of that."""
     place = folder / "winner"
     if is_training(folder):
         listener(StageEvent("going on with the winner's training"))
         return reported(folder, design, choices, dataset, done, resume_run(place, listener), listener)
+    measuring = time.monotonic()
     best, m = winner(design, choices, dataset, done, listener)
+    one_s = time.monotonic() - measuring
     zoo, said = [], []
     if design.evaluate == "train":
-        goods = material(design, choices, dataset, list, folder)  # no other trainings: none of these is cut off
+        until = zoo_until(clock)
+        goods = material(design, choices, dataset, list, folder, until)  # no other trainings: none falls behind them
         zoo = zoo_rows(folder, goods, done, listener)
         said = verdict(zoo, best, len(goods.val))
         del goods
     ahead = ahead_s(folder) + sum(float(row["seconds"]) for row in zoo)
-    left = None if design.budget.time_s is None else design.budget.time_s - spent(done, workers) - ahead - END_S
-    begun, left = time.monotonic(), plan_front(folder, design, done, best, left)
+    left, count = last_trainings(design, clock, one_s)
+    begun, left = time.monotonic(), plan_front(folder, replace(design, front=count), done, best, left)
     plan = plan_of(design, dataset, m, left, listener)
     write_search_report(folder, design, choices, done, best, m.candidate.config, zoo, said)
     place.mkdir(exist_ok=True)
@@ -296,6 +309,7 @@ def trials(
     ray: str | None,
     listener: Listener,
     stop: Stop,
+    clock: TimeBudget,
 ) -> list[Found]:
     """Evaluate nets until the budget of trials or of time is spent; all that are known then."""
     name = study_name(folder, design)
@@ -309,10 +323,12 @@ def trials(
             if stop.signal:
                 return True
             known = found(space, study)
-            return len(known) >= count or over_time(design, known, workers, ahead_s(folder))
+            late = len(known) >= FEWEST and clock.clock() > trials_until(design, clock)
+            return late or len(known) >= count or over_time(design, known, workers, ahead_s(folder))
 
         def on_result(one: Found) -> None:
             listener(StageEvent(line_of(design, space, one, len(found(space, study)))))
+            write_spent(folder, clock)
 
         told = {one.number for one in found(space, study)}
 
@@ -327,7 +343,8 @@ def trials(
 
         def scene() -> Material:
             with stop.at_once():
-                return material(design, space, dataset, lambda: found(space, study), folder)
+                until = trials_until(design, clock)
+                return material(design, space, dataset, lambda: found(space, study), folder, until)
 
         if not enough():
             prepare(scene, design, folder, listener, lambda: bool(stop.signal))

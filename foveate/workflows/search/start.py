@@ -29,11 +29,10 @@ def start_of(
 ) -> Start:
     """begun: time.monotonic() when the seconds for this training began; None: it has no end but its recipe's.
 
-    A sub-network of a net with weights begins with its part of the shared ones and ends by the clock, for one epoch of
-    it can take longer than there is; other nets begin with fresh weights and end by their recipe.
+    A sub-network of a net with weights begins with its part of the shared ones, other nets with fresh weights.
     """
-    if not is_subnets(design.space):
-        return Start(story)
-    weights = first_weights(material(design, space, dataset, list, folder), one.net, recipe)
     left = None if seconds is None else lambda: begun + seconds - time.monotonic()
+    if not is_subnets(design.space):
+        return Start(story, left=left)
+    weights = first_weights(material(design, space, dataset, list, folder), one.net, recipe)
     return Start(story, initial_weights=weights, left=left)

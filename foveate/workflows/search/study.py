@@ -1,20 +1,24 @@
 """The study of a search: where it is, what it works on, how far it is, and one worker's part of it."""
 
+import math
 import os
 import re
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
+from foveate.runs.time_budget import TimeBudget
 from foveate.search import sampler as make_sampler
 from foveate.search.space import Space
 from foveate.search.study import Found, found, open_study, quiet, work
 from foveate.search.workers import patient, shared_storage
-from foveate.workflows.search.design import LEAST, Search, fitted_space, is_code
+from foveate.workflows.search.design import FEWEST, Search, fitted_space, is_code
 from foveate.workflows.search.evaluators import ahead_s
+from foveate.workflows.search.in_time import trials_until
 from foveate.workflows.search.objective import Objective, material
 
 STUDY, ENDLESS = "search", 10**6
@@ -106,11 +110,11 @@ def study_name(folder: Path, design: Search) -> str:
 
 
 def over_time(design: Search, known: Sequence[Found], workers: int, ahead: float = 0.0) -> bool:
-    """Whether the search has used its share of the time, `ahead` seconds of it before the first trial; LEAST trials are
+    """Whether trials have used the search's share of the time, `ahead` seconds of it before the first; FEWEST are
     always made.
     """
     limit = design.budget.time_s
-    return limit is not None and len(known) >= LEAST and spent(known, workers) + ahead >= design.share * limit
+    return limit is not None and len(known) >= FEWEST and spent(known, workers) + ahead >= design.share * limit
 
 
 def spent(known: Sequence[Found], workers: int) -> float:
@@ -131,7 +135,10 @@ def serve(
         sampler = make_sampler(design.sampler, space, design.seed + os.getpid())
         with quiet():
             study = patient(lambda: open_study(sampler, design.directions, storage, name))
-        objective = Objective(material(design, space, dataset, lambda: found(space, study), folder or Path()))
+        whole, used = design.budget.time_s or math.inf, spent(found(space, study), workers) + ahead
+        until = trials_until(design, TimeBudget(whole, time.monotonic() - used))
+        goods = material(design, space, dataset, lambda: found(space, study), folder or Path(), until)
+        objective = Objective(goods)
         work(
             space,
             objective,

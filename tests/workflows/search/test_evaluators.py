@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from small_space import write_space
+from small_space import brief_recipe, write_space
 
 import foveate as fv
 from foveate.config import replace
@@ -63,7 +63,8 @@ def scored(tiny, tmp_path_factory):
         "digits",
         tiny,
         evaluate="zen(repeats=2)",
-        budget=Budget(max_macs=LIMIT, time_s=1.0),
+        budget=Budget(max_macs=LIMIT),
+        recipe=brief_recipe(tmp_path_factory.mktemp("recipe")),
         trials=8,
         runs=tmp_path_factory.mktemp("runs"),
         listener=lambda event: said.append(str(getattr(event, "text", None))),

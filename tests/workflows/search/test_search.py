@@ -6,7 +6,7 @@ import time
 
 import forked
 import pytest
-from small_space import SHORT, search_only, write_space
+from small_space import SHORT, brief_recipe, search_only, write_space
 
 import foveate as fv
 from foveate.events import StageEvent
@@ -28,8 +28,9 @@ def run(tiny, tmp_path_factory):
         "digits",
         tiny,
         sampler="evolution(population=4, tournament=2)",
-        budget=Budget(max_macs=400_000, time_s=20.0),
+        budget=Budget(max_macs=400_000),
         trials=5,
+        recipe=brief_recipe(tmp_path_factory.mktemp("recipe")),
         runs=tmp_path_factory.mktemp("runs"),
         listener=told.append,
         **SHORT,
@@ -95,7 +96,7 @@ def test_a_search_that_is_killed_goes_on_with_the_same_trials(tiny, tmp_path):
         "--pictures",
         "256",
     ]
-    options += ["--time", "1s", "--threads", "1", "--quiet", "--json"]
+    options += ["--recipe", brief_recipe(tmp_path), "--front", "1", "--threads", "1", "--quiet", "--json"]
 
     def start(name, *words):
         (tmp_path / name).mkdir()
@@ -171,7 +172,8 @@ def test_wrong_wishes_are_refused_before_anything_is_written(design, reason, tin
 
 
 def test_the_zoo_under_the_same_budget_stands_beside_the_winner(tiny, tmp_path):
-    made = search("digits", tiny, sampler="random", budget=Budget(time_s=1.0), trials=3, runs=tmp_path, **SHORT)
+    recipe = brief_recipe(tmp_path)
+    made = search("digits", tiny, sampler="random", trials=3, recipe=recipe, runs=tmp_path / "runs", **SHORT)
     folder = made.folder.parent
     results = json.loads((folder / "results.json").read_text())
     assert results["zoo"] == json.loads((folder / "zoo.json").read_text()) and results["zoo"]
