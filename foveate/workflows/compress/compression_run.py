@@ -14,6 +14,7 @@ from foveate.deploy.beside import Yardstick
 from foveate.errors import Interrupted
 from foveate.events import Listener
 from foveate.runs.plan import Plan
+from foveate.runs.time_budget import TimeBudget
 from foveate.train.draw import drawer
 from foveate.train.engine import Job
 from foveate.train.signals import Stop, exit_code
@@ -35,6 +36,7 @@ class CompressionRun:
     extra_bytes: int  # of the final file over the one that steps are timed with, where the size counts
     listener: Listener
     stop: Stop
+    time: TimeBudget  # without end where none was given
 
     def draw(self, stream: int) -> Draw:
         """Training batches, augmented: the i-th of a stream."""

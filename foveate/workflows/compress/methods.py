@@ -1,7 +1,6 @@
 """Ways to make a model smaller, by name: pruning by a criterion, low rank, and the choice between them."""
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -137,12 +136,12 @@ def pick_method(run: CompressionRun, goal: float) -> str:
     """auto: one shot of each criterion down to a goal, statistics taken anew, no training; the least validation loss
     on a sample. Where there is a time, those that come before a tenth of it is over.
     """
-    begun, limit = time.monotonic(), run.plan.budget.time_s
+    begun, limit = run.time.clock(), run.plan.budget.time_s
     source, _ = load_model(run.goal.source)
     picks = np.arange(0, len(run.job.val), max(1, len(run.job.val) // SAMPLE))
     found: dict[str, float] = {}
     for name in AUTO:
-        if found and limit is not None and time.monotonic() - begun > PICK_SHARE * limit:
+        if found and limit is not None and run.time.clock() - begun > PICK_SHARE * limit:
             run.listener(StageEvent(f"  {name}: left out, there is no time to try it"))
             continue
         tried = dataclasses.replace(run, goal=replace(run.goal, rounds=1))

@@ -7,6 +7,7 @@ last finished one.
 import contextlib
 import functools
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,10 +26,11 @@ from foveate.runs.defaults import recipe_name
 from foveate.runs.epochs import count_epochs
 from foveate.runs.finish import INT8, finish
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
+from foveate.runs.request import read_spent, write_spent
 from foveate.runs.resume import finished
 from foveate.runs.run import Run, announce, environment
 from foveate.runs.setup import make_job, read
-from foveate.runs.time_budget import END_S
+from foveate.runs.time_budget import END_S, END_SHARE, TimeBudget
 from foveate.runs.training import Trained
 from foveate.train.artefact import ModelCard
 from foveate.train.checkpoint import Progress
@@ -90,7 +92,7 @@ def compress(
     as it is (Run.before).
     Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
     """
-    listener = listener or silent
+    listener, begun = listener or silent, time.monotonic()
     check_runtime(runtime)
     if method == INT8_METHOD and (reason := why_missing(runtime)) is not None:
         raise ConfigError(f"--method int8: {reason}")
@@ -134,7 +136,8 @@ def compress(
             sweep(folder)
             early.close()
             with stop.at_once():
-                run = open_run(folder, goal, plan, dataset, listener, stop)
+                clock = TimeBudget(plan.budget.time_s or math.inf, begun - read_spent(folder))
+                run = open_run(folder, goal, plan, dataset, listener, stop, clock)
             return run_steps(run)
 
 
@@ -162,19 +165,21 @@ def fit_into_time(recipe: Recipe, card: ModelCard, goal: Goal, pictures: int, ti
     if time_s is None:
         return recipe
     image_s = time_step(card.architecture, recipe, size, device)
-    epoch_s = pictures * image_s * TAUGHT
-    return replace(recipe, epochs=count_epochs((time_s - END_S) / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
+    epoch_s, left_s = pictures * image_s * TAUGHT, time_s - min(END_S, END_SHARE * time_s)
+    return replace(recipe, epochs=count_epochs(left_s / (goal.steps or MOST), epoch_s, MOST_EPOCHS))
 
 
-def open_run(folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop) -> CompressionRun:
-    """The pictures of a run and what all its steps share."""
+def open_run(
+    folder: Path, goal: Goal, plan: Plan, dataset: Dataset, listener: Listener, stop: Stop, clock: TimeBudget
+) -> CompressionRun:
+    """The pictures of a run and what all its steps share. clock: of the time that everything may take."""
     job = make_job(plan, plan.architecture, dataset, listener)
     split = dataset.splits["test" if "test" in dataset.splits else "val"]
     test = read(evaluation_pictures(split, plan.preprocess), plan.bad_files, listener)
     extra = extra_bytes(goal.kind, plan)
     yardstick = make_yardstick(plan, lambda: float(step_rows(folder)[0]["latency_ms"]))
     measure = functools.lru_cache(maxsize=256)(cost_of(goal.kind, plan, extra, yardstick))
-    return CompressionRun(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop)
+    return CompressionRun(folder, goal, plan, dataset, job, test, measure, yardstick, extra, listener, stop, clock)
 
 
 def run_steps(run: CompressionRun) -> Run:
@@ -183,6 +188,7 @@ def run_steps(run: CompressionRun) -> Run:
     begun = time.monotonic()
     if not rows:
         rows = [make_step(run, 0, "original", None)]
+        write_spent(run.folder, run.time)
     if method == INT8_METHOD and len(rows) == 1:
         rows.append(quantise_step(run, rows[-1], 1))
     while not out_of_time(run, rows) and (goal := next_goal(run, rows)) is not None:
@@ -194,6 +200,7 @@ def run_steps(run: CompressionRun) -> Run:
             method = known[0] if known else pick_method(run, goal)
         rows.append(make_step(run, len(rows), method, goal))
         told = f"val {100 * rows[-1]['val_accuracy']:.1f} % (original {100 * rows[0]['val_accuracy']:.1f} %)"
+        write_spent(run.folder, run.time)
         run.listener(StageEvent(f"step {len(rows) - 1}: {amount('macs', rows[-1]['macs'])} · {told}"))
         run.raise_if_stopped()
     with run.stop.at_once():
@@ -202,10 +209,9 @@ def run_steps(run: CompressionRun) -> Run:
 
 def out_of_time(run: CompressionRun, rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the time is over for one more step like the last one. A target that was asked for is gone for anyway."""
-    limit = run.plan.budget.time_s
-    if limit is None or run.goal.target is not None or len(rows) < 2:
+    if run.goal.target is not None or len(rows) < 2:
         return False
-    return sum(float(row["seconds"]) for row in rows) + float(rows[-1]["seconds"]) > limit - END_S
+    return run.time.left_s - run.time.kept_s(float(rows[0]["seconds"])) < float(rows[-1]["seconds"])
 
 
 def conclude(run: CompressionRun, rows: Sequence[Mapping[str, Any]], seconds: float) -> Run:

@@ -1,6 +1,7 @@
 """One step of a compression: made from the one above, fine-tuned, measured, saved as a model folder."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from foveate.train.checkpoint import Progress
 from foveate.train.evaluate import labels_of, metrics, predict_logits
 from foveate.workflows.compress.compression_run import CompressionRun
 from foveate.workflows.compress.methods import make_method
+from foveate.workflows.compress.targets import MOST
 from foveate.workflows.compress.tuning import fine_tune
 from foveate.zoo.family import get_config
 
@@ -37,9 +39,20 @@ def make_step(run: CompressionRun, number: int, method: str, goal: float | None)
     if goal is not None:
         run.listener(StageEvent(f"step {number}: {method}"))
         model = make_method(method)(run, model, goal)
-        progress = fine_tune(run, model, f"step {number}")
+        progress = fine_tune(run, model, f"step {number}", seconds_for(run, number))
     row = {**measure_step(run, model, goal is None), "seconds": time.monotonic() - begun, "curves": progress.rows}
     return save(run, model, number, method, row)
+
+
+def seconds_for(run: CompressionRun, number: int) -> float:
+    """For the fine-tuning of a step that begins now: its part of the time that is left without the end and without
+    what measuring takes, by the original's; infinite without a time.
+    """
+    if math.isinf(run.time.whole_s):
+        return math.inf
+    one_s = float(step_rows(run.folder)[0]["seconds"])
+    following = max(1, (run.goal.steps or MOST) - number + 1)
+    return max(0.0, (run.time.left_s - run.time.kept_s(one_s)) / following - one_s)
 
 
 def save(

@@ -1,6 +1,7 @@
 """Fine-tuning after a step of compression."""
 
 import dataclasses
+import math
 
 from torch import nn
 
@@ -8,6 +9,7 @@ from foveate.config import replace
 from foveate.runs.setup import cpu_threads
 from foveate.train.checkpoint import Progress
 from foveate.train.engine import run_epochs
+from foveate.train.pace import Pace
 from foveate.train.recipe import Loss, Recipe, Schedule
 from foveate.train.state import State
 from foveate.train.teacher import load_teacher
@@ -55,9 +57,13 @@ def tuning_recipe(base: Recipe, epochs: int, teacher: str, seed: int) -> Recipe:
     )
 
 
-def fine_tune(run: CompressionRun, model: nn.Module, label: str) -> Progress:
-    """Train a model by the plan's recipe, in place; it is evaluated at the end. Raises Interrupted."""
-    progress, job = Progress(), dataclasses.replace(run.job, label=label)
+def fine_tune(run: CompressionRun, model: nn.Module, label: str, seconds: float) -> Progress:
+    """Train a model by the plan's recipe, in place, or for so many seconds where that is less; it is evaluated at the
+    end. Raises Interrupted.
+    """
+    progress, job, state = Progress(), dataclasses.replace(run.job, label=label), new_state(run, model, run.plan.recipe)
+    until = run.time.clock() + seconds
+    pace = None if math.isinf(seconds) else Pace(lambda: until - run.time.clock())
     with cpu_threads(run.plan.recipe.threads):
-        run_epochs(new_state(run, model, run.plan.recipe), job, progress, run.listener, run.raise_if_stopped)
+        run_epochs(state, job, progress, run.listener, run.raise_if_stopped, pace=pace)
     return progress

@@ -24,6 +24,7 @@ from foveate.errors import BudgetError, ConfigError
 from foveate.events import silent
 from foveate.files import write_folder
 from foveate.runs.plan import Plan
+from foveate.runs.time_budget import TimeBudget
 from foveate.train.artefact import ModelCard, load_model, model_files, read_card
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.recipe import Loss, Mix, Optim
@@ -154,7 +155,9 @@ def test_a_killed_run_goes_on_from_the_last_finished_step(source, tmp_path, caps
     assert (folder / "best" / "model.safetensors").read_bytes() == weights
     shutil.rmtree(folder / "steps" / "02-taylor")  # once more: the same step gives the same weights
     goal, plan = read_goal(folder), from_dict(Plan, parse_json((folder / "recipe.json").read_bytes(), "recipe.json"))
-    run = open_run(folder, goal, plan, open_data("digits", seed=goal.split_seed), silent, Stop())
+    run = open_run(
+        folder, goal, plan, open_data("digits", seed=goal.split_seed), silent, Stop(), TimeBudget.start(math.inf)
+    )
     make_step(run, 2, goal.method, next_goal(run, step_rows(folder)))
     assert (folder / "steps" / "02-taylor" / "model.safetensors").read_bytes() == weights
 
@@ -281,3 +284,22 @@ def test_the_card_of_a_step_says_what_it_was_made_from(run):
     assert card.provenance["step"] == 1
     assert card.provenance["method"] == rows[-1]["method"]
     assert [m.split for m in card.metrics] == ["val"]
+
+
+def test_a_step_has_its_part_of_the_time_that_is_left(monkeypatch):
+    import types
+
+    from foveate.workflows.compress import step
+
+    monkeypatch.setattr(step, "step_rows", lambda _: [{"seconds": 2.0}])
+    now = [0.0]
+    run = types.SimpleNamespace(
+        folder=None, goal=types.SimpleNamespace(steps=4), time=TimeBudget(100.0, 0.0, clock=lambda: now[0])
+    )
+    assert step.seconds_for(run, 1) == (100 - 20) / 4 - 2
+    now[0] = 60.0
+    assert step.seconds_for(run, 4) == 40 - 20 - 2
+    now[0] = 99.0
+    assert step.seconds_for(run, 4) == 0
+    run.time = TimeBudget(math.inf, 0.0)
+    assert step.seconds_for(run, 1) == math.inf
