@@ -173,7 +173,7 @@ def front_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The models of the front, the cheapest first; nothing where the winner is alone."""
     if len(rows) < 2:
         return []
-    cells = [(Path(row["path"]).name, *front_cells(row)) for row in rows]
+    cells = [(Path(row["path"]).name + (" (beaten)" if row["beaten"] else ""), *front_cells(row)) for row in rows]
     return ["", "| front | test | latency | size |", "|---|---|---|---|", *(f"| {' | '.join(c)} |" for c in cells)]
 
 
@@ -185,8 +185,8 @@ def front_cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def front_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """The same for the page: numbers of ours, nothing to escape."""
-    lines = (f"<p>front/{Path(row['path']).name}: {' · '.join(front_cells(row))}</p>" for row in rows)
-    return "".join(lines) if len(rows) > 1 else ""
+    cells = ((Path(row["path"]).name, " (beaten)" if row["beaten"] else "", front_cells(row)) for row in rows)
+    return "".join(f"<p>front/{name}{b}: {' · '.join(c)}</p>" for name, b, c in cells) if len(rows) > 1 else ""
 
 
 def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:
@@ -213,7 +213,7 @@ def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:
     if named is None:
         short = f"{design.proxy.epochs} epochs of at most {design.pictures:,} pictures, seed {design.seed}"
         return [*out, f"Short trainings: {short}."]
-    return [*out, f"Valued by {design.evaluate}, seed {design.seed}; no net but the winner was trained.", *beside(good)]
+    return [*out, f"Valued by {design.evaluate}, seed {design.seed}; only the front was trained.", *beside(good)]
 
 
 def beside(good: Sequence[Found]) -> list[str]:

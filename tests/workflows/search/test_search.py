@@ -95,7 +95,7 @@ def test_a_search_that_is_killed_goes_on_with_the_same_trials(tiny, tmp_path):
         "--pictures",
         "256",
     ]
-    options += ["--time", "1s", "--threads", "1", "--quiet", "--json"]
+    options += ["--time", "1s", "--threads", "1", "--front", "1", "--quiet", "--json"]
 
     def start(name, *words):
         (tmp_path / name).mkdir()
