@@ -105,7 +105,7 @@ def search_on_pictures(
         else:
             run = search(
                 str(data),
-                str(space),
+                space,
                 sampler=sampler,
                 reward=trials.reward,
                 evaluate=trials.evaluate,

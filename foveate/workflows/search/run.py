@@ -40,6 +40,7 @@ from foveate.workflows.search.design import (
 )
 from foveate.workflows.search.evaluators import ahead_s, check_evaluate, prepare
 from foveate.workflows.search.final import plan_of
+from foveate.workflows.search.fitting_space import default_recipe, default_space, unsuited
 from foveate.workflows.search.floor import check_reachable
 from foveate.workflows.search.front import FRONT, plan_front, train_front
 from foveate.workflows.search.material import Material
@@ -68,7 +69,7 @@ DEFAULT_TRIALS = 50
 
 def search(
     data: str | Path,
-    space: str,
+    space: str | None = None,
     *,
     sampler: str = "predictor",
     reward: str = "strict",
@@ -95,16 +96,16 @@ def search(
 ) -> Run:
     """Search a space on pictures and train the best net that was found; returns the winner's run.
 
-    space: a call of SPACES ("mnasnet", "resnet(...)"), or a Python file with a function space(): it is run with all
-    your rights, so name only a file that you would run yourself. evaluate: how a net is valued, "train", "supernet" or
-    a zero-cost score (evaluators.py); that value stands wherever accuracy is named here. objectives: names of
+    space: a call of SPACES ("mnasnet", "resnet(...)"), "subnets(of=NAME or model folder)", or a Python file with a
+    function space(): it is run with all your rights, so name only a file that you would run yourself; None: what suits
+    the pictures. evaluate: how a net is valued, "train", "supernet", "children" (of subnets, the default there) or a
+    zero-cost score (evaluators.py); that value stands wherever accuracy is named here. objectives: names of
     design.OBJECTIVES, accuracy first; several are searched together, and the winner is the most accurate net within
     the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the search. trials: different nets;
     None: as many as the time allows, 50 without a time. epochs, pictures: of the short trainings. recipe: of the
-    winner; None: what suits the pictures. front: models
-    over the range of the budget that the search ends with, the winner among them (front/1, front/2, ..). storage: URL
-    of a database that several machines share; None: a file in the folder. ray: address of a Ray cluster that runs the
-    workers ("auto", "local").
+    winner; None: what suits the pictures. front: models over the range of the budget that the search ends with, the
+    winner among them (front/1, front/2, ..). storage: URL of a database that several machines share; None: a file in
+    the folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget = listener or silent, budget or Budget()
@@ -115,6 +116,11 @@ def search(
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
+    if space is None:
+        space = default_space(dataset)
+        listener(StageEvent(f"searching {space}, which suits these pictures"))
+    elif (line := unsuited(space, dataset)) is not None:
+        listener(WarningEvent(line))
     evaluate = default_evaluate(space, evaluate)
     if ray is not None and evaluate.startswith(("supernet", "children")):
         raise ConfigError(
@@ -160,6 +166,7 @@ def designed(
     check_request(rough.sampler, rough.reward, rough.objectives, made)
     check_evaluate(rough.evaluate, rough.reward)
     weights = made.source.candidate.weights if isinstance(made, SubnetSpace) else None
+    recipe = recipe or default_recipe(call, dataset)
     full, proxy = default_recipes(dataset, recipe, epochs, rough.seed, weights)
     return replace(
         rough,
