@@ -3,11 +3,12 @@
 from foveate.config import parse_call
 from foveate.data.index import Dataset
 from foveate.data.sample import is_grey, is_small, sample_shapes
-from foveate.workflows.search.subnets.source import FEWEST, NAME
+from foveate.workflows.search.subnets.source import FEWEST, NAME, is_subnets
 
 THUMBNAILS, PHOTOS = ("thumbnail", "nasnet", "nas"), ("mnasnet", "mobilenet", "efficientnet_base", "mixnet")
 SMALL, LARGE = "thumbnail", "mobilenet"  # spaces of nets from scratch
 PARENTS = ("efficientnet_lite0", "mobilenetv3_large_100", "mobilenet_v2", "resnet18")  # whose sub-networks, in turn
+AUTO = "auto"
 FAST = "cifar_fast"  # the recipe of thumbnails in colour
 
 
@@ -19,6 +20,16 @@ def default_space(dataset: Dataset) -> str:
         return SMALL
     parent = default_parent()
     return f"{NAME}(of={parent!r})" if parent and len(dataset.splits["train"]) >= FEWEST else LARGE
+
+
+def named_space(text: str, dataset: Dataset) -> str:
+    """The space that a text names; "auto": what suits the pictures."""
+    return default_space(dataset) if text == AUTO else text
+
+
+def shares_weights(text: str, dataset: Dataset) -> bool:
+    """Whether the nets of a space are sub-networks of one with weights."""
+    return is_subnets(named_space(text, dataset))
 
 
 def default_parent() -> str | None:

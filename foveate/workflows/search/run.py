@@ -47,7 +47,7 @@ from foveate.workflows.search.material import Material
 from foveate.workflows.search.objective import Objective, material
 from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
-from foveate.workflows.search.start import start_of
+from foveate.workflows.search.start import start_of, with_weights
 from foveate.workflows.search.study import (
     ENDLESS,
     opened,
@@ -61,7 +61,7 @@ from foveate.workflows.search.study import (
 from foveate.workflows.search.study import (
     load_search as load_search,
 )
-from foveate.workflows.search.subnets.source import SubnetSpace
+from foveate.workflows.search.subnets.source import SubnetSpace, is_subnets
 from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
@@ -203,7 +203,8 @@ def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listene
         space = opened(design)[1]
         done = trials(folder, design, space, dataset, 1, None, listener, stop)
         write_search_report(folder, design, space, done)
-    found = [m for _, m in itertools.islice(fitting(design, space, dataset, done), count)]
+    best = list(itertools.islice(fitting(design, space, dataset, done), count))
+    found = with_weights(folder, design, space, dataset, best) if is_subnets(design.space) else [m for _, m in best]
     for m in found:
         listener(m.event(True))
     return found
