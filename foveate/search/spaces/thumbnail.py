@@ -8,7 +8,7 @@ inverted   mobile blocks (arXiv:1801.04381) at the strides of small pictures.
 
 Common choices: width of the first stage, how widths grow, blocks a stage, gate, activation; where the two or three
 strides stand is one for all but plain, whose every group halves the map. Pictures below 16 pixels: no plain nets.
-The recipe that suits these nets is cifar_fast, which starts first convolutions by whitening and others as identities.
+The recipe cifar_fast is made for the plain nets, and a search trains them by it; the others, by cifar_standard.
 """
 
 from collections.abc import Mapping

@@ -9,7 +9,6 @@ THUMBNAILS, PHOTOS = ("thumbnail", "nasnet", "nas"), ("mnasnet", "mobilenet", "e
 SMALL, LARGE = "thumbnail", "mobilenet"  # spaces of nets from scratch
 PARENTS = ("efficientnet_lite0", "mobilenetv3_large_100", "mobilenet_v2", "resnet18")  # whose sub-networks, in turn
 AUTO = "auto"
-FAST = "cifar_fast"  # the recipe of thumbnails in colour
 
 
 def default_space(dataset: Dataset) -> str:
@@ -40,10 +39,10 @@ def default_parent() -> str | None:
     return next((name for name in PARENTS if name in offers), offers[0] if offers else None)
 
 
-def default_recipe(space: str, dataset: Dataset) -> str | None:
-    """The recipe that suits a space on these pictures; None: what suits the pictures."""
+def has_own_recipes(space: str, dataset: Dataset) -> bool:
+    """Whether families of a space are trained by recipes of their own: of the space for thumbnails, in colour."""
     own = not space.endswith(".py") and parse_call(space)[0] == SMALL
-    return FAST if own and is_small(dataset) and not is_grey(dataset) else None
+    return own and is_small(dataset) and not is_grey(dataset)
 
 
 def unsuited(space: str, dataset: Dataset) -> str | None:

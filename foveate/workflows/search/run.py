@@ -40,11 +40,12 @@ from foveate.workflows.search.design import (
 )
 from foveate.workflows.search.evaluators import ahead_s, check_evaluate, prepare
 from foveate.workflows.search.final import plan_of
-from foveate.workflows.search.fitting_space import default_recipe, default_space, unsuited
+from foveate.workflows.search.fitting_space import default_space, has_own_recipes, unsuited
 from foveate.workflows.search.floor import check_reachable
 from foveate.workflows.search.front import FRONT, plan_front, train_front
 from foveate.workflows.search.material import Material
 from foveate.workflows.search.objective import Objective, material
+from foveate.workflows.search.proxies import begin_study, is_study, study_scores
 from foveate.workflows.search.ray_workers import run_on_ray
 from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
 from foveate.workflows.search.start import start_of, with_weights
@@ -62,6 +63,7 @@ from foveate.workflows.search.study import (
     load_search as load_search,
 )
 from foveate.workflows.search.subnets.source import SubnetSpace, is_subnets
+from foveate.workflows.search.subnets.train import TooLittleTime
 from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
@@ -82,6 +84,7 @@ def search(
     resolution: int | None = None,
     recipe: str | None = None,
     front: int = FRONT,
+    study: int | None = None,
     workers: int = 1,
     storage: str | None = None,
     ray: str | None = None,
@@ -104,8 +107,9 @@ def search(
     the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the search. trials: different nets;
     None: as many as the time allows, 50 without a time. epochs, pictures: of the short trainings. recipe: of the
     winner; None: what suits the pictures. front: models over the range of the budget that the search ends with, the
-    winner among them (front/1, front/2, ..). storage: URL of a database that several machines share; None: a file in
-    the folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
+    winner among them (front/1, front/2, ..). study: in place of a search, so many nets are trained alone and cheap
+    scores held against that (proxies.py). storage: URL of a database that several machines share; None: a file in the
+    folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget = listener or silent, budget or Budget()
@@ -150,7 +154,10 @@ def search(
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
     check_reachable(design, fitted_space(design.space, dataset, None)[1], dataset, listener)
     named = {"space": design.space, "storage": design.storage or None}  # by the caller of this function
-    return resume_search(written(design, name, runs), **named, workers=workers, ray=ray, listener=listener)
+    folder = written(design, name, runs)
+    if study is not None:
+        begin_study(folder, study)
+    return resume_search(folder, **named, workers=workers, ray=ray, listener=listener)
 
 
 def designed(
@@ -166,7 +173,6 @@ def designed(
     check_request(rough.sampler, rough.reward, rough.objectives, made)
     check_evaluate(rough.evaluate, rough.reward)
     weights = made.source.candidate.weights if isinstance(made, SubnetSpace) else None
-    recipe = recipe or default_recipe(call, dataset)
     full, proxy = default_recipes(dataset, recipe, epochs, rough.seed, weights)
     return replace(
         rough,
@@ -174,6 +180,7 @@ def designed(
         trials=rough.trials or (None if rough.budget.time_s else DEFAULT_TRIALS),
         recipe=full,
         proxy=proxy,
+        own_recipes=recipe is None and has_own_recipes(call, dataset),
         preprocess=search_preprocess(made, dataset),
         threads=rough.threads or torch.get_num_threads(),
     )
@@ -201,7 +208,11 @@ def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listene
         write_json(folder / "search.json", design)
     with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
-        done = trials(folder, design, space, dataset, 1, None, listener, stop)
+        try:
+            done = trials(folder, design, space, dataset, 1, None, listener, stop)
+        except TooLittleTime as error:
+            listener(WarningEvent(f"no sub-network enters the race: {error}"))
+            return []
         write_search_report(folder, design, space, done)
     best = list(itertools.islice(fitting(design, space, dataset, done), count))
     found = with_weights(folder, design, space, dataset, best) if is_subnets(design.space) else [m for _, m in best]
@@ -226,6 +237,8 @@ def resume_search(
     """
     folder, listener = Path(folder), listener or silent
     design = trusted(folder, space, storage)
+    if is_study(folder):
+        return Run(folder, study_scores(folder, design, listener))
     with folder_lock(folder), stop_on_signals() as stop:
         with stop.at_once(), resumable(resume_command(folder, design)):
             dataset, choices = opened(design)

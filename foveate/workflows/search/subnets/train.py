@@ -52,6 +52,10 @@ JUDGED, HELD = 1000, 0.15  # pictures that sub-nets are to be judged on; the mos
 UNFOLDED = 8  # batches that norms which come back are given their statistics by
 
 
+class TooLittleTime(ConfigError):
+    """The time is too short for the shared weights of sub-networks."""
+
+
 def options_of(epochs: int = 10, randoms: int = 2) -> tuple[int, int]:
     """What "children(...)" may say. ConfigError for other names and numbers."""
     if not (isinstance(epochs, int) and 1 <= epochs <= 10_000 and isinstance(randoms, int) and 0 <= randoms <= 16):
@@ -194,7 +198,7 @@ def settle(children: Children, m: Material) -> Children:
 
 
 def steps_within(m: Material, children: Children, recipe: Recipe, batch: int, randoms: int, seconds: float) -> int:
-    """How many steps a time holds, by some that change nothing. ConfigError for fewer than FEWEST."""
+    """How many steps a time holds, by some that change nothing. TooLittleTime for fewer than FEWEST."""
     nets = Shrinking(children, 1, randoms, m.search.seed)
     spent = []
     for x, targets in itertools.islice(m.batches(recipe, batch), 1 + TIMED):
@@ -210,7 +214,7 @@ def steps_within(m: Material, children: Children, recipe: Recipe, batch: int, ra
     if steps < FEWEST:
         rest = (FEWEST * one - seconds + sum(spent)) / (SHARE * m.search.share)
         wanted = math.ceil((float(m.search.budget.time_s or 0.0) + rest) / 60) * 60
-        raise ConfigError(
+        raise TooLittleTime(
             f"--time {m.search.budget.time_s:g}s: a step of the sub-networks of {children.subnets.name} takes"
             f" {one:.1f} s here and {FEWEST} are the least; allow {duration(wanted)}, a lower --resolution, or take fit"
         )
