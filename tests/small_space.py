@@ -33,7 +33,7 @@ def make(values):
     return fv.replace(BASE, stages=stages, stem_widths=(width,), layers=layers)
 """
 
-SHORT = {"epochs": 1, "pictures": 256, "threads": 1}
+SHORT = {"epochs": 1, "pictures": 256, "threads": 1, "front": 1}
 
 
 def write_space(folder, text=SPACE):

@@ -42,7 +42,12 @@ def command(
     max_memory: MaxMemory = None,
     time: Time = "10m",
     search: Annotated[
-        str | None, option("--search", metavar="SPACE", help="Also race networks that are searched in this space.")
+        str | None,
+        option(
+            "--search",
+            metavar="SPACE",
+            help="Also race networks that are searched in this space; auto: by the pictures.",
+        ),
     ] = None,
     compress: Annotated[
         bool, typer.Option("--compress", help="Also make it smaller, at a loss of half a point of accuracy at most.")
@@ -118,7 +123,7 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
     if not quiet:
         data = s["data"]
         lines.append(f"{data['name']:<9} {show.data_line(data)}{' (report)' if data.get('left_out') else ''}")
-        lines += [f"budget    {s['budget']['text']}", *race_table(s)]
+        lines += [f"budget    {s['budget']['text']}", *race_table(s), *way_lines(s.get("ways", []))]
     accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     cost = f"{milliseconds(s['latency_ms'])} median · {size(s['size_bytes'])} · {count(s['macs'])}"
     if s.get("metric", "accuracy") != "accuracy":
@@ -129,6 +134,17 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
     model = f"{s['run']}/best"
     lines.append(f"model     {model:<30} report  {s['report']}")
     return lines + next_lines(s.get("next_steps", []), quiet)
+
+
+def way_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the zoo and a search beside it each brought to the race, and took."""
+    lines = []
+    for row in rows:
+        best = (
+            f"best {percent(row['val_accuracy'])} % val" if row["val_accuracy"] is not None else "none entered the race"
+        )
+        lines.append(f"{row['way']:<9} {plural(row['nets'], 'net')} · {best} · {duration(row['seconds'])}")
+    return lines
 
 
 def baseline_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:

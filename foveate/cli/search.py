@@ -23,7 +23,10 @@ def command(
     ] = None,
     *,
     space: Annotated[
-        str | None, option("--space", help="A name, a call such as resnet(...), or my_space.py, which is run as code.")
+        str | None,
+        option(
+            "--space", help="A name, a call such as subnets(of=...), or my_space.py, run as code; else by the pictures."
+        ),
     ] = None,
     sampler: Annotated[
         str, typer.Option("--sampler", help="A name, a call such as evolution(population=20); on a table also all.")
@@ -48,8 +51,9 @@ def command(
     On pictures: short trainings find it, measured here; then it is trained in full. On a table: searchers are compared.
     """
     if trials.resume is None:
-        require({"DATA": data, "--space": space}, "foveate search DATA --space NAME, or --resume RUN")
+        require({"DATA": data}, "foveate search DATA --space NAME, or --resume RUN")
     if data is not None and is_table(data):
+        require({"--space": space}, "foveate search TABLE --space NAME")
         search_on_table(data, str(space), columns, sampler=sampler, objectives=objectives, trials=number, output=output)
         return
     columns.refuse_with_pictures(data)

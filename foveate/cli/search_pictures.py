@@ -54,6 +54,12 @@ class Trials:
     pictures: Annotated[int, typer.Option("--pictures", min=1, help="Of a short training, at most.")] = 5000
     resolution: Annotated[int | None, option("--resolution", low=8, high=1024, help="Pixels, square.")] = None
     recipe: Recipe = None
+    study: Annotated[
+        int | None,
+        option(
+            "--study", metavar="N", low=8, high=1000, help="Train N nets alone, and tell which cheap score ranks them."
+        ),
+    ] = None
     workers: Annotated[int, typer.Option("--workers", min=1, max=256, help="Processes on this machine.")] = 1
     storage: Annotated[
         str | None,
@@ -105,7 +111,7 @@ def search_on_pictures(
         else:
             run = search(
                 str(data),
-                str(space),
+                space,
                 sampler=sampler,
                 reward=trials.reward,
                 evaluate=trials.evaluate,
@@ -117,6 +123,7 @@ def search_on_pictures(
                 resolution=trials.resolution,
                 recipe=trials.recipe,
                 front=trials.front,
+                study=trials.study,
                 workers=trials.workers,
                 storage=trials.storage,
                 ray=trials.ray,
@@ -125,6 +132,11 @@ def search_on_pictures(
                 listener=listener,
                 **place.keywords(),
             )
+    if "ranks" in run.summary:
+        from foveate.workflows.search.proxies import lines
+
+        output.answer(run.summary, lambda: [*lines(run.summary), "", f"study     {run.folder}"])
+        return
     output.answer(run.summary, lambda: closing(run.summary, place.quiet, run.before))
 
 
@@ -142,6 +154,7 @@ def recorded(folder: str, wanted: Any, costs: Costs, space: str | None) -> dict[
     return {
         **{key: getattr(design, key) for key in ("data", "sampler", "reward", "evaluate", "seed", "threads", "device")},
         **{key: getattr(design, key) for key in ("bad_files", "storage", "pictures", "front")},
+        "study": None,
         **limits,
         "runtime": design.budget.runtime,
         "space": space if call else design.space,

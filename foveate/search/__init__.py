@@ -79,6 +79,7 @@ SPACES: Mapping[str, Callable[..., Space]] = {
     "resnet": stored("resnet"),
     "nasnet": stored("nasnet"),
     "nas": stored("nas"),
+    "thumbnail": stored("thumbnail"),
 }
 
 

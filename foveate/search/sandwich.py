@@ -21,16 +21,16 @@ def train_supernet(
     randoms: int = 2,
     clip: float = 1.0,
     seed: int = 0,
-    students: Callable[[int], Sequence[Tokens]] | None = None,
+    nets: Callable[[int], tuple[Tokens, Sequence[Tokens]]] | None = None,
 ) -> Iterator[float]:
     """A step a batch; yields the loss of the largest net. Stop iterating to stop training.
 
     A step adds the gradients of the largest net on the targets, and of the smallest and `randoms` random ones on the
     largest one's probabilities, detached; then the optimiser makes one step. batches: (x, targets), targets of
     probabilities (N, K) or labels (N,). rate: step -> learning rate, times a group's "factor" where it has one; None:
-    the optimiser's own. students: step -> the nets that learn from the largest one, in place of the smallest and the
-    random ones (progressive shrinking: few and large ones first). clip: 2-norm that the summed gradient is cut to;
-    0: not at all. seed: of the random nets.
+    the optimiser's own. nets: step -> the net that teaches and those that learn from it, in place of the largest, and
+    the smallest and random ones (progressive shrinking; a resolution for each step). clip: 2-norm that the
+    summed gradient is cut to; 0: not at all. seed: of the random nets.
     Dropout works in the largest net only, as in BigNAS; weight decay is the optimiser's and meets all weights (there
     only the largest net's, which has all weights but those of other operations). Their constant end of the rate is left
     out; their start, the last gain of every residual branch at 0, is for the caller to make before the first step.
@@ -41,12 +41,12 @@ def train_supernet(
     for number, (x, targets) in enumerate(batches):
         supernet.train()
         optimizer.zero_grad(set_to_none=True)
-        logits = supernet(x, whole)
+        teacher, students = (whole, None) if nets is None else nets(number)
+        logits = supernet(x, teacher)
         loss = F.cross_entropy(logits, targets)
         loss.backward()
         taught = logits.detach().softmax(1)
-        given = None if students is None else students(number)
-        for net in [least, *(space.sample(rng) for _ in range(randoms))] if given is None else given:
+        for net in [least, *(space.sample(rng) for _ in range(randoms))] if students is None else students:
             F.cross_entropy(supernet(x, net, regularised=False), taught).backward()
         if clip:
             torch.nn.utils.clip_grad_norm_(supernet.parameters(), clip)

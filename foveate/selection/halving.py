@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from foveate.data.index import Dataset
 from foveate.errors import WeightsError
@@ -21,6 +22,7 @@ from foveate.selection.runners import SHARES, Runner, SharedPictures, make_runne
 from foveate.train.head import FEW
 from foveate.train.intervals import wilson
 from foveate.train.recipe import Recipe
+from foveate.zoo import list_models
 
 STEP_COST, LEAST_EPOCHS = 10.0, 2.0  # see choose_entrants
 TUNE_COST, TUNE_EPOCHS, TUNE_LONG, TUNE_MOST = 3.3, 2.5, 8.0, 3
@@ -52,7 +54,8 @@ def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, 
     (epochs are worth more than pixels); of these, among those that can be fine-tuned for TUNE_EPOCHS epochs, the
     TUNE_MOST (of several families: twice as many) that promise most: by published accuracy, then by multiply-adds, for
     larger published networks are better ones; fewer where the race has no time for the features of all. In both cases
-    at least the quickest. A training step takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the
+    at least the quickest. Networks that no zoo has, which a search has found on these very pictures, enter beside them.
+    A training step takes about STEP_COST (fine-tuning: TUNE_COST) times as long a picture as the
     measured inference on the same device.
     """
     quickest_first = sorted(fitting, key=lambda m: m.latency.median_ms)
@@ -62,17 +65,24 @@ def choose_entrants(fitting: Sequence[Measured], pictures: int, seconds: float, 
             if m.candidate.model not in at or epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_LONG:
                 at[m.candidate.model] = m
         able = [m for m in at.values() if epochs_left(m, pictures, seconds * (1 - race_share)) >= TUNE_EPOCHS]
+        ours = [m for m in able if is_found(m)]
+        able = [m for m in able if m not in ours]
         families = {m.candidate.config.family for m in able}
         best = sorted(able, key=promise_of)[-(TUNE_MOST if len(families) == 1 else 2 * TUNE_MOST) :]
-        while len(best) > TUNE_MOST and probe_seconds(best, pictures) > seconds * race_share:
+        while len(best) > TUNE_MOST and probe_seconds([*ours, *best], pictures) > seconds * race_share:
             best = best[1:]
-        return best or quickest_first[:1]
+        return [*ours, *best] or quickest_first[:1]
     seconds *= race_share
     for n in range(len(quickest_first), 1, -1):
         epoch_s = sum(m.latency.median_ms for m in quickest_first[:n]) / 1000 * STEP_COST * pictures
         if LEAST_EPOCHS * epoch_s <= seconds / rounds_for(n):
             return quickest_first[:n]
     return quickest_first[:1]
+
+
+def is_found(m: Measured) -> bool:
+    """Whether a search has made this network and its weights: they lie in a folder, and the zoo has no such name."""
+    return Path(str(m.candidate.weights)).is_dir() and m.candidate.model not in list_models()
 
 
 def promise_of(m: Measured) -> tuple[float, int]:

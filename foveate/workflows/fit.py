@@ -112,7 +112,8 @@ def fit(
     where only what enters the race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder,
     or a file (then with models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial
     use. models: a pattern of names to choose from; without it, the whole zoo is looked at. device: where training runs,
-    "auto": CUDA, then MPS, then the CPU. search: a space (see foveate.search);
+    "auto": CUDA, then MPS, then the CPU. search: a space (see
+    foveate.search), "subnets(of=NAME)" for the sub-networks of a net with weights, or "auto", what suits the pictures;
     three tenths of the time go into a search, whose best nets then race against those of the zoo. compress: four
     tenths of the time go into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of
     validation accuracy; its run, NAME-small, is returned.
@@ -185,7 +186,7 @@ def go_on(folder: Path, asked: Asked, dataset: Dataset, time: TimeBudget, listen
         listener(StageEvent(f"the run is {folder}"))
         recipe, _ = recipe_for(dataset, None)
         balance = "none" if asked.balance == "auto" else asked.balance
-        from_none = asked.weights == "none" or (asked.search is not None and asked.weights == "auto")
+        from_none = asked.weights == "none" or (asked.weights == "auto" and searches_from_scratch(asked, dataset))
         request = Request(
             asked=asked,
             folder=folder,
@@ -201,7 +202,8 @@ def go_on(folder: Path, asked: Asked, dataset: Dataset, time: TimeBudget, listen
         crashpoint("fit.finished")
         if asked.compress:
             run = compress_best(request, run)
-        return Run(run.folder, {**run.summary, "time_s": asked.time_s, "seconds": time.spent_s})
+        found = {} if asked.search is None else {"ways": told_ways(folder)}
+        return Run(run.folder, {**run.summary, **found, "time_s": asked.time_s, "seconds": time.spent_s})
 
 
 def train_winner(request: Request) -> Run:
@@ -241,12 +243,28 @@ def measure_candidates(request: Request) -> list[Measured]:
     return measured
 
 
+def told_ways(folder: Path) -> list[dict[str, Any]]:
+    """What the zoo and the search each found, and took."""
+    from foveate.workflows.search.ways import ways
+
+    return ways(folder)
+
+
+def searches_from_scratch(asked: Asked, dataset: Dataset) -> bool:
+    """Whether nets are searched that start from nothing: then the zoo's do, too."""
+    from foveate.workflows.search.fitting_space import shares_weights
+
+    return asked.search is not None and not shares_weights(asked.search, dataset)
+
+
 def search_candidates(request: Request, space: str) -> list[Measured]:
     """The SEARCHED best nets of a search in its share of the time; perhaps fewer, perhaps none."""
     from foveate.workflows.search.design import Search
+    from foveate.workflows.search.fitting_space import named_space
     from foveate.workflows.search.run import finalists
 
     asked, dataset = request.asked, request.dataset
+    space = named_space(space, dataset)
     rough = Search(
         data=asked.data,
         name=dataset.name,

@@ -394,3 +394,20 @@ def test_sizes_on_the_page_are_those_of_the_spaces():
         )
     assert "nas(layers=15)`, as long as the paper's: 5.0 x 10^58" in page
     assert f"{SPACES['nas'](layers=15).size:.1e}" == "5.0e+58"
+
+
+THUMBNAILS = ("airbench94_cifar", "airbench95_cifar", "airbench_medium_cifar", "airbench_small_cifar", "wrn16_8_cifar")
+
+
+@pytest.mark.parametrize("name", THUMBNAILS)
+def test_published_nets_for_thumbnails_are_nets_of_their_space(name):
+    space = load_space("thumbnail")
+    assert space.config(space.locate(variant(name))) == variant(name)
+
+
+def test_the_thumbnail_space_has_no_plain_nets_below_16_pixels_and_shortcuts_over_one_convolution_are_none():
+    assert load_space("thumbnail(resolution=8)").choices[0].values == ("residual", "wide", "inverted")
+    space = load_space("thumbnail")
+    values = space.decode(space.locate(variant("airbench94_cifar"))) | {f"depth{i}": 1 for i in range(3)}
+    assert space.canonical(space.encode({**values, "shortcut": True})) == space.encode({**values, "shortcut": False})
+    assert space.config(space.encode({**values, "shortcut": True})).groups[0].residual is False

@@ -21,7 +21,7 @@ from foveate.zoo.families.resnet.network import ResNetConfig, preact, stages
 from foveate.zoo.families.senet import SENetConfig, Stage
 from foveate.zoo.families.vgg import Stage as VGGStage
 from foveate.zoo.families.vgg import VGGConfig
-from foveate.zoo.fold import can_fold, fold, folded
+from foveate.zoo.fold import can_fold, fold, folded, is_folded, unfold
 from foveate.zoo.fuse import fuse_whitening
 
 NAMES = (
@@ -236,3 +236,29 @@ def test_an_exported_network_with_iter_norm_has_the_nodes_of_one_without(config,
     with torch.no_grad():
         logits = model((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)
     assert np.abs(open_session(data, 1).run(pixels) - logits.numpy()).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_a_folded_network_gets_norms_back_that_change_nothing_and_have_the_statistics_of_the_batches(name):
+    config = replace(variant(name), num_classes=4, resolution=32)
+    torch.manual_seed(0)
+    model = build(config).eval()
+    for _ in range(3):
+        model.train()(torch.randn(8, 3, 32, 32))
+    model.eval()
+    small = build(folded(config)).eval()
+    small.load_state_dict(fold(model))
+    assert is_folded(small.config) and not is_folded(config)
+    x = torch.randn(16, 3, 32, 32)
+    again = unfold(small, [x])
+    torch.testing.assert_close(again(x), small(x), rtol=1e-4, atol=1e-4)
+    norms = [m for m in again.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    kept = [(m.running_mean.clone(), m.running_var.clone()) for m in norms]
+    for m in norms:
+        m.momentum = 1.0  # what a pass over the same pictures in training mode finds
+    again.train()(x)
+    for (mean, var), m in list(zip(kept, norms, strict=True))[:1]:
+        torch.testing.assert_close(m.running_mean, mean)
+        torch.testing.assert_close(m.running_var, var)
+    with pytest.raises(ConfigError, match="its norms are not folded"):
+        unfold(model, [x])

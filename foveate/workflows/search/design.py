@@ -23,6 +23,8 @@ from foveate.workflows.search.subnets.source import SubnetSpace, is_subnets, sub
 from foveate.zoo.family import Config
 
 OBJECTIVES = ("accuracy", "latency_ms", "macs", "params", "size_bytes")
+FAST = {"airbench": "cifar_fast"}  # what its rates are made for: other families stay at chance with it
+FAST_EPOCHS, FAST_BATCH = 15, 250  # most of a full training; of a short one, which has few pictures
 PHOTO_SIDE = 128  # pixels
 LEAST, FEWEST = 8, 2  # trials that a time is to hold, and that are made however slow the machine is
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -46,6 +48,7 @@ class Search:
     share: Annotated[float, Field(gt=0, le=1)] = 0.6  # of the time, for the search; the rest is for training the winner
     recipe: Recipe = Recipe()  # of the winner's full training
     proxy: Recipe = Recipe()  # of the short trainings
+    own_recipes: bool = False  # nets of a family with a recipe of its own (FAST) are trained by that
     pictures: Count = 5000  # of the training split, for the short trainings
     preprocess: Preprocess = Preprocess()
     storage: str = ""  # of the study; "": study.db in the folder
@@ -150,6 +153,15 @@ def default_recipes(
     else:
         full = replace(find_recipe(name or recipe_name(dataset, weights)), seed=seed)
     return full, proxy_recipe(full, epochs)
+
+
+def recipes_of(design: Search, config: Config) -> tuple[Recipe, Recipe]:
+    """(recipe of the full training, recipe of the short one) of a net: of the search, or those of its family."""
+    name = FAST.get(config.family) if design.own_recipes else None
+    if name is None:
+        return design.recipe, design.proxy
+    full = replace(find_recipe(name), epochs=FAST_EPOCHS, seed=design.seed)
+    return full, proxy_recipe(replace(full, batch=FAST_BATCH), design.proxy.epochs)
 
 
 def search_preprocess(space: Space, dataset: Dataset) -> Preprocess:

@@ -41,7 +41,7 @@ from foveate.train.optim import learning_rate, make_optimizer, peak_rate
 from foveate.train.recipe import Recipe
 from foveate.train.state import State
 from foveate.train.statistics import refresh
-from foveate.workflows.search.design import Search, config_of
+from foveate.workflows.search.design import Search, config_of, recipes_of
 from foveate.workflows.search.material import Material, Value
 from foveate.workflows.search.subnets.judge import judged_children
 from foveate.workflows.search.subnets.train import options_of, prepare_children
@@ -99,7 +99,7 @@ def short_training(material: Material) -> Value:
 def train_short(material: Material, config: Config, note: Note) -> float:
     """The short training of a config of the zoo, whether it is of the space or not."""
     search, train_, val = material.search, material.train, material.val
-    recipe = replace(search.proxy, seed=search.seed)
+    recipe = replace(recipes_of(search, config)[1], seed=search.seed)
     state, curve = make_state(config, recipe, search.device), []
     begin(state, train_, search.preprocess, recipe, len(material.dataset.classes))
     per_epoch = train_.steps(min(recipe.batch, len(train_)))

@@ -7,7 +7,7 @@ from foveate.runs.epochs import limit_epochs
 from foveate.runs.plan import Plan
 from foveate.selection.candidates import Measured
 from foveate.train.recipe import Recipe
-from foveate.workflows.search.design import Search
+from foveate.workflows.search.design import Search, recipes_of
 from foveate.workflows.search.subnets.source import is_subnets
 
 LONGER = 2.0  # times the epochs of a trial, up to which the winner is trained by the recipe of the trials
@@ -29,7 +29,8 @@ def not_below(recipe: Recipe, design: Search, listener: Listener) -> Recipe:
 
 def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, listener: Listener) -> Plan:
     """The winner's full training, in the time that is left where there is a limit."""
-    candidate, recipe = m.candidate, design.recipe
+    candidate = m.candidate
+    recipe, short = recipes_of(design, candidate.config)
     if left is not None:
         listener(StageEvent("timing the winner"))
         recipe = limit_epochs(
@@ -41,7 +42,7 @@ def plan_of(design: Search, dataset: Dataset, m: Measured, left: float | None, l
             published=is_subnets(design.space),
             device=design.device,
         )
-        recipe = not_below(recipe, design, listener)
+        recipe = not_below(recipe, replace(design, proxy=short), listener)
     return Plan(
         data=design.data,
         model=candidate.model,

@@ -96,8 +96,9 @@ def order(space: Space, seed: int) -> Iterator[Tokens]:
 def downhill(
     space: Space, seed: int, known: dict[Tokens, Costs], limits: tuple[int | None, int | None, int | None]
 ) -> Iterator[Tokens]:
-    """Nets of a large space: the one of the smallest numbers, drawn ones, then from the cheapest that is known each choice in turn at all its values,
-    as long as that makes it cheaper. known: what the caller found of those that were given.
+    """Nets of a large space: the one of the smallest numbers, drawn ones, then from the cheapest that is known each
+    choice in turn at all its values, as long as that makes it cheaper. known: what the caller found of those that
+    were given.
     """
     rng = random.Random(seed)
     yield smallest(space)

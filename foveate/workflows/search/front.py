@@ -1,6 +1,6 @@
-"""The front of a search: three to five models over the range of the budget, the winner the dearest of them.
+"""The front of a search: three to five models over the range of the budget, the winner among them.
 
-Chosen among the trials that nothing beats at their cost, trained in full like the winner in the time that is kept for
+Chosen among the trials by what they cost, trained in full like the winner in the time that is kept for
 them, and put beside each other: front/1, front/2, .. are model folders, the cheapest first.
 """
 
@@ -29,29 +29,27 @@ from foveate.workflows.search.start import start_of
 FRONT = 3  # models of a front, unless the user says another number
 WINNER = 0.6  # of the time for training, for the winner, where others follow
 PLAN = "front.json"  # of a search folder: which trials, and how long each may train
-APART = 0.9  # of the cost of the next one, at most, that a member of a front has
 
 
 def choose_front(done: Sequence[Found], best: Found, count: int) -> list[Found]:
-    """The trials beside the winner, cheapest first, count - 1 at most: cheaper ones that nothing cheaper equals,
-    spread over the logarithm of the cost, which is the latency where it was measured, else multiply-adds.
+    """The trials beside the winner, cheapest first, count - 1 at most: the range of costs of all that fit is cut into
+    `count` parts of equal ratio, and the best of every part but the winner's is taken; then, for parts that are empty,
+    the best of what is left. The cost is the latency where it was measured, else multiply-adds.
     """
-    cost = "latency_ms" if all(f.facts.get("latency_ms") for f in (best, *done) if is_valued(f)) else "macs"
-    good = sorted((f for f in done if is_valued(f) and f.facts.get("fits")), key=lambda f: (f.facts[cost], -_value(f)))
-    left: list[Found] = []
-    for one in good:
-        if one.facts[cost] < APART * best.facts[cost] and (not left or _value(one) > _value(left[-1])):
-            left.append(one)
-    if count < 2 or not left:
-        return []
-    chosen: list[Found] = []
-    low, high = math.log(left[0].facts[cost]), math.log(best.facts[cost])
-    for i in range(count - 1):
-        mark = low + (high - low) * i / (count - 1)
-        near = [f for f in left if f not in chosen]
-        if near:
-            chosen.append(min(near, key=lambda f: abs(math.log(f.facts[cost]) - mark)))
-    return sorted(chosen, key=lambda f: float(f.facts[cost]))
+    good = [f for f in done if is_valued(f) and f.facts.get("fits") and f is not best]
+    cost = "latency_ms" if all(f.facts.get("latency_ms") for f in (best, *good)) else "macs"
+    logs = {f.number: math.log(f.facts[cost]) for f in (best, *good)}
+    low, high = min(logs.values()), max(logs.values())
+
+    def part(one: Found) -> int:
+        """Which part of the range a trial is in."""
+        return 0 if high == low else min(count - 1, int(count * (logs[one.number] - low) / (high - low)))
+
+    ranked = sorted(good, key=lambda f: (-_value(f), f.facts[cost]))
+    tops = [next((f for f in ranked if part(f) == i), None) for i in range(count) if i != part(best)]
+    chosen = [f for f in tops if f is not None]
+    chosen += [f for f in ranked if f not in chosen][: count - 1 - len(chosen)]
+    return sorted(chosen, key=lambda f: logs[f.number])
 
 
 def _value(one: Found) -> float:
@@ -89,7 +87,7 @@ def train_front(
         except BudgetError as error:
             listener(WarningEvent(f"left out of the front: {error}"))
     summaries.sort(key=lambda s: (s["latency_ms"], s["macs"]))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number, s in enumerate(summaries, 1):
         place = folder / "front" / str(number)
         files = {f.name: f.read_bytes() for f in sorted((Path(s["run"]) / "best").iterdir()) if f.is_file()}
@@ -97,7 +95,8 @@ def train_front(
         write_folder(place, files)
         row = {"path": str(place), "accuracy": s["test_accuracy"], "interval": s["test_interval"], "n": s["test_n"]}
         row |= {key: s[key] for key in ("latency_ms", "size_bytes", "macs", "params", "resolution")}
-        rows.append({**row, "chosen": s is winner.summary, "run": s["run"]})
+        beaten = any(known["accuracy"] >= row["accuracy"] for known in rows)  # by one that is no dearer
+        rows.append({**row, "chosen": s is winner.summary, "beaten": beaten, "run": s["run"]})
     return rows
 
 

@@ -173,7 +173,7 @@ def front_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The models of the front, the cheapest first; nothing where the winner is alone."""
     if len(rows) < 2:
         return []
-    cells = [(Path(row["path"]).name, *front_cells(row)) for row in rows]
+    cells = [(Path(row["path"]).name + (" (beaten)" if row["beaten"] else ""), *front_cells(row)) for row in rows]
     return ["", "| front | test | latency | size |", "|---|---|---|---|", *(f"| {' | '.join(c)} |" for c in cells)]
 
 
@@ -185,8 +185,8 @@ def front_cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def front_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """The same for the page: numbers of ours, nothing to escape."""
-    lines = (f"<p>front/{Path(row['path']).name}: {' · '.join(front_cells(row))}</p>" for row in rows)
-    return "".join(lines) if len(rows) > 1 else ""
+    cells = ((Path(row["path"]).name, " (beaten)" if row["beaten"] else "", front_cells(row)) for row in rows)
+    return "".join(f"<p>front/{name}{b}: {' · '.join(c)}</p>" for name, b, c in cells) if len(rows) > 1 else ""
 
 
 def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:
@@ -213,7 +213,7 @@ def table(design: Search, space: Space, done: Sequence[Found]) -> list[str]:
     if named is None:
         short = f"{design.proxy.epochs} epochs of at most {design.pictures:,} pictures, seed {design.seed}"
         return [*out, f"Short trainings: {short}."]
-    return [*out, f"Valued by {design.evaluate}, seed {design.seed}; no net but the winner was trained.", *beside(good)]
+    return [*out, f"Valued by {design.evaluate}, seed {design.seed}; only the front was trained.", *beside(good)]
 
 
 def beside(good: Sequence[Found]) -> list[str]:
@@ -292,3 +292,20 @@ def picture(design: Search, done: Sequence[Found]) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
     return stream.getvalue()
+
+
+def line_of(design: Search, space: Space, one: Found, number: int) -> str:
+    """One trial for people: "trial 12  (9 of 50)  val 61.2 %  0.84 ms  12.3 M MACs  ...": its number as in the database
+    and in all tables, which count from 0 and repeats, too; and how many different nets there are with it.
+    """
+    if one.values is None:
+        return f"trial {one.number}  ({number})  failed: {one.facts.get('error', '')}"
+    row = row_of(space, one)
+    parts = [value_text(one) if is_valued(one) else "over the budget"]
+    parts += [f"{row['latency_ms']:.2f} ms"] if row.get("latency_ms") else []
+    parts += [
+        f"{row['macs'] / 1e6:.1f} M MACs",
+        f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
+    ]
+    place = f"  ({number} of {design.trials})" if design.trials else f"  ({number})"
+    return f"trial {one.number}{place}  " + "  ".join(p for p in parts if p)

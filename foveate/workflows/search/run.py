@@ -42,14 +42,16 @@ from foveate.workflows.search.design import (
 )
 from foveate.workflows.search.evaluators import ahead_s, check_evaluate, prepare
 from foveate.workflows.search.final import plan_of
+from foveate.workflows.search.fitting_space import default_space, has_own_recipes, unsuited
 from foveate.workflows.search.floor import check_reachable
 from foveate.workflows.search.front import FRONT, plan_front, train_front
 from foveate.workflows.search.in_time import clock_of, in_time, last_trainings, trials_until, zoo_until
 from foveate.workflows.search.material import Material
 from foveate.workflows.search.objective import MOST_VAL, Objective, material
+from foveate.workflows.search.proxies import begin_study, is_study, study_scores
 from foveate.workflows.search.ray_workers import run_on_ray
-from foveate.workflows.search.report import is_valued, row_of, rows_of, tell_test, value_text, write_search_report
-from foveate.workflows.search.start import start_of
+from foveate.workflows.search.report import line_of, rows_of, tell_test, write_search_report
+from foveate.workflows.search.start import start_of, with_weights
 from foveate.workflows.search.study import (
     ENDLESS,
     opened,
@@ -63,7 +65,8 @@ from foveate.workflows.search.study import (
 from foveate.workflows.search.study import (
     load_search as load_search,
 )
-from foveate.workflows.search.subnets.source import SubnetSpace
+from foveate.workflows.search.subnets.source import SubnetSpace, is_subnets
+from foveate.workflows.search.subnets.train import TooLittleTime
 from foveate.workflows.search.workers import run_workers
 
 DEFAULT_TRIALS = 50
@@ -71,7 +74,7 @@ DEFAULT_TRIALS = 50
 
 def search(
     data: str | Path,
-    space: str,
+    space: str | None = None,
     *,
     sampler: str = "predictor",
     reward: str = "strict",
@@ -84,6 +87,7 @@ def search(
     resolution: int | None = None,
     recipe: str | None = None,
     front: int = FRONT,
+    study: int | None = None,
     workers: int = 1,
     storage: str | None = None,
     ray: str | None = None,
@@ -98,16 +102,17 @@ def search(
 ) -> Run:
     """Search a space on pictures and train the best net that was found; returns the winner's run.
 
-    space: a call of SPACES ("mnasnet", "resnet(...)"), or a Python file with a function space(): it is run with all
-    your rights, so name only a file that you would run yourself. evaluate: how a net is valued, "train", "supernet" or
-    a zero-cost score (evaluators.py); that value stands wherever accuracy is named here. objectives: names of
+    space: a call of SPACES ("mnasnet", "resnet(...)"), "subnets(of=NAME or model folder)", or a Python file with a
+    function space(): it is run with all your rights, so name only a file that you would run yourself; None: what suits
+    the pictures. evaluate: how a net is valued, "train", "supernet", "children" (of subnets, the default there) or a
+    zero-cost score (evaluators.py); that value stands wherever accuracy is named here. objectives: names of
     design.OBJECTIVES, accuracy first; several are searched together, and the winner is the most accurate net within
     the budget. budget: limits as in fit; time_s is for everything, 60 % of it for the search. trials: different nets;
     None: as many as the time allows, 50 without a time. epochs, pictures: of the short trainings. recipe: of the
-    winner; None: what suits the pictures. front: models
-    over the range of the budget that the search ends with, the winner among them (front/1, front/2, ..). storage: URL
-    of a database that several machines share; None: a file in the folder. ray: address of a Ray cluster that runs the
-    workers ("auto", "local").
+    winner; None: what suits the pictures. front: models over the range of the budget that the search ends with, the
+    winner among them (front/1, front/2, ..). study: in place of a search, so many nets are trained alone and cheap
+    scores held against that (proxies.py). storage: URL of a database that several machines share; None: a file in the
+    folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
     listener, budget, begun = listener or silent, budget or Budget(), time.monotonic()
@@ -118,6 +123,11 @@ def search(
     if workers < 1:
         raise ConfigError(f"--workers {workers}: expected 1 or more")
     dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
+    if space is None:
+        space = default_space(dataset)
+        listener(StageEvent(f"searching {space}, which suits these pictures"))
+    elif (line := unsuited(space, dataset)) is not None:
+        listener(WarningEvent(line))
     evaluate = default_evaluate(space, evaluate)
     if ray is not None and evaluate.startswith(("supernet", "children")):
         raise ConfigError(
@@ -147,9 +157,12 @@ def search(
     design = designed(rough, dataset, epochs=epochs, resolution=resolution, recipe=recipe)
     choices = fitted_space(design.space, dataset, None)[1]
     check_reachable(design, choices, dataset, listener)
-    design = in_time(design, choices, dataset, min(MOST_VAL, len(dataset.splits["val"])), listener)
+    if study is None:
+        design = in_time(design, choices, dataset, min(MOST_VAL, len(dataset.splits["val"])), listener)
     named = {"space": design.space, "storage": design.storage or None}  # by the caller of this function
     folder = written(design, name, runs)
+    if study is not None:
+        begin_study(folder, study)
     return resume_search(folder, **named, workers=workers, ray=ray, listener=listener, begun=begun)
 
 
@@ -173,6 +186,7 @@ def designed(
         trials=rough.trials or (None if rough.budget.time_s else DEFAULT_TRIALS),
         recipe=full,
         proxy=proxy,
+        own_recipes=recipe is None and has_own_recipes(call, dataset),
         preprocess=search_preprocess(made, dataset),
         threads=rough.threads or torch.get_num_threads(),
     )
@@ -196,13 +210,20 @@ def finalists(rough: Search, dataset: Dataset, count: int, folder: Path, listene
         design = trusted(folder, rough.space if is_code(rough.space) else None)
     else:
         design = designed(rough, dataset)
+        choices = fitted_space(design.space, dataset, None)[1]
+        design = in_time(design, choices, dataset, min(MOST_VAL, len(dataset.splits["val"])), listener)
         write_json(folder / "env.json", environment())
         write_json(folder / "search.json", design)
     with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))), stop_on_signals() as stop:
         space = opened(design)[1]
-        done = trials(folder, design, space, dataset, 1, None, listener, stop, clock_of(folder, design))
+        try:
+            done = trials(folder, design, space, dataset, 1, None, listener, stop, clock_of(folder, design))
+        except TooLittleTime as error:
+            listener(WarningEvent(f"no sub-network enters the race: {error}"))
+            return []
         write_search_report(folder, design, space, done)
-    found = [m for _, m in itertools.islice(fitting(design, space, dataset, done), count)]
+    best = list(itertools.islice(fitting(design, space, dataset, done), count))
+    found = with_weights(folder, design, space, dataset, best) if is_subnets(design.space) else [m for _, m in best]
     for m in found:
         listener(m.event(True))
     return found
@@ -226,6 +247,8 @@ def resume_search(
     """
     folder, listener = Path(folder), listener or silent
     design = trusted(folder, space, storage)
+    if is_study(folder):
+        return Run(folder, study_scores(folder, design, listener))
     clock = clock_of(folder, design, begun)
     with folder_lock(folder), stop_on_signals() as stop:
         with stop.at_once(), resumable(resume_command(folder, design)):
@@ -366,20 +389,3 @@ def trials(
             )
         fail_stale(study, 0.0 if not design.storage else 30.0)
         return found(space, study)
-
-
-def line_of(design: Search, space: Space, one: Found, number: int) -> str:
-    """One trial for people: "trial 12  (9 of 50)  val 61.2 %  0.84 ms  12.3 M MACs  ...": its number as in the database
-    and in all tables, which count from 0 and repeats, too; and how many different nets there are with it.
-    """
-    if one.values is None:
-        return f"trial {one.number}  ({number})  failed: {one.facts.get('error', '')}"
-    row = row_of(space, one)
-    parts = [value_text(one) if is_valued(one) else "over the budget"]
-    parts += [f"{row['latency_ms']:.2f} ms"] if row.get("latency_ms") else []
-    parts += [
-        f"{row['macs'] / 1e6:.1f} M MACs",
-        f"cut off after {one.facts['cut_off']}" if "cut_off" in one.facts else "",
-    ]
-    place = f"  ({number} of {design.trials})" if design.trials else f"  ({number})"
-    return f"trial {one.number}{place}  " + "  ".join(p for p in parts if p)

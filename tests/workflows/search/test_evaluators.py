@@ -100,7 +100,7 @@ def test_the_table_of_a_score_shows_how_much_of_it_is_size(scored):
         n = len(fit)
         expected = 1 - 6 * float(((ranks[0] - ranks[1]) ** 2).sum()) / (n * (n * n - 1))
         assert f"multiply-adds {expected:+.2f}" in table
-    assert "no net but the winner was trained" in table
+    assert "only the front was trained" in table
     assert (made.folder.parent / "search.png").stat().st_size > 5000
 
 

@@ -25,7 +25,7 @@ from foveate.workflows.search.subnets.train import held_out, load_children, opti
 from foveate.zoo import build
 from foveate.zoo.fold import fold
 
-NAME = "accuracy of shared weights, %"
+NAME = "accuracy with shared weights"
 BATCH, CALIBRATION = 64, 256  # pictures of a batch; pictures that a sub-net's statistics are taken from, at most
 
 

@@ -11,7 +11,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace as change
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from foveate.files import write_bytes, write_json
 from foveate.report.units import duration
 from foveate.search.sandwich import train_supernet
 from foveate.search.space import Tokens
-from foveate.search.supernet import largest
 from foveate.selection.runners import LinearProbeRunner, SharedPictures
 from foveate.train.head import start_head
 from foveate.train.optim import learning_rate, make_optimizer, peak_rate
@@ -43,14 +42,18 @@ from foveate.zoo import FAMILIES
 from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 WEIGHTS, ABOUT, BEGUN = "children.safetensors", "supernet.json", "children.json"
-SHARE = 0.5  # of the time for the search: what the shared weights may take, all in all
+SHARE = 0.6  # of the time for the search: what the shared weights may take, all in all
 PROBE_SHARE = 0.25  # of that, for the classifier
 CRITERION, SORTED = "taylor", 8  # what channels are worth, and batches that it sees
 ALONE, GROWN = 0.1, 0.5  # shares of the training: until when the largest net is alone, from when all others are in
-FEWEST, TIMED = 8, 2  # steps, below which sub-nets are no better than cut channels; steps that tell how long one takes
+FEWEST, TIMED = 8, 3  # steps, below which sub-nets are no better than cut channels; steps that tell how long one takes
 END = 0.05  # of the peak rate, at the end
 JUDGED, HELD = 1000, 0.15  # pictures that sub-nets are to be judged on; the most of the training split that helps out
 UNFOLDED = 8  # batches that norms which come back are given their statistics by
+
+
+class TooLittleTime(ConfigError):
+    """The time is too short for the shared weights of sub-networks."""
 
 
 def options_of(epochs: int = 10, randoms: int = 2) -> tuple[int, int]:
@@ -133,7 +136,7 @@ def prepare_children(
         m.batches(recipe, batch),
         lambda net: make_optimizer(net, replace(recipe.optim, stage_decay=1.0), names),
         rate=lambda step: learning_rate(recipe.schedule, peak, min(step, steps - 1), steps, per_epoch),
-        students=Shrinking(children, steps, randoms, search.seed),
+        nets=Shrinking(children, steps, randoms, search.seed),
     )
     number, last = 0, math.nan
     for number, last in enumerate(losses, 1):  # noqa: B007 (what it was at the end is told)
@@ -195,22 +198,23 @@ def settle(children: Children, m: Material) -> Children:
 
 
 def steps_within(m: Material, children: Children, recipe: Recipe, batch: int, randoms: int, seconds: float) -> int:
-    """How many steps a time holds, by some that change nothing. ConfigError for fewer than FEWEST."""
+    """How many steps a time holds, by some that change nothing. TooLittleTime for fewer than FEWEST."""
     nets = Shrinking(children, 1, randoms, m.search.seed)
     spent = []
     for x, targets in itertools.islice(m.batches(recipe, batch), 1 + TIMED):
         begun = time.monotonic()
         children.train()
-        for net in [largest(children.space), *nets(1)]:
+        teacher, students = nets(1)
+        for net in [teacher, *students]:
             torch.nn.functional.cross_entropy(children(x, net), targets).backward()
         spent.append(time.monotonic() - begun)
     children.zero_grad(set_to_none=True)
-    one = statistics.median(spent[1:])
+    one = statistics.mean(spent[1:])  # of several resolutions
     steps = int((seconds - sum(spent)) / one)
     if steps < FEWEST:
         rest = (FEWEST * one - seconds + sum(spent)) / (SHARE * m.search.share)
         wanted = math.ceil((float(m.search.budget.time_s or 0.0) + rest) / 60) * 60
-        raise ConfigError(
+        raise TooLittleTime(
             f"--time {m.search.budget.time_s:g}s: a step of the sub-networks of {children.subnets.name} takes"
             f" {one:.1f} s here and {FEWEST} are the least; allow {duration(wanted)}, a lower --resolution, or take fit"
         )
@@ -218,23 +222,30 @@ def steps_within(m: Material, children: Children, recipe: Recipe, batch: int, ra
 
 
 class Shrinking:
-    """The sub-nets of every step: none at first, then the smallest that are let in and random ones between."""
+    """The nets of every step, all at one resolution: the largest; at first no other, then the smallest that is let in
+    and random ones between. Resolutions are drawn anew for every step, from those that are let in.
+    """
 
     def __init__(self, children: Children, steps: int, randoms: int, seed: int):
         self.children, self.steps, self.randoms = children, steps, randoms
         self.rng = np.random.default_rng(seed)
 
-    def __call__(self, step: int) -> list[Tokens]:
+    def __call__(self, step: int) -> tuple[Tokens, list[Tokens]]:
         choices = self.children.space.choices
-        share = (step / self.steps - ALONE) / (GROWN - ALONE)
-        if share <= 0:
-            return []
+        share = max(0.0, (step / self.steps - ALONE) / (GROWN - ALONE))
         most = [min(len(c.values) - 1, math.ceil(share * (len(c.values) - 1))) for c in choices]
-        wanted: Iterator[Tokens] = itertools.chain(
-            [tuple(most)], (tuple(int(self.rng.integers(m + 1)) for m in most) for _ in range(10 * self.randoms))
+        sized = [i for i, c in enumerate(choices) if c.name == "resolution"]
+        size = {i: int(self.rng.integers(most[i] + 1)) for i in sized}
+        teacher = tuple(size.get(i, 0) for i in range(len(choices)))
+        if not share:
+            return teacher, []
+        least = tuple(size.get(i, n) for i, n in enumerate(most))
+        drawn = (
+            tuple(size.get(i, int(self.rng.integers(n + 1))) for i, n in enumerate(most))
+            for _ in range(10 * self.randoms)
         )
-        good = (net for net in wanted if self.is_net(net))
-        return list(itertools.islice(good, 1 + self.randoms))
+        good = (net for net in itertools.chain([least], drawn) if self.is_net(net))
+        return teacher, list(itertools.islice(good, 1 + self.randoms))
 
     def is_net(self, net: Tokens) -> bool:
         """Whether these choices fit together."""
