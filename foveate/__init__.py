@@ -12,7 +12,11 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.config import replace as replace
     from foveate.config import set_path as set_path
     from foveate.cost.count import cost as cost
+    from foveate.data.gate.check import check as check
+    from foveate.data.preprocess import Preprocess as Preprocess
+    from foveate.deploy.classifier import Classifier as Classifier
     from foveate.deploy.exported import load as load
+    from foveate.deploy.write import export as export
     from foveate.errors import BudgetError as BudgetError
     from foveate.errors import ConfigError as ConfigError
     from foveate.errors import DataError as DataError
@@ -20,8 +24,15 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.errors import WeightsError as WeightsError
     from foveate.layers import Layers as Layers
     from foveate.runs.complete import train as train
+    from foveate.runs.evaluate import Evaluation as Evaluation
+    from foveate.runs.evaluate import evaluate as eval
+    from foveate.runs.plan import Budget as Budget
+    from foveate.runs.run import Run as Run
     from foveate.workflows.ablate.run import ablate as ablate
+    from foveate.workflows.analyse.run import analyse as analyse
+    from foveate.workflows.compress.run import compress as compress
     from foveate.workflows.fit import fit as fit
+    from foveate.workflows.search.run import search as search
     from foveate.zoo import build as build
     from foveate.zoo import create_model as create_model
     from foveate.zoo import list_models as list_models
@@ -31,21 +42,32 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Budget": "foveate.runs.plan",
     "BudgetError": "foveate.errors",
+    "Classifier": "foveate.deploy.classifier",
     "ConfigError": "foveate.errors",
     "DataError": "foveate.errors",
+    "Evaluation": "foveate.runs.evaluate",
     "FoveateError": "foveate.errors",
     "Layers": "foveate.layers",
+    "Preprocess": "foveate.data.preprocess",
+    "Run": "foveate.runs.run",
     "WeightsError": "foveate.errors",
     "ablate": "foveate.workflows.ablate.run",
+    "analyse": "foveate.workflows.analyse.run",
     "build": "foveate.zoo",
+    "check": "foveate.data.gate.check",
+    "compress": "foveate.workflows.compress.run",
     "cost": "foveate.cost.count",
     "create_model": "foveate.zoo",
+    "eval": "foveate.runs.evaluate:evaluate",
+    "export": "foveate.deploy.write",
     "fit": "foveate.workflows.fit",
     "list_models": "foveate.zoo",
     "load": "foveate.deploy.exported",
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
+    "search": "foveate.workflows.search.run",
     "set_path": "foveate.config",
     "train": "foveate.runs.complete",
     "variant": "foveate.zoo",
@@ -56,11 +78,12 @@ __all__ = [*sorted(_WHERE), "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'foveate' has no attribute {name!r}")
-    return getattr(import_module(_WHERE[name]), name)
+    place, _, other = _WHERE[name].partition(":")
+    return getattr(import_module(place), other or name)
 
 
 class _Package(ModuleType):
-    """Keeps foveate.train and .cost the functions: importing the submodules of those names would shadow them."""
+    """Keeps foveate.train, .cost, .search and .compress the functions, which submodules of those names would shadow."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _WHERE and isinstance(value, ModuleType)):

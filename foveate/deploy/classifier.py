@@ -235,8 +235,11 @@ def folder_answers(model: Predictor, folder: str | Path, top: int, batch: int = 
     """The answers of every picture below a folder, by path."""
     if not is_folder(folder):
         raise DataError(f"{folder}: no such folder; expected a folder of pictures")
+    if top < 1:
+        raise ConfigError(f"top = {top}: at least 1")
     found = inside(str(folder))
-    return dict(zip(found, answers(model, list(found), top, batch), strict=True))
+    logits = model.predict_logits(found, batch)
+    return {path: ranked(row, model.classes, top, model.trust) for path, row in zip(found, logits, strict=True)}
 
 
 def about(model: Predictor) -> dict[str, str]:
@@ -278,6 +281,13 @@ def require_finite(logits: np.ndarray, preprocess: Preprocess, what: str) -> Non
         f"{what} answers NaN or infinity for {len(bad):,} of {len(logits):,} pictures: its numbers overflow; its"
         f" weights or its preprocessing (std {std}) are damaged: train or export it again"
     )
+
+
+def find_folder(source: str | Path) -> Path:
+    """The model folder: itself, or best/ of a run folder."""
+    place = Path(source)
+    inner = place / "best"
+    return inner if not (place / "config.json").is_file() and (inner / "config.json").is_file() else place
 
 
 def load(folder: str | Path, *, resolution: int | None = None, tell: Callable[[str], None] = effort.warn) -> Classifier:

@@ -192,7 +192,4 @@ def load(
     place = Path(source) if isinstance(source, (str, Path)) else source.folder
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():
         return load_exported(place, resolution=resolution)
-    inner = place / "best"
-    if not (place / "config.json").is_file() and (inner / "config.json").is_file():
-        place = inner
-    return classifier.load(place, resolution=resolution, tell=tell)
+    return classifier.load(classifier.find_folder(place), resolution=resolution, tell=tell)

@@ -16,8 +16,9 @@ from foveate.config import near, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import check_writable, crashpoint, folder_lock, free_name, sweep, write_json
+from foveate.report.progress import hear
 from foveate.runs.complete import complete_held, read_plan
 from foveate.runs.defaults import recipe_for
 from foveate.runs.devices import check_device, describe_device
@@ -100,6 +101,7 @@ def fit(
     metric: str = "accuracy",
     resume: str | Path | None = None,
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
@@ -120,9 +122,10 @@ def fit(
     IMBALANCE times the pictures of the smallest, what has the best balanced accuracy on validation. metric: by which
     candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS. resume: a run folder, which goes on from
     the stage that it was stopped in; what else is given must be as it began.
+    listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError, Interrupted.
     """
-    given, listener = dict(locals()), listener or silent
+    given, listener = dict(locals()), hear(listener, progress)
     if resume is not None:
         defaults = {key: p.default for key, p in inspect.signature(fit).parameters.items()}
         return resume_fit(resume, {k: v for k, v in given.items() if k in defaults and v != defaults[k]}, listener)
@@ -158,7 +161,7 @@ def resume_fit(folder: str | Path, given: Mapping[str, object], listener: Listen
     """
     folder = Path(folder)
     asked = read_request(folder)
-    refuse_others(folder, asked, {k: v for k, v in given.items() if k not in ("resume", "listener")})
+    refuse_others(folder, asked, {k: v for k, v in given.items() if k not in ("resume", "listener", "progress")})
     if (summary := finished(folder)) is not None:
         small = folder.parent / read_beside(folder).get("small", "") / "summary.json"
         if not asked.compress:

@@ -58,7 +58,7 @@ def test_a_hub_address_opens_the_local_copy(run, model, names, monkeypatch):
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(WeightsError, match="no config.json"):
+    with pytest.raises(WeightsError, match="holds no config"):
         fv.load(tmp_path)
 
 
