@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.cost.count import cost as cost
     from foveate.data.gate.check import check as check
     from foveate.data.preprocess import Preprocess as Preprocess
+    from foveate.data.torch_dataset import Dataset as Dataset
     from foveate.deploy.classifier import Classifier as Classifier
     from foveate.deploy.exported import load as load
     from foveate.deploy.write import export as export
@@ -47,6 +48,7 @@ _WHERE = {
     "Classifier": "foveate.deploy.classifier",
     "ConfigError": "foveate.errors",
     "DataError": "foveate.errors",
+    "Dataset": "foveate.data.torch_dataset",
     "Evaluation": "foveate.runs.evaluate",
     "FoveateError": "foveate.errors",
     "Layers": "foveate.layers",

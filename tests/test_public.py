@@ -13,6 +13,7 @@ PUBLIC = [
     "Classifier",
     "ConfigError",
     "DataError",
+    "Dataset",
     "Evaluation",
     "FoveateError",
     "Layers",
