@@ -25,9 +25,12 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.errors import WeightsError as WeightsError
     from foveate.layers import Layers as Layers
     from foveate.runs.complete import train as train
+    from foveate.runs.estimator import FoveateClassifier as FoveateClassifier
     from foveate.runs.evaluate import Evaluation as Evaluation
     from foveate.runs.evaluate import evaluate as eval
     from foveate.runs.plan import Budget as Budget
+    from foveate.runs.plugin import add_entry as add_entry
+    from foveate.runs.plugin import load_plugin as load_plugin
     from foveate.runs.run import Run as Run
     from foveate.workflows.ablate.run import ablate as ablate
     from foveate.workflows.analyse.run import analyse as analyse
@@ -50,12 +53,14 @@ _WHERE = {
     "DataError": "foveate.errors",
     "Dataset": "foveate.data.torch_dataset",
     "Evaluation": "foveate.runs.evaluate",
+    "FoveateClassifier": "foveate.runs.estimator",
     "FoveateError": "foveate.errors",
     "Layers": "foveate.layers",
     "Preprocess": "foveate.data.preprocess",
     "Run": "foveate.runs.run",
     "WeightsError": "foveate.errors",
     "ablate": "foveate.workflows.ablate.run",
+    "add_entry": "foveate.runs.plugin",
     "analyse": "foveate.workflows.analyse.run",
     "build": "foveate.zoo",
     "check": "foveate.data.gate.check",
@@ -67,6 +72,7 @@ _WHERE = {
     "fit": "foveate.workflows.fit",
     "list_models": "foveate.zoo",
     "load": "foveate.deploy.exported",
+    "load_plugin": "foveate.runs.plugin",
     "load_weights": "foveate.zoo.weights",
     "replace": "foveate.config",
     "search": "foveate.workflows.search.run",

@@ -43,7 +43,7 @@ def pictures_of(
         return Pictures(found, None, None, 0, max(first))
     from sklearn.utils.validation import check_array, validate_data
 
-    if np.ndim(x) > 2 or getattr(x, "ndim", 0) > 2:
+    if deep(x):
         array = check_array(x, allow_nd=True, estimator=estimator)
     else:
         array = validate_data(estimator, x, reset=fitting)
@@ -53,21 +53,27 @@ def pictures_of(
         raise ValueError(f"X has {features} features, but FoveateClassifier is expecting {expected} features as input")
     if np.iscomplexobj(array):
         raise ValueError("Complex data not supported: a picture has real numbers")
+    bounds = None
+    if array.dtype != np.uint8:  # before rows are filled up: what fills them is not of the pictures
+        bounds = (float(array.min()), float(array.max())) if fitting or scale is None else scale
+        low, high = bounds
+        unit = (array.astype(np.float64) - low) / ((high - low) or 1.0)
+        array = (unit * 255).round().clip(0, 255).astype(np.uint8)
     if array.ndim == 2:
         array = as_squares(array, shape)
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.shape[3] not in (1, 3):
         raise ValueError(f"X of shape {np.shape(x)}: expected (n, h, w), (n, h, w, 3) or rows (n, features)")
-    bounds = scale
-    if array.dtype != np.uint8:
-        if fitting or bounds is None:
-            bounds = (float(array.min()), float(array.max()))
-        low, high = bounds
-        unit = (array.astype(np.float64) - low) / ((high - low) or 1.0)
-        array = (unit * 255).round().clip(0, 255).astype(np.uint8)
     pixels = np.ascontiguousarray(np.repeat(array, 3, axis=3) if array.shape[3] == 1 else array)
     return Pictures(list(pixels), pixels, bounds, features, max(pixels.shape[1:3]))
+
+
+def deep(x: Any) -> bool:
+    """Whether an array, or a list of arrays of one shape, has more than rows and columns."""
+    if isinstance(x, (list, tuple)):
+        return bool(x) and getattr(x[0], "ndim", 0) > 1
+    return getattr(x, "ndim", 0) > 2
 
 
 def is_pictures(x: Any) -> bool:
@@ -83,14 +89,14 @@ def is_pictures(x: Any) -> bool:
 
 
 def as_squares(rows: np.ndarray, shape: tuple[int, int] | None) -> np.ndarray:
-    """(n, features) -> (n, h, w): of `shape`, else the smallest square, filled up with the smallest number."""
+    """Bytes (n, features) -> (n, h, w): of `shape`, else the smallest square, filled up with 0."""
     n, features = rows.shape
     if shape is not None:
         if shape[0] * shape[1] != features:
             raise ValueError(f"X has {features} features a row; shape {shape} takes {shape[0] * shape[1]}")
         return rows.reshape(n, *shape)
     side = int(np.ceil(np.sqrt(features)))
-    filled = np.full((n, side * side), rows.min(), rows.dtype)
+    filled = np.zeros((n, side * side), rows.dtype)
     filled[:, :features] = rows
     return filled.reshape(n, side, side)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -101,7 +101,7 @@ def train_near_ranks(run: CompressionRun, model: nn.Module, after_step: Callable
 
 
 # name -> maker of a method; what turns a model into a smaller one in another way is one more line
-METHODS: Mapping[str, Callable[..., Method]] = {
+METHODS: dict[str, Callable[..., Method]] = {
     **{name: partial(pruning, name) for name in CRITERIA},
     "lrpet": partial(factoring, True),
     "svd": partial(factoring, False),
@@ -115,7 +115,7 @@ def make_method(text: str) -> Method:
     (run, model, cost to reach in the goal's kind) and gives a smaller model; it raises BudgetError where it can not get
     there. ConfigError for an unknown name or option, with the nearest known one.
     """
-    return make(METHODS, text, "method")
+    return make(METHODS | {name: partial(pruning, name) for name in CRITERIA}, text, "method")
 
 
 def train_between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:
