@@ -25,9 +25,9 @@ def shell() -> str:
 def prepare_completion() -> None:
     """Let typer know the shells, where a script asks; nothing otherwise."""
     if ASKED in os.environ:
-        from typer import completion
+        from typer._completion_classes import completion_init
 
-        completion.completion_init()
+        completion_init()
 
 
 def _show(wanted: bool) -> None:

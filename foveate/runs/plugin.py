@@ -62,7 +62,9 @@ def add_entry(kind: Kind, name: str, entry: object) -> None:
         raise ConfigError(f'{kind} "{name}": expected a name of small letters, digits and _, such as my_{kind}')
     tables = TABLES[kind]
     held = tables[0].get(name)
-    if held is entry or (isinstance(held, Family) and getattr(held.module, "maker", None) is entry):
+    if held is entry or (isinstance(held, Recipe) and held == entry):
+        return
+    if isinstance(held, Family) and getattr(held.module, "maker", None) is entry:
         return
     if held is not None or (kind in ("family", "module") and name in list_models()):
         raise ConfigError(f'{kind} "{name}": there is one of this name; take another')
