@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.runs.complete import train as train
     from foveate.runs.estimator import FoveateClassifier as FoveateClassifier
     from foveate.runs.evaluate import Evaluation as Evaluation
-    from foveate.runs.evaluate import evaluate as eval
+    from foveate.runs.evaluate import evaluate as _evaluate
     from foveate.runs.plan import Budget as Budget
     from foveate.runs.plugin import add_entry as add_entry
     from foveate.runs.plugin import load_plugin as load_plugin
@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.zoo import list_models as list_models
     from foveate.zoo import variant as variant
     from foveate.zoo.weights import load_weights as load_weights
+
+    eval = _evaluate
 
 __version__ = "0.1.0"
 
