@@ -101,16 +101,16 @@ Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=
 
 
 NoProject = Annotated[bool, typer.Option("--no-project", help="Leave out the foveate.toml of this folder.")]
-Plugin = Annotated[
-    list[str] | None,
-    option("--plugin", metavar="PACKAGE", help="Code that is run: a package that adds layers, models, recipes."),
+Plugin = Annotated[  # a text: a list would load pydantic for every help
+    str,
+    option("--plugin", metavar="PACKAGE", help="Code that is run: packages (A,B) that add layers, models, recipes."),
 ]
 
 
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    plugin: Plugin = None,
+    plugin: Plugin = "",
     no_project: NoProject = False,
     version: Version = False,
     show_completion: Show = False,
@@ -126,7 +126,7 @@ def root(
     if not {"-h", "--help"} & set(words):
         apply_project(context, ignore=no_project, arguments=words)
     if plugin:
-        load_plugins(plugin)
+        load_plugins([name for name in plugin.split(",") if name])
 
 
 def load_plugins(names: Sequence[str]) -> None:
