@@ -102,7 +102,7 @@ Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=
 
 NoProject = Annotated[bool, typer.Option("--no-project", help="Leave out the foveate.toml of this folder.")]
 Plugin = Annotated[  # a text: a list would load pydantic for every help
-    str,
+    str | None,
     option("--plugin", metavar="PACKAGE", help="Code that is run: packages (A,B) that add layers, models, recipes."),
 ]
 
@@ -110,7 +110,7 @@ Plugin = Annotated[  # a text: a list would load pydantic for every help
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    plugin: Plugin = "",
+    plugin: Plugin = None,
     no_project: NoProject = False,
     version: Version = False,
     show_completion: Show = False,
