@@ -100,7 +100,9 @@ Help = Annotated[bool, typer.Option("-h", "--help", callback=_help, is_eager=Tru
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
 
 
-NoProject = Annotated[bool, typer.Option("--no-project", help="Leave out the foveate.toml of this folder.")]
+NoProject = Annotated[
+    bool, typer.Option("--no-project", is_eager=True, help="Leave out the foveate.toml of this folder.")
+]
 Plugin = Annotated[  # a text: a list would load pydantic for every help
     str | None,
     option("--plugin", metavar="PACKAGE", help="Code that is run: packages (A,B) that add layers, models, recipes."),
