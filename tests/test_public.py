@@ -8,22 +8,37 @@ import pytest
 import foveate
 
 PUBLIC = [
+    "Budget",
     "BudgetError",
+    "Classifier",
     "ConfigError",
     "DataError",
+    "Dataset",
+    "Evaluation",
+    "FoveateClassifier",
     "FoveateError",
     "Layers",
+    "Preprocess",
+    "Run",
     "WeightsError",
     "__version__",
     "ablate",
+    "add_entry",
+    "analyse",
     "build",
+    "check",
+    "compress",
     "cost",
     "create_model",
+    "eval",
+    "export",
     "fit",
     "list_models",
     "load",
+    "load_plugin",
     "load_weights",
     "replace",
+    "search",
     "set_path",
     "train",
     "variant",
@@ -64,11 +79,13 @@ def test_a_public_name_can_be_had(name):
 
 
 def test_fit_train_and_cost_stay_functions_when_their_modules_are_imported():
+    import foveate.compress
     import foveate.cost
+    import foveate.search
     import foveate.train
     import foveate.workflows.fit
 
-    assert all(callable(f) for f in (foveate.fit, foveate.train, foveate.cost))
+    assert all(callable(f) for f in (foveate.fit, foveate.train, foveate.cost, foveate.compress, foveate.search))
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -40,3 +40,39 @@ def label(folder: Path, pictures: list[str]) -> list[str]:
     grey: list[tuple[str, float]] = model.predict(np.zeros((8, 8), np.uint8))
     names: tuple[str, ...] = model.classes
     return [first[0][0], grey[0][0], *(answer[0][0] for answer in several), *names, *fv.list_models("resnet*")]
+
+
+def ask(run: fv.Run, folder: Path) -> np.ndarray:
+    model = fv.load(run)
+    scored: list[tuple[str, float]] = model.predict(torch.zeros(3, 8, 8), top=3, batch=8)
+    named: dict[str, list[tuple[str, float]]] = model.predict_folder(folder)
+    x: torch.Tensor = model.preprocess(np.zeros((8, 8, 3), np.uint8))
+    logits: torch.Tensor = model.module(x[None])
+    written: Path = model.to_onnx(folder / "model.onnx")
+    accuracy: float | None = run.accuracy
+    print(scored, named, logits, written, accuracy, model.features([folder / "a.png"]))
+    return model.predict_proba([folder / "a.png"])
+
+
+def judge(folder: Path, data: Path) -> tuple[float, float]:
+    found: fv.Evaluation = fv.eval(folder, data, split="test")
+    small: fv.Run = fv.compress(folder, data, macs=0.5, progress=False)
+    other: fv.Run = fv.search(data, "mnasnet", budget=fv.Budget(max_latency_ms=2.0))
+    fv.ablate(data, "resnet18", "smoothing,mixup", seeds=2)
+    fv.analyse(str(folder), data, what=("features",))
+    size: int = fv.export(folder, to="openvino").size_bytes
+    good: bool = fv.check(data).good(strict=True)
+    print(small.latency_ms, other.size_bytes, size, good)
+    return found.interval
+
+
+def loop(data: Path, model: fv.Classifier) -> int:
+    pictures = fv.Dataset(data, split="val", transform=model.preprocess)
+    x, label = pictures[0]
+    width: int = x.shape[-1]
+    estimator = fv.FoveateClassifier(epochs=1).fit(np.zeros((4, 8, 8)), [0, 1, 0, 1])
+    share: float = estimator.score(np.zeros((4, 8, 8)), [0, 1, 0, 1])
+    fv.add_entry("act", "identity", lambda channels: torch.nn.Identity())
+    fv.load_plugin("my_pkg")
+    print(share, pictures.targets[0] == label, fv.Dataset(data)[0][0].size)
+    return width

@@ -11,6 +11,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, TextIO
 
@@ -28,6 +29,7 @@ from foveate.cli import (
     fit,
     fuse,
     models,
+    new,
     predict,
     profile,
     scale,
@@ -35,11 +37,13 @@ from foveate.cli import (
     train,
 )
 from foveate.cli import eval as evaluate
+from foveate.cli.completion import Install, Show, prepare_completion
+from foveate.cli.options.declare import Command, option
 from foveate.cli.options.output import Debug, Visible
+from foveate.cli.project import apply_project, next_three
 from foveate.errors import FoveateError, Terminated, printable
 
 EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 130, 141, 143  # what a shell reports for SIGINT, SIGPIPE and SIGTERM
-NARROW = 52  # columns
 AGAIN_S = 0.05  # after which a signal that got lost is sent once more
 
 # typer brings a click of its own (older ones import click): this is the class of every usage error in both
@@ -70,9 +74,10 @@ COMMANDS = {
     "search": search,
     "ablate": ablate,
     "analyse": analyse,
+    "new": new,
 }
 for _name, _module in COMMANDS.items():
-    app.command(_name, epilog=_module.EXAMPLE)(_module.command)
+    app.command(_name, cls=Command, epilog=_module.EXAMPLE)(_module.command)
 app.add_typer(data.app, name="data")
 
 
@@ -95,12 +100,44 @@ Help = Annotated[bool, typer.Option("-h", "--help", callback=_help, is_eager=Tru
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")]
 
 
+NoProject = Annotated[
+    bool, typer.Option("--no-project", is_eager=True, help="Leave out the foveate.toml of this folder.")
+]
+Plugin = Annotated[  # a text: a list would load pydantic for every help
+    str | None,
+    option("--plugin", metavar="PACKAGE", help="Code that is run: packages (A,B) that add layers, models, recipes."),
+]
+
+
 @app.callback(invoke_without_command=True)
-def root(context: typer.Context, version: Version = False, debug: Debug = False, help_: Help = False) -> None:
+def root(
+    context: typer.Context,
+    plugin: Plugin = None,
+    no_project: NoProject = False,
+    version: Version = False,
+    show_completion: Show = False,
+    install_completion: Install = False,
+    debug: Debug = False,
+    help_: Help = False,
+) -> None:
     """Turns a folder of images into the best classifier that fits your device."""
     if context.invoked_subcommand is None:
-        print(context.get_help(), file=sys.stderr)
-        raise typer.Exit(2)
+        print("\n".join(next_three(Path())))
+        return
+    words = context.obj["arguments"] if isinstance(context.obj, dict) else []
+    if not {"-h", "--help"} & set(words):
+        apply_project(context, ignore=no_project, arguments=words)
+    if plugin:
+        load_plugins([name for name in plugin.split(",") if name])
+
+
+def load_plugins(names: Sequence[str]) -> None:
+    """Load what --plugin names; worker processes of this command load the same."""
+    from foveate.runs.plugin import ENVIRONMENT, load_plugin
+
+    for name in names:
+        load_plugin(name)
+    os.environ[ENVIRONMENT] = ",".join(names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _make_streams_forgiving()
     if "torch" not in sys.modules:  # threads that sleep while they wait: on a busy machine a step of two threads that
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spin takes up to 15 times as long (docs/benchmarks.md)
-    settings = {"debug": False}  # --debug writes here, wherever it stands on the line
+    # --debug writes here, wherever it stands on the line
+    settings: dict[str, Any] = {"debug": False, "arguments": list(sys.argv[1:] if arguments is None else arguments)}
+    prepare_completion()
     with (
         _signals_as_exceptions(),
         contextlib.redirect_stdout(Visible(sys.stdout)),
@@ -173,11 +212,10 @@ def _signals_as_exceptions() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run(arguments: Sequence[str] | None, settings: dict[str, bool]) -> int:
+def _run(arguments: Sequence[str] | None, settings: dict[str, Any]) -> int:
     """Call the command and turn whatever it raises into a line and an exit code."""
     try:
-        columns = shutil.get_terminal_size().columns
-        width = columns - 2 if columns < NARROW else None  # by itself the help is never narrower than 50
+        width = max(20, shutil.get_terminal_size().columns - 2)  # by itself the help is from 50 to 78 wide
         result = app(args=arguments, prog_name="foveate", standalone_mode=False, obj=settings, terminal_width=width)
         if result == EXIT_INTERRUPTED:  # newer typer swallows KeyboardInterrupt
             _say("interrupted")

@@ -9,7 +9,7 @@ import typer
 
 from foveate.cli import review
 from foveate.cli.options.data import FollowLinks
-from foveate.cli.options.declare import command_of, option
+from foveate.cli.options.declare import Command, command_of, option
 from foveate.cli.options.output import Output, print_json
 from foveate.cli.options.run import Bad, BadFiles, Seed
 from foveate.report.units import duration
@@ -23,7 +23,7 @@ Place = Annotated[
 Share = typer.Option(min=0.0, max=0.9, help="Share of the pictures; 0 for none.")
 
 
-@app.command("check", epilog="Example: foveate data check photos --strict")
+@app.command("check", cls=Command, epilog="Example: foveate data check photos --strict")
 @command_of
 def check_command(
     data: Place,
@@ -66,7 +66,7 @@ def check_command(
         raise typer.Exit(code=3)
 
 
-@app.command("split", epilog="Example: foveate data split photos --val 0.2 --test 0.1 --out photos.csv")
+@app.command("split", cls=Command, epilog="Example: foveate data split photos --val 0.2 --test 0.1 --out photos.csv")
 @command_of
 def split_command(
     data: Place,
@@ -109,8 +109,8 @@ def split_command(
         print(f"  {note}")
 
 
-app.command("review", epilog="Example: foveate data review photos --out review")(review.review_command)
-app.command("diff", epilog="Example: foveate data diff photos photos.csv")(review.diff_command)
+app.command("review", cls=Command, epilog="Example: foveate data review photos --out review")(review.review_command)
+app.command("diff", cls=Command, epilog="Example: foveate data diff photos photos.csv")(review.diff_command)
 
 
 def _check_csv(option: str, path: Path | None) -> None:

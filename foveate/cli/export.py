@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,15 +12,9 @@ from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Threads
 from foveate.cli.runtimes import table, told
-from foveate.errors import ConfigError
 from foveate.report.units import percent, points, size
 
-if TYPE_CHECKING:
-    from foveate.deploy.compare import Comparison, Sample
-    from foveate.deploy.subject import Subject
-
 EXAMPLE = "Example: foveate export runs/photos-1/best --to best --data photos"
-PICTURES = 32  # on which a file of full precision must agree
 
 
 class To(enum.StrEnum):
@@ -58,92 +52,31 @@ def command(
     Nothing is written when the file does not answer as the model does.
     """
     folder = model_folder(model)
-    suffixes = {To.best: (".onnx", ".xml"), To.onnx: (".onnx",), To.onnx_int8: (".onnx",)}.get(to, (".xml",))
-    if out is not None and (out.suffix.lower() not in suffixes or not out.parent.is_dir()):
-        raise ConfigError(
-            f"--out {out}: expected a file name that ends with {' or '.join(suffixes)} in a folder that exists"
-        )
-    if to in (To.onnx_int8, To.openvino_int8) and data is None and pictures is None:
-        raise ConfigError(f"--to {to.value}: int8 is calibrated on real pictures; give --data DATA or --pictures DIR")
-    import torch
+    from foveate.deploy.write import export
 
-    from foveate.cli.sample import given
-    from foveate.data.preprocess import at_resolution
-    from foveate.deploy.effort import check_effort
-    from foveate.deploy.parity import check_agreement, check_parity, require_agreement, require_parity
-    from foveate.deploy.subject import Subject
-    from foveate.deploy.targets import TARGETS, check_inside, write
-    from foveate.train.artefact import load_model
-    from foveate.train.trusted import PLAIN
-
-    if to is not To.best and (reason := TARGETS[to.value].missing()) is not None:
-        raise ConfigError(f"--to {to.value}: {reason}")
-    net, card = load_model(folder)
-    preprocess = card.preprocess if resolution is None else at_resolution(card.preprocess, resolution)
-    check_effort(net, card.architecture, preprocess, str(folder), named=resolution is not None, tell=warn)
-    calibration, sample = given(data, pictures, card.classes, follow_links)
-    subject = Subject(
-        net,
-        preprocess,
-        card.classes,
-        threads or torch.get_num_threads(),
-        calibration=calibration,
-        min_agreement=1 - max_drop / 100,
-        trust=card.trust or PLAIN,
-        known=card.known,
-        told=told if to is not To.onnx else (lambda text: None),
+    made = export(
+        folder,
+        to=to.value,
+        out=out,
+        data=data,
+        pictures=pictures,
+        follow_links=follow_links,
+        resolution=resolution,
+        max_drop=max_drop,
+        threads=threads,
+        tell=warn,
+        told=told,
     )
-    compared = measured(subject, sample, max_drop / 100) if to is To.best else None
-    name = chosen(compared) if compared is not None else to.value
-    target = TARGETS[name]
-    files = target.make(subject)
-    session = target.open(files, subject.threads)
-    agreement: dict[str, Any] = {"pictures": sample.name if data else "generated" if pictures is None else "real"}
-    if target.precision == "fp32":
-        # of a folder all can be compared on, for nothing is calibrated here
-        real = sample.pictures if data is not None else [*calibration, *sample.pictures]
-        parity = check_parity(net, preprocess, session, real[:: max(1, len(real) // PICTURES)][:PICTURES])
-        require_parity(parity)
-        agreement |= {"n": parity.n, "top1_agreement": parity.top1_agreement, "max_abs_diff": parity.max_abs_diff}
-    else:
-        agreed = check_agreement(net, preprocess, session, sample.pictures, sample.labels)
-        require_agreement(agreed, max_drop / 100)
-        agreement |= vars(agreed)
-    check_inside(files, sample.pictures)
-    paths = write(files, (out or folder / "model.onnx").with_suffix(target.suffix))
-    size_bytes = sum(map(len, files.values()))
-    found = {"file": str(paths[-1]), "files": [str(p) for p in paths], "to": name, "size_bytes": size_bytes}
 
     def lines() -> Iterator[str]:
-        if compared is not None:
-            yield from (*table(compared, whole=True), "")
-        yield f"file      {' and '.join(map(str, paths))} · {size(size_bytes)}"
-        on = f"{percent(agreement['top1_agreement'])} % of {agreement['n']} {agreement['pictures']} pictures"
-        yield f"agrees    {on}, logits within {agreement['max_abs_diff']:.1g}"
-        if agreement.get("drop") is not None:
-            yield f"accuracy  {percent(agreement['accuracy'])} %, {points(agreement['drop'])} points lost"
+        if made.comparison is not None:
+            yield from (*table(made.comparison, whole=True), "")
+        yield f"file      {' and '.join(map(str, made.files))} · {size(made.size_bytes)}"
+        on = f"{percent(made.top1_agreement)} % of {made.n} {made.pictures} pictures"
+        yield f"agrees    {on}, logits within {made.max_abs_diff:.1g}"
+        if made.accuracy is not None and made.drop is not None:
+            yield f"accuracy  {percent(made.accuracy)} %, {points(made.drop)} points lost"
         if data is None and pictures is None:
             yield "next      --pictures DIR compares on real pictures; --data DATA also allows int8"
 
-    output.answer({**found, "parity": agreement, **(compared.as_dict() if compared else {})}, lines)
-
-
-def measured(subject: "Subject", sample: "Sample", max_drop: float) -> "Comparison":
-    """All forms that a file can have, on this machine; int8 only with pictures to calibrate it on."""
-    from foveate.deploy.compare import compare
-    from foveate.deploy.targets import TARGETS
-
-    wanted = [(t.engine, t.precision) for t in TARGETS.values() if t.precision != "int8" or subject.calibration]
-    return compare(subject, sample, [("torch", "fp32"), *wanted], max_drop=max_drop)
-
-
-def chosen(compared: "Comparison") -> str:
-    """The name of the best form; PyTorch itself has none, and is there for the ratio."""
-    from foveate.deploy.compare import choose, lost
-    from foveate.deploy.targets import target_of
-
-    forms = [m for m in compared.measured if m.engine != "torch"]
-    best = compared.best if compared.best in forms else choose(forms, max(0.0, min(map(lost, forms), default=0.0)))
-    if best is None:
-        raise ConfigError("no form of the model can be measured here; --to onnx writes it all the same")
-    return target_of(best.engine, best.precision)
+    output.answer(made.to_dict(), lines)

@@ -1,5 +1,6 @@
 """foveate predict: label and probability of pictures given as files, folders or a list on stdin."""
 
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ import typer
 from foveate.cli.options.data import FollowLinks, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, print_json, warn
-from foveate.errors import DataError, printable
+from foveate.errors import ConfigError, DataError, printable
 
 if TYPE_CHECKING:
     from foveate.deploy.answer import Answer
@@ -48,6 +49,13 @@ def command(
         float | None,
         option("--set", low=0.01, high=0.999, help="The classes that hold the right one in this share, 0.95 say."),
     ] = None,
+    csv: Annotated[
+        Path | None, option("--csv", help="Also write a table here: path, label, probability, unknown, error.")
+    ] = None,
+    sort_into: Annotated[
+        Path | None,
+        option("--sort-into", metavar="DIR", help="Also copy each picture into DIR/LABEL; nothing is overwritten."),
+    ] = None,
     output: Output,
 ) -> None:
     """Label pictures.
@@ -55,6 +63,7 @@ def command(
     Prints path, label and probability, split by tabs; with --set also the classes of the set.
     A bad picture is a line on stderr and exit code 3 at the end.
     """
+    check_places(csv, sort_into)
     folder = Path(model) if Path(model).suffix.lower() in (".onnx", ".xml") else model_folder(model)
     from foveate.deploy.exported import load
 
@@ -70,18 +79,70 @@ def command(
             print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr, flush=True)
             answers.append({"path": path, "error": str(error)})
             continue
+        answers.append(row(path, found))
+        if sort_into is not None:
+            answers[-1]["copy"] = copy_into(path, sort_into / folder_name("unknown" if found.unknown else found.label))
         if output.as_json:
-            answers.append(row(path, found))
             continue
         members = "" if found.set is None else "\t" + ",".join(label.translate(ESCAPES) for label in found.set)
         for label, p in [("unknown", found.probability)] if found.unknown else found.top:
             print(f"{path.translate(ESCAPES)}\t{label.translate(ESCAPES)}\t{p:.4f}{members}")
     if output.as_json:
         print_json({"model": str(folder), "predictions": answers, "left_out": dict(told)})
+    if csv is not None:
+        write_csv(csv, answers)
     if told:
         print(left_out_line(told), file=sys.stderr)
     if bad:
         raise typer.Exit(DataError.exit_code)
+
+
+def check_places(csv: Path | None, sort_into: Path | None) -> None:
+    """Said before the work, not after it."""
+    if csv is not None and (csv.suffix.lower() != ".csv" or not csv.absolute().parent.is_dir()):
+        raise ConfigError(f"--csv {csv}: expected a name that ends with .csv, in a folder that exists")
+    if sort_into is not None and sort_into.exists() and not sort_into.is_dir():
+        raise ConfigError(f"--sort-into {sort_into}: a file; expected a folder, which is made where it is not there")
+
+
+def write_csv(place: Path, answers: Iterable[Mapping[str, Any]]) -> None:
+    """path,label,probability,unknown,error: a row a picture, UTF-8; what a picture has not is empty."""
+    import csv
+    import io
+
+    from foveate.files import write_bytes
+
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "label", "probability", "unknown", "error"))
+    for found in answers:
+        unknown = {True: "true", False: "false"}.get(found.get("unknown"), "")  # type: ignore[arg-type]  # None: not asked
+        p = found.get("probability")
+        cells = (found.get("label", ""), "" if p is None else f"{p:.6f}", unknown, found.get("error", ""))
+        table.writerow((found["path"], *cells))
+    write_bytes(place, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def folder_name(label: str) -> str:
+    """A label as the name of a folder that every system takes and that leads nowhere else."""
+    safe = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in label).strip(". ")[:80]
+    reserved = {"con", "prn", "aux", "nul", *(f"{name}{i}" for name in ("com", "lpt") for i in range(1, 10))}
+    return f"_{safe}" if not safe or safe.lower().partition(".")[0] in reserved else safe
+
+
+def copy_into(path: str, folder: Path) -> str:
+    """Copy a picture into a folder under its own name, or NAME-2, NAME-3, ... where that is taken; the copy's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = Path(path)
+    for number in range(1, 1_000_000):
+        place = folder / (name.name if number == 1 else f"{name.stem}-{number}{name.suffix}")
+        try:
+            with open(path, "rb") as source, open(place, "xb") as copy:  # x: fails where there is one, a link too
+                shutil.copyfileobj(source, copy)
+            return str(place)
+        except FileExistsError:
+            continue
+    raise ConfigError(f"--sort-into {folder}: too many files called {name.name}")
 
 
 def row(path: str, found: "Answer") -> dict[str, Any]:
@@ -106,37 +167,11 @@ def paths(images: Iterable[str], follow_links: bool = False, told: Counter[str] 
         if word == "-":
             yield from (text for raw in sys.stdin or () if (text := raw.rstrip("\r\n")))
         elif Path(word).is_dir():
+            from foveate.data.gate.inside import inside
+
             yield from inside(word, follow_links, told)
         else:
             yield word
-
-
-def inside(folder: str, follow_links: bool = False, told: Counter[str] | None = None) -> list[str]:
-    """The pictures below a folder, found as training finds them: by name, or by content where the name says nothing.
-
-    Links to pictures that are not there are among them, so that they are told. DataError where there are none, and for
-    links that lead outside. told: counts what is left out, by kind.
-    """
-    from foveate.data.gate.screen import claims, header_fault
-    from foveate.data.gate.walk import outside_line, picture_name, pictures_below
-    from foveate.data.read.formats import shown
-
-    listing = pictures_below(folder, follow_links)
-    if outside := [notice.path for notice in listing.notices if notice.kind == "outside"]:
-        raise DataError(outside_line(folder, outside))
-    found = [path for path, _ in listing.missing]
-    left_out = Counter(notice.kind for notice in listing.notices)
-    for item in listing.items:
-        fault = None if picture_name(item.path) else header_fault(item.path)
-        if fault is None or claims(listing, item.path, fault):
-            found.append(item.path)
-        else:
-            left_out["no_picture"] += 1
-    if not found:
-        raise DataError(f"{shown(folder)}: no pictures in this folder; expected files such as .jpg or .png")
-    if told is not None:
-        told.update(left_out)
-    return sorted(found)
 
 
 def left_out_line(told: Mapping[str, int]) -> str:

@@ -39,9 +39,9 @@ def measured(
 
     runtime: None for those that are ready in seconds, "all", or names between commas.
     """
-    from foveate.cli.sample import given
     from foveate.deploy.compare import compare, pairs, quick
     from foveate.deploy.measure import measure_latency
+    from foveate.deploy.sample import given
     from foveate.deploy.subject import Subject
 
     wanted = quick() if runtime is None else pairs(None if runtime == "all" else runtime.split(","))

@@ -106,8 +106,14 @@ def search_on_pictures(
 
     with show.progress(place.quiet) as listener:
         if trials.resume is not None:
-            named = {"space": space, "storage": trials.storage}  # a folder names neither code nor a database
-            run = resume_search(trials.resume, **named, workers=trials.workers, ray=trials.ray, listener=listener)
+            run = resume_search(
+                trials.resume,
+                space=space,  # a folder names neither code nor a database
+                storage=trials.storage,
+                workers=trials.workers,
+                ray=trials.ray,
+                listener=listener,
+            )
         else:
             run = search(
                 str(data),

@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from foveate.config import Pixels, override, record, replace
+from foveate.data.picture import Picture, as_pixels
 from foveate.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ class Preprocess:
     def channels(self) -> int:
         """Of the network's input: 3, or 1 for grey."""
         return len(self.mean)
+
+    def __call__(self, picture: Picture) -> "torch.Tensor":
+        """A transform as torchvision has them: one picture in any form -> the network's input, float32 (C, R, R)."""
+        import torch
+
+        pixels = prepare(as_pixels(picture, self.background, needed(self)), self)
+        return normalise(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous(), self)[0]
 
 
 def resized_size(width: int, height: int, p: Preprocess) -> tuple[int, int]:

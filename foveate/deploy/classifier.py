@@ -2,28 +2,30 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, overload
+from typing import Protocol, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import nn
 
+from foveate.data.gate.inside import inside
+from foveate.data.picture import Picture as Picture
+from foveate.data.picture import as_pixels
 from foveate.data.preprocess import Preprocess, at_resolution, needed, normalise, prepare
-from foveate.data.read.decode import decode, opened
+from foveate.data.read.decode import opened
 from foveate.deploy import effort
 from foveate.deploy.answer import Answer, Scores, answer_rows, check_asked, ranked
-from foveate.deploy.export import WithFeatures
-from foveate.deploy.parity import torch_logits
-from foveate.errors import ConfigError, DataError, WeightsError
+from foveate.deploy.compare import generated
+from foveate.deploy.export import WithFeatures, export_trusted, has_features
+from foveate.deploy.parity import check_parity, require_parity, torch_logits
+from foveate.deploy.runtime import open_session
+from foveate.errors import ConfigError, DataError, WeightsError, printable
+from foveate.files import write_bytes
+from foveate.report.notebook import html_table
 from foveate.train.artefact import ModelCard, load_model
 from foveate.train.trusted import PLAIN, Trust
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Picture: TypeAlias = "str | Path | bytes | np.ndarray | Image"
 P = TypeVar("P", bound=Picture)
 BATCH = 32
 
@@ -50,21 +52,81 @@ class Classifier:
         return self.card.preprocess
 
     @overload
-    def predict(self, pictures: "list[P] | tuple[P, ...]", top: int = 5) -> list[Scores]: ...
+    def predict(self, pictures: "list[P] | tuple[P, ...]", top: int = 5, batch: int = BATCH) -> list[Scores]: ...
     @overload
-    def predict(self, pictures: Picture, top: int = 5) -> Scores: ...
-    def predict(self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5) -> Scores | list[Scores]:
+    def predict(self, pictures: Picture, top: int = 5, batch: int = BATCH) -> Scores: ...
+    def predict(
+        self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5, batch: int = BATCH
+    ) -> Scores | list[Scores]:
         """The `top` most likely classes with their probabilities (0 to 1, of logits scaled on validation), best first.
 
-        pictures: one picture, or a list or tuple of them. A picture is a path, the bytes of a file, an array uint8
-        (H, W, 3) of RGB or (H, W) of grey, or a PIL image; any size.
-        Returns [(label, probability), ...] for one picture, and a list of such lists for several.
-        Raises BadImage (a DataError) naming a picture that can not be decoded, ConfigError where top is below 1,
-        WeightsError where the model answers NaN or infinity.
+        pictures: one picture, a list or tuple of them, or a folder. A picture is a path, the bytes of a file, an array
+        uint8 (H, W, 3) of RGB or (H, W) of grey, a tensor (3, H, W) uint8 or float from 0 to 1, or a PIL image; any
+        size. batch: pictures that the network sees at a time; the answers do not depend on it.
+        Returns [(label, probability), ...] for one picture, and a list of such lists for several. A folder gives a
+        list too, in the order of the names; predict_folder tells the names with it, and type checkers know its result.
+        Raises BadImage (a DataError) naming a picture that can not be decoded, ConfigError where top or batch is below
+        1, WeightsError where the model answers NaN or infinity.
 
             fv.load("runs/photos-1/best").predict("cat.jpg")   # [("cat", 0.97), ("dog", 0.02), ...]
         """
-        return answers(self, pictures, top)
+        return answers(self, pictures, top, batch)
+
+    def predict_folder(self, folder: str | Path, top: int = 5, batch: int = BATCH) -> dict[str, Scores]:
+        """predict() of every picture below a folder, by its path, in the order of the paths.
+
+        Raises DataError where the folder holds no picture, and what predict raises.
+        """
+        return folder_answers(self, folder, top, batch)
+
+    def predict_proba(self, pictures: "Picture | list[P] | tuple[P, ...]", batch: int = BATCH) -> np.ndarray:
+        """Probabilities float64 (n, classes) in the order of `classes`, rows sum to 1. One picture is n = 1.
+
+        pictures, batch, errors: as in predict.
+
+            model.predict_proba(["cat.jpg", "dog.jpg"]).shape   # (2, 10)
+        """
+        return self.trust.probabilities(self.predict_logits(listed(pictures), batch))
+
+    def features(self, pictures: "Picture | list[P] | tuple[P, ...]", batch: int = BATCH) -> np.ndarray:
+        """What the network saw, float32 (n, d): the mean over positions of its last map, before the classifier.
+
+        Near vectors are alike pictures; compare them by their angle. pictures, batch: as in predict.
+        ConfigError for a model that has no such map (a classical pipeline, a fusion); else what predict raises.
+        """
+        if not has_features(self.model):
+            raise ConfigError(f"{type(self.model).__name__} has no map of features; expected one network of the zoo")
+        net, seen = WithFeatures(self.model), listed(pictures)
+        parts = [torch_outputs(net, self.preprocess, part)[1] for part in self._batches(seen, batch)]
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network, in eval mode: float32 (N, C, R, R) as `preprocess` gives it -> logits (N, classes)."""
+        return self.model
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """Write the model as one ONNX file with its preprocessing, and return the path.
+
+        path: ends with .onnx, in a folder that exists. The file is compared with the model on generated pictures first;
+        `foveate.export` does more: int8, OpenVINO, your own pictures.
+        Raises ConfigError for another path, FoveateError where the file does not answer as the model does.
+        """
+        place = Path(path)
+        if place.suffix.lower() != ".onnx" or not place.parent.is_dir():
+            raise ConfigError(f"to_onnx: {place}: expected a name that ends with .onnx in a folder that exists")
+        data = export_trusted(self.model, self.preprocess, self.classes, self.card.trust, self.card.known)
+        require_parity(check_parity(self.model, self.preprocess, open_session(data), generated(16)))
+        write_bytes(place, data)
+        return place
+
+    def _repr_html_(self) -> str:
+        c = self.card
+        shown = {"model": str(c.provenance.get("model") or type(self.model).__name__), **about(self)}
+        for m in c.metrics:
+            span = "" if m.low is None or m.high is None else f" ({m.low:.4g} to {m.high:.4g})"
+            shown[f"{m.name} {m.split}".strip()] = f"{m.value:.4g}{span}" + (f", n = {m.n:,}" if m.n else "")
+        return html_table(shown)
 
     @property
     def trust(self) -> Trust:
@@ -100,11 +162,11 @@ class Classifier:
         """
         return full_answers(self, pictures, top, keep, coverage)
 
-    def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Logits float32 (N, K) of N pictures, in float32 on the model's device, 32 at a time."""
+    def predict_logits(self, pictures: Sequence[Picture], batch: int = BATCH) -> np.ndarray:
+        """Logits float32 (N, K) of N pictures, in float32 on the model's device, `batch` at a time."""
         if not pictures:
             return np.zeros((0, len(self.classes)), np.float32)
-        return np.concatenate([self._logits(part) for part in self._batches(pictures)])
+        return np.concatenate([self._logits(part) for part in self._batches(pictures, batch)])
 
     def predict_strangeness(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray | None]:
         """(logits (N, K), strangeness (N,)) of N pictures; None where no features are known (trust.md)."""
@@ -124,9 +186,11 @@ class Classifier:
         require_finite(logits, self.preprocess, "the model")
         return logits
 
-    def _batches(self, pictures: Sequence[Picture]) -> Iterator[list[np.ndarray]]:
-        for start in range(0, len(pictures), BATCH):
-            yield [prepared(p, self.preprocess) for p in pictures[start : start + BATCH]]
+    def _batches(self, pictures: Sequence[Picture], batch: int = BATCH) -> Iterator[list[np.ndarray]]:
+        if batch < 1:
+            raise ConfigError(f"batch = {batch}: at least 1")
+        for start in range(0, len(pictures), batch):
+            yield [prepared(p, self.preprocess) for p in pictures[start : start + batch]]
 
 
 class Predictor(Protocol):
@@ -136,17 +200,52 @@ class Predictor(Protocol):
     def classes(self) -> tuple[str, ...]: ...
     @property
     def trust(self) -> Trust: ...
-    def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    def predict_logits(self, pictures: Sequence[Picture], batch: int = BATCH) -> np.ndarray: ...
     def predict_strangeness(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray | None]: ...
 
 
-def answers(model: Predictor, pictures: "Picture | list[P] | tuple[P, ...]", top: int) -> Scores | list[Scores]:
+def is_folder(picture: object) -> bool:
+    """Whether it is the path of a folder."""
+    return isinstance(picture, (str, Path)) and Path(picture).is_dir()
+
+
+def listed(pictures: "Picture | list[P] | tuple[P, ...]") -> list[Picture]:
+    """One picture, several, or those below a folder, as a list."""
+    if isinstance(pictures, (list, tuple)):
+        return list(pictures)
+    if isinstance(pictures, (str, Path)) and is_folder(pictures):
+        return list(inside(str(pictures)))
+    return [pictures]
+
+
+def answers(
+    model: Predictor, pictures: "Picture | list[P] | tuple[P, ...]", top: int, batch: int = BATCH
+) -> Scores | list[Scores]:
     """The `top` most likely classes of one picture, or of each of a list, by model.predict_logits and model.classes."""
     if top < 1:
         raise ConfigError(f"top = {top}: at least 1")
-    if isinstance(pictures, (list, tuple)):
-        return [ranked(row, model.classes, top, model.trust) for row in model.predict_logits(pictures)]
-    return ranked(model.predict_logits([pictures])[0], model.classes, top, model.trust)
+    logits = model.predict_logits(listed(pictures), batch)
+    rows = [ranked(row, model.classes, top, model.trust) for row in logits]
+    return rows if isinstance(pictures, (list, tuple)) or is_folder(pictures) else rows[0]
+
+
+def folder_answers(model: Predictor, folder: str | Path, top: int, batch: int = BATCH) -> dict[str, Scores]:
+    """The answers of every picture below a folder, by path."""
+    if not is_folder(folder):
+        raise DataError(f"{folder}: no such folder; expected a folder of pictures")
+    if top < 1:
+        raise ConfigError(f"top = {top}: at least 1")
+    found = inside(str(folder))
+    logits = model.predict_logits(found, batch)
+    return {path: ranked(row, model.classes, top, model.trust) for path, row in zip(found, logits, strict=True)}
+
+
+def about(model: Predictor) -> dict[str, str]:
+    """What every model says of itself, in short words."""
+    names = ", ".join(map(printable, model.classes[:8])) + (", ..." if len(model.classes) > 8 else "")
+    return {"classes": f"{len(model.classes):,}: {names}", "input": f"{model.preprocess.resolution} px, square"}
 
 
 def full_answers(
@@ -158,8 +257,8 @@ def full_answers(
 ) -> Answer | list[Answer]:
     """An Answer for one picture, or for each of a list. The shares are looked at before a picture is read."""
     check_asked(model.trust, top, keep, coverage)
-    several = isinstance(pictures, (list, tuple))
-    logits, strangeness = model.predict_strangeness(list(pictures) if several else [pictures])  # type: ignore[list-item,arg-type]
+    several = isinstance(pictures, (list, tuple)) or is_folder(pictures)
+    logits, strangeness = model.predict_strangeness(listed(pictures))
     rows = answer_rows(logits, strangeness, model.classes, model.trust, top=top, keep=keep, coverage=coverage)
     return rows if several else rows[0]
 
@@ -182,6 +281,13 @@ def require_finite(logits: np.ndarray, preprocess: Preprocess, what: str) -> Non
         f"{what} answers NaN or infinity for {len(bad):,} of {len(logits):,} pictures: its numbers overflow; its"
         f" weights or its preprocessing (std {std}) are damaged: train or export it again"
     )
+
+
+def find_folder(source: str | Path) -> Path:
+    """The model folder: itself, or best/ of a run folder."""
+    place = Path(source)
+    inner = place / "best"
+    return inner if not (place / "config.json").is_file() and (inner / "config.json").is_file() else place
 
 
 def load(folder: str | Path, *, resolution: int | None = None, tell: Callable[[str], None] = effort.warn) -> Classifier:
@@ -218,46 +324,4 @@ def prepared(picture: Picture, preprocess: Preprocess) -> np.ndarray:
 
 def pixels_of(picture: Picture, preprocess: Preprocess = Preprocess()) -> np.ndarray:  # noqa: B008  # a frozen record
     """Any form of picture as uint8 (H, W, 3), RGB, upright."""
-    if isinstance(picture, (str, Path, bytes)):
-        return decode(picture, background=preprocess.background, need=needed(preprocess))
-    if isinstance(picture, np.ndarray):
-        if picture.dtype == np.uint8 and picture.ndim == 2:
-            picture = np.repeat(picture[:, :, None], 3, axis=2)
-        return picture  # prepare refuses what is not uint8 (H, W, 3)
-    from PIL import Image, ImageOps
-
-    if not isinstance(picture, Image.Image):
-        raise DataError(f"a picture of type {type(picture).__name__}; expected a path, bytes, an array or a PIL image")
-    try:
-        stored = _storable(ImageOps.exif_transpose(picture))
-        file = BytesIO()  # as a file, so that one set of rules decodes every mode
-        if stored.mode == "F":
-            stored.save(file, "TIFF")
-        else:
-            stored.save(file, "PNG", compress_level=1)
-    except (OSError, ValueError, TypeError, SystemError, SyntaxError) as error:  # Pillow decodes an opened file here
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"a PIL image of mode {picture.mode} can not be read ({text}); convert it to RGB") from None
-    return decode(file.getvalue(), background=preprocess.background)
-
-
-def _storable(picture: "Image") -> "Image":
-    """A PIL image in a mode that PNG or TIFF can hold, by the rules of docs/pictures.md."""
-    from PIL import Image
-
-    mode = picture.mode
-    if mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F"):
-        return picture
-    if mode == "I" or mode.startswith("I;16"):
-        samples = np.asarray(picture)
-        if samples.size and (samples.min() < 0 or samples.max() > 65_535):
-            found = f"samples from {samples.min()} to {samples.max()}"
-            raise DataError(f"a PIL image of mode {mode} with {found}; expected 0 to 65535: scale them")
-        return Image.fromarray(samples.astype(np.uint16))
-    if mode in ("PA", "RGBa"):
-        return picture.convert("RGBA")
-    if mode == "La":
-        return picture.convert("LA")
-    if mode in ("CMYK", "YCbCr", "HSV", "RGBX"):
-        return picture.convert("RGB")
-    raise DataError(f'a PIL image of mode {mode}, whose colours are not read; convert it: picture.convert("RGB")')
+    return as_pixels(picture, preprocess.background, needed(preprocess))

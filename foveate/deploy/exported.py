@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 
@@ -12,14 +12,31 @@ from foveate.data.read.decode import opened
 from foveate.data.read.decode import pixels_of as decoded
 from foveate.deploy import classifier
 from foveate.deploy.answer import Answer, Scores
-from foveate.deploy.classifier import Classifier, P, Picture, answers, full_answers, pixels_of, require_finite
+from foveate.deploy.classifier import (
+    BATCH,
+    Classifier,
+    P,
+    Picture,
+    about,
+    answers,
+    folder_answers,
+    full_answers,
+    listed,
+    pixels_of,
+    require_finite,
+)
 from foveate.deploy.effort import check_resolution, warn
 from foveate.deploy.parity import framed
 from foveate.deploy.runtime import Session
 from foveate.deploy.targets import open_exported
 from foveate.deploy.trust_graph import LOGITS, STRANGENESS
 from foveate.errors import ConfigError
+from foveate.report.notebook import html_table
 from foveate.train.trusted import Trust
+from foveate.zoo.hub import PREFIX, hub_folder
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MAX_PIXELS = 8 * 2**20  # of a picture that goes to the file as it is
 
@@ -45,12 +62,38 @@ class Exported:
         return self.session.preprocess
 
     @overload
-    def predict(self, pictures: "list[P] | tuple[P, ...]", top: int = 5) -> list[Scores]: ...
+    def predict(self, pictures: "list[P] | tuple[P, ...]", top: int = 5, batch: int = BATCH) -> list[Scores]: ...
     @overload
-    def predict(self, pictures: Picture, top: int = 5) -> Scores: ...
-    def predict(self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5) -> Scores | list[Scores]:
+    def predict(self, pictures: Picture, top: int = 5, batch: int = BATCH) -> Scores: ...
+    def predict(
+        self, pictures: "Picture | list[P] | tuple[P, ...]", top: int = 5, batch: int = BATCH
+    ) -> Scores | list[Scores]:
         """The `top` most likely classes with their probabilities, as Classifier.predict says."""
-        return answers(self, pictures, top)
+        return answers(self, pictures, top, batch)
+
+    def predict_folder(self, folder: str | Path, top: int = 5, batch: int = BATCH) -> dict[str, Scores]:
+        """predict() of every picture below a folder, by path, as Classifier.predict_folder says."""
+        return folder_answers(self, folder, top, batch)
+
+    def predict_proba(self, pictures: "Picture | list[P] | tuple[P, ...]", batch: int = BATCH) -> np.ndarray:
+        """Probabilities float64 (n, classes) in the order of `classes`, as Classifier.predict_proba says."""
+        return self.trust.probabilities(self.predict_logits(listed(pictures), batch))
+
+    def features(self, pictures: "Picture | list[P] | tuple[P, ...]", batch: int = BATCH) -> np.ndarray:
+        """ConfigError: a file answers classes only. The model folder beside it gives features."""
+        raise ConfigError("features: an exported file gives none; open the model folder that it was made from")
+
+    @property
+    def module(self) -> "nn.Module":
+        """ConfigError: a file holds no torch module. The model folder beside it does."""
+        raise ConfigError("module: an exported file holds no torch module; open the model folder that it was made from")
+
+    def to_onnx(self, path: str | Path) -> Path:
+        """ConfigError: it is an exported file."""
+        raise ConfigError(f"to_onnx: {path}: this is an exported file already; copy it, or open its model folder")
+
+    def _repr_html_(self) -> str:
+        return html_table({"model": f"exported file, {self.session.size_bytes:,} bytes", **about(self)})
 
     @property
     def trust(self) -> Trust:
@@ -79,8 +122,10 @@ class Exported:
         """predict() with "unknown" and sets of classes, as Classifier.answer says."""
         return full_answers(self, pictures, top, keep, coverage)
 
-    def predict_logits(self, pictures: Sequence[Picture]) -> np.ndarray:
-        """Logits float32 (N, K) of N pictures, one at a time: each may have its own size."""
+    def predict_logits(self, pictures: Sequence[Picture], batch: int = BATCH) -> np.ndarray:
+        """Logits float32 (N, K) of N pictures, one at a time whatever `batch` says: each may have its own size."""
+        if batch < 1:
+            raise ConfigError(f"batch = {batch}: at least 1")
         rows = [self.session.run(self._pixels(picture)) for picture in pictures]
         logits = np.concatenate(rows) if rows else np.zeros((0, len(self.classes)), np.float32)
         require_finite(logits, self.preprocess, "the file")
@@ -120,21 +165,31 @@ def load_exported(path: str | Path, threads: int = 1, resolution: int | None = N
     return Exported(session)
 
 
-def load(
-    path: str | Path, *, resolution: int | None = None, tell: Callable[[str], None] = warn
-) -> "Classifier | Exported":
-    """Open what predicts: a model folder such as runs/NAME/best, or an exported .onnx or .xml file.
+class HasFolder(Protocol):
+    """A finished run, as fit and train return it."""
 
-    Both answer predict(pictures, top=5) and predict_logits(pictures), and have classes and preprocess. Nothing that is
-    opened can run code.
+    @property
+    def folder(self) -> Path: ...
+
+
+def load(
+    source: str | Path | HasFolder, *, resolution: int | None = None, tell: Callable[[str], None] = warn
+) -> "Classifier | Exported":
+    """Open what predicts: a run or its folder (then its best/), a model folder, an exported .onnx or .xml file, or
+    "hf-hub:ORG/NAME[@REVISION]".
+
+    All answer predict(pictures, top=5), predict_proba, features and classes, and have preprocess, a transform. Nothing
+    that is opened can run code. The network is asked for an hf-hub: address and for nothing else.
     resolution: pixels in place of the model's own; a model that wants over 1024, or 500 G multiply-adds a picture, is
     opened only where they are named. tell: hears what a picture costs where that is much; else a warning.
     Raises WeightsError where it is neither, or damaged; the message says what to open instead.
 
-        model = fv.load("runs/photos-1/best")
+        model = fv.load("runs/photos-1")
         model.predict(["cat.jpg", "dog.jpg"], top=1)   # [[("cat", 0.97)], [("dog", 0.91)]]
     """
-    place = Path(path)
+    if isinstance(source, str) and source.startswith(PREFIX):
+        return classifier.load(hub_folder(source), resolution=resolution, tell=tell)
+    place = Path(source) if isinstance(source, (str, Path)) else source.folder
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():
         return load_exported(place, resolution=resolution)
-    return classifier.load(place, resolution=resolution, tell=tell)
+    return classifier.load(classifier.find_folder(place), resolution=resolution, tell=tell)

@@ -10,6 +10,7 @@ from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, DataError
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, crashpoint, folder_lock, free_name
+from foveate.report.progress import hear
 from foveate.runs.devices import check_device, describe_device
 from foveate.runs.finish import finish
 from foveate.runs.plan import Plan, prepare
@@ -35,6 +36,7 @@ def train(
     bad_files: Literal["stop", "skip"] | None = None,
     follow_links: bool | None = None,
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Train one named model on data and finish the run (test, ONNX, latency, report).
 
@@ -46,9 +48,10 @@ def train(
     runs, seed, device, bad_files: None is "runs", 0, "auto" (CUDA, then MPS, then the CPU), "stop". resume: a run
     folder, which goes on as it began: what else is given ("" and None are nothing) must be as it has it. A finished one
     is left as it is (Run.before).
+    listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
     Raises ConfigError, DataError, WriteError, Interrupted.
     """
-    listener = listener or silent
+    listener = hear(listener, progress)
     if resume is not None:
         asked = Asked(data, model, recipe, overrides, weights, seed, device, bad_files, name, runs)
         device = read_plan(Path(resume)).device

@@ -1,9 +1,10 @@
 """A model folder judged on labelled pictures."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from foveate.data.labelled import Labelled, open_labelled
 from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import at_resolution
 from foveate.data.read.formats import shown
+from foveate.deploy.classifier import find_folder
 from foveate.deploy.effort import check_effort, warn
 from foveate.errors import DataError
 from foveate.events import silent
@@ -22,6 +24,59 @@ from foveate.train import ranks
 from foveate.train.trusted import PLAIN
 
 NAMED = 12  # classes of the first line; of more the range of their counts is told
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on labelled pictures. Shares are 0 to 1, intervals (low, high) are Wilson's at 95 %."""
+
+    judged: str  # which pictures, in a sentence
+    model: str  # its folder
+    data: str
+    split: str
+    n: int  # pictures
+    correct: int
+    accuracy: float
+    interval: tuple[float, float]
+    top5: float
+    macro_f1: float
+    balanced_accuracy: float  # mean of the classes' accuracies
+    ece: float  # expected calibration error of the scaled probabilities
+    brier: float  # 0 to 2, less is better
+    per_class: Sequence[Mapping[str, object]]  # {class, n, correct, accuracy, interval, precision}
+    confusion: Sequence[Sequence[int]]  # rows true, columns predicted, in the order of the model's classes
+    notes: Sequence[str]
+    as_json: Mapping[str, object] = field(repr=False)  # all that `foveate eval --json` prints
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return f"<Evaluation {self.accuracy:.4f} ({low:.4f} to {high:.4f}), n = {self.n:,}: {self.judged}>"
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    bad_files: Literal["stop", "skip"] = "stop",
+    follow_links: bool = False,
+    views: Literal["one", "mirror", "shifts"] = "one",
+    resolution: int | None = None,
+    tell: Callable[[str], None] = warn,
+) -> Evaluation:
+    """How good a model is on labelled pictures: accuracy with its interval, every class, confusion.
+
+    model: a model folder, or a run folder (then its best/). Everything else, and what is raised: evaluate_model.
+    Under torchrun every process gets the result.
+
+        fv.eval("runs/photos-1", "photos", split="test").accuracy   # 0.97
+    """
+    folder = find_folder(model)
+    options: dict[str, Any] = {"bad_files": bad_files, "follow_links": follow_links, "views": views}
+    with ranks.joined("cpu"):
+        found = ranks.agreed(evaluate_model(folder, data, split=split, resolution=resolution, tell=tell, **options))
+    typed = {f.name: found[f.name] for f in fields(Evaluation) if f.name != "as_json"}
+    return Evaluation(**{**typed, "interval": tuple(found["interval"])}, as_json=found)
 
 
 def evaluate_model(

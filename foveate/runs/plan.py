@@ -118,8 +118,11 @@ def prepare(
     device: DeviceName = "cpu",
     bad_files: Literal["stop", "skip"] = "stop",
     follow_links: bool = False,
+    opened: Dataset | None = None,
 ) -> tuple[Plan, Dataset]:
     """The plan of a run and its data, as run.train describes them; nothing is written and nothing trained.
+
+    opened: the data, where it is in memory already.
 
     Raises ConfigError or DataError.
     """
@@ -138,7 +141,7 @@ def prepare(
     for text in rooms["preprocess"]:
         with_change(grey(Preprocess()) if channels == 1 else Preprocess(), text)
     place = check_device(device)
-    dataset = open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
+    dataset = opened or open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links)
     pictures = len(dataset.splits["train"])
     weights = settle_weights(weights, model, recipe, dataset)
     given, notes = [text.partition("=")[0] for text in rooms["recipe"]] + ["batch"] * auto, list[str]()

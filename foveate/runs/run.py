@@ -11,7 +11,10 @@ import torch
 
 from foveate import __version__
 from foveate.data.index import Dataset
+from foveate.errors import printable
 from foveate.events import DataEvent, Listener, StageEvent, WarningEvent
+from foveate.report.notebook import html_table
+from foveate.report.units import milliseconds, percent
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,59 @@ class Run:
     folder: Path
     summary: Mapping[str, Any]
     before: bool = False  # it was finished before it was asked to go on, and nothing was done
+
+    @property
+    def best(self) -> Path:
+        """Its model folder, for foveate.load; load(run) opens the same."""
+        return self.folder / "best"
+
+    @property
+    def report(self) -> Path:
+        """The page that tells the run."""
+        return self.folder / "report.html"
+
+    @property
+    def accuracy(self) -> float | None:
+        """On the test pictures, 0 to 1; None where the run is no training of one model."""
+        found = self.summary.get("test_accuracy")
+        return None if found is None else float(found)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the accuracy, Wilson's at 95 %."""
+        found = self.summary.get("test_interval")
+        return None if found is None else (float(found[0]), float(found[1]))
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median of one picture on this machine's processor, in the runtime that the run measured."""
+        found = self.summary.get("latency_ms")
+        return None if found is None else float(found)
+
+    @property
+    def size_bytes(self) -> int | None:
+        """Of the exported file."""
+        found = self.summary.get("size_bytes")
+        return None if found is None else int(found)
+
+    def __repr__(self) -> str:
+        told = [f"{key} {value}" for key, value in self._told().items()]
+        return f"<Run {printable(str(self.folder))}{': ' if told else ''}{', '.join(told)}>"
+
+    def _repr_html_(self) -> str:
+        return html_table({"run": str(self.folder), **self._told(), "report": str(self.report)})
+
+    def _told(self) -> dict[str, str]:
+        s, found = self.summary, {}
+        if "model" in s:
+            found["model"] = printable(str(s["model"]))
+        if self.accuracy is not None:
+            span = self.interval
+            found["accuracy"] = percent(self.accuracy) + " %"
+            found["accuracy"] += f" ({percent(span[0])} to {percent(span[1])})" if span else ""
+        if self.latency_ms is not None:
+            found["latency"] = milliseconds(self.latency_ms)
+        return found
 
 
 def announce(dataset: Dataset, listener: Listener) -> Dataset:

@@ -119,6 +119,10 @@ def _no_link(path: str, flags: int) -> int:
 def enter(module: str, work: str, *arguments: Argument) -> int:
     """What a worker process runs: work(*arguments) of a module; an expected failure is one line and its code."""
     try:
+        if os.environ.get("FOVEATE_PLUGINS"):
+            from foveate.runs.plugin import load_named_plugins
+
+            load_named_plugins()
         code: int = getattr(importlib.import_module(module), work)(*arguments)
     except FoveateError as error:
         print(f"{SAID}{' '.join(str(error).split())}", flush=True)

@@ -16,8 +16,9 @@ from foveate.config import near, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import check_writable, crashpoint, folder_lock, free_name, sweep, write_json
+from foveate.report.progress import hear
 from foveate.runs.complete import complete_held, read_plan
 from foveate.runs.defaults import recipe_for
 from foveate.runs.devices import check_device, describe_device
@@ -100,30 +101,31 @@ def fit(
     metric: str = "accuracy",
     resume: str | Path | None = None,
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
-    max_latency_ms: median of one picture in `runtime` on this machine's processor with `threads` threads; a network
-    is chosen only when it takes at most nine tenths of that, and the end of the run measures it again. With openvino
-    (the extra) the run's model folder holds model.xml and model.bin beside model.onnx. max_size_bytes:
-    of the exported file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in
-    float32, as counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is
-    always trained. weights: "auto", the best published ones that are on this machine; "hub", those of every network,
-    where only what enters the race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder,
-    or a file (then with models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial
-    use. models: a pattern of names to choose from; without it, the whole zoo is looked at. device: where training runs,
-    "auto": CUDA, then MPS, then the CPU. search: a space (see
-    foveate.search), "subnets(of=NAME)" for the sub-networks of a net with weights, or "auto", what suits the pictures;
-    three tenths of the time go into a search, whose best nets then race against those of the zoo. compress: four
-    tenths of the time go into a smaller network made of the one that was found, at a loss of at most MAX_DROP points of
-    validation accuracy; its run, NAME-small, is returned.
+    max_latency_ms: median of one picture in `runtime` on this machine's processor with `threads` threads; a network is
+    chosen only when it takes at most nine tenths of that, and the end of the run measures it again. With openvino (the
+    extra) the run's model folder holds model.xml and model.bin beside model.onnx. max_size_bytes: of the exported
+    file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in float32, as
+    counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is always
+    trained. weights: "auto", the best published ones that are on this machine; "hub", those of every network, where
+    only what enters the race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder, or a
+    file (then with models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial use.
+    models: a pattern of names to choose from; without it, the whole zoo is looked at. device: where training runs,
+    "auto": CUDA, then MPS, then the CPU. search: a space (see foveate.search), "subnets(of=NAME)" for the sub-networks
+    of a net with weights, or "auto", what suits the pictures; three tenths of the time go into a search, whose best
+    nets then race against those of the zoo. compress: four tenths of the time go into a smaller network made of the
+    one that was found, at a loss of at most MAX_DROP points of validation accuracy; its run, NAME-small, is returned.
     balance: what is done where classes are of unequal size (data/balance.py); auto: where the largest has more than
     IMBALANCE times the pictures of the smallest, what has the best balanced accuracy on validation. metric: by which
     candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS. resume: a run folder, which goes on from
-    the stage that it was stopped in; what else is given must be as it began.
+    the stage that it was stopped in; what else is given must be as it began. listener: hears the events of
+    foveate.events; None: lines on stderr, or nothing where progress is False.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError, Interrupted.
     """
-    given, listener = dict(locals()), listener or silent
+    given, listener = dict(locals()), hear(listener, progress)
     if resume is not None:
         defaults = {key: p.default for key, p in inspect.signature(fit).parameters.items()}
         return resume_fit(resume, {k: v for k, v in given.items() if k in defaults and v != defaults[k]}, listener)
@@ -159,7 +161,7 @@ def resume_fit(folder: str | Path, given: Mapping[str, object], listener: Listen
     """
     folder = Path(folder)
     asked = read_request(folder)
-    refuse_others(folder, asked, {k: v for k, v in given.items() if k not in ("resume", "listener")})
+    refuse_others(folder, asked, {k: v for k, v in given.items() if k not in ("resume", "listener", "progress")})
     if (summary := finished(folder)) is not None:
         small = folder.parent / read_beside(folder).get("small", "") / "summary.json"
         if not asked.compress:

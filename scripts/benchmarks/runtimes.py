@@ -93,7 +93,7 @@ def main() -> None:
     given = parser.parse_args()
     wanted = pairs(given.only.split(",") if given.only else None)
     if given.model is not None:
-        from foveate.cli.sample import labelled
+        from foveate.deploy.sample import labelled
         from foveate.train.artefact import load_model
 
         net, card = load_model(given.model)

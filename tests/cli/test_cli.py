@@ -128,10 +128,10 @@ def test_version(run):
     assert run("--version") == (0, "foveate 0.1.0\n", "")
 
 
-def test_no_command_shows_the_help_and_is_a_usage_error(run):
+def test_no_command_shows_what_to_do_next(run):
     code, out, err = run()
-    assert (code, out) == (2, "")
-    assert "Usage: foveate" in err
+    assert (code, err) == (0, "")
+    assert out.startswith("next  foveate ") and "foveate --help" in out
 
 
 # errors: one line, the right code, nothing written

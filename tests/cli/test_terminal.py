@@ -19,6 +19,7 @@ from foveate.data.preprocess import Preprocess
 from foveate.errors import DataError, printable
 from foveate.events import StageEvent, StepEvent, WarningEvent
 from foveate.files import write_folder
+from foveate.report.progress import place
 from foveate.train.artefact import ModelCard, model_files
 from foveate.zoo import build, variant
 
@@ -185,7 +186,7 @@ def test_progress_shows_names_escaped():
         plain(event)
         assert show.line(event).isprintable()
     assert visible(said.getvalue()) and len(said.getvalue().splitlines()) == 3
-    assert show._place(step).isprintable()
+    assert place(step).isprintable()
 
 
 class Screen(io.StringIO):

@@ -130,7 +130,7 @@ def test_pil_images_of_other_modes_are_taken(classifier, pixels, mode):
 
 @pytest.mark.parametrize("wrong", [3.5, None, {"a": 1}])
 def test_what_is_no_picture_is_refused(classifier, wrong):
-    with pytest.raises(DataError, match="expected a path, bytes, an array or a PIL image"):
+    with pytest.raises(DataError, match="expected a path, bytes, an array, a tensor or a PIL image"):
         classifier.predict(wrong)
 
 

@@ -163,7 +163,7 @@ def test_export_refuses_in_one_line_and_writes_nothing(run, model, data, tmp_pat
     def worse(*_):
         raise FoveateError("the exported file loses 7.0 points")
 
-    monkeypatch.setattr("foveate.deploy.parity.require_agreement", worse)
+    monkeypatch.setattr("foveate.deploy.write.require_agreement", worse)
     refused(("--to", "onnx_int8", "--data", data, "--out", tmp_path / "m.onnx"), 1, "loses 7.0 points")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused(("--to", "openvino", "--out", tmp_path / "m.xml"), 2, 'pip install "foveate[openvino]"')

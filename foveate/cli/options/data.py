@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli.options.declare import option
+from foveate.cli.options.declare import option, running
 from foveate.errors import ConfigError
 
 _DATA = "Folder of class folders (or train/ val/ test/), a CSV path,label, clothes, or digits."
@@ -49,7 +49,8 @@ class Training:
         data, changes = self.data, list(self.changes or [])
         if data is not None and "=" in data and not Path(data).exists():
             changes.insert(0, data)
-            data = None
+            context = running()
+            data = None if context is None else context.lookup_default("data")  # of foveate.toml
         for text in changes:
             if "=" not in text[1:]:
                 raise ConfigError(f'"{text}": expected key=value, such as optim.lr=0.05')

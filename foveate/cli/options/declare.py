@@ -1,13 +1,19 @@
 """How options are declared: one that may be left out in a line, and records of options for several commands."""
 
+import enum
 import functools
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
+import typer.core
+
+METAVARS: dict[Any, str] = {int: "N", float: "X", Path: "FILE", str: "TEXT"}
 
 
 def running() -> Any:
@@ -21,6 +27,26 @@ def option(
 ) -> Any:
     """An option whose default says nothing: None, or what the help tells. low, high: the range of a number."""
     return typer.Option(*names, metavar=metavar, help=help, min=low, max=high, show_default=False)
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose help names no type of Python: typer shows one behind the name of each argument."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The help, aligned as it was."""
+        return re.sub(r"(?m)(?<=\S) <[a-z][^>\n]*>(?=  |$)", lambda found: " " * len(found[0]), super().get_help(ctx))
+
+
+def name_the_value(annotation: Any) -> None:
+    """Give an option without a metavar one that is no type of Python: N, X, FILE, TEXT, or the choices."""
+    kind, *marks = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    kinds = [k for k in get_args(kind) or (kind,) if k is not type(None)]
+    for mark in marks:
+        if isinstance(mark, typer.models.OptionInfo) and mark.metavar is None and bool not in kinds:
+            if isinstance(kinds[0], type) and issubclass(kinds[0], enum.Enum):
+                mark.metavar = "|".join(str(choice.value) for choice in kinds[0])
+            else:
+                mark.metavar = METAVARS.get(kinds[0], "TEXT")
 
 
 def command_of(function: Callable[..., None]) -> Callable[..., None]:
@@ -38,6 +64,8 @@ def command_of(function: Callable[..., None]) -> Callable[..., None]:
             ]
             records[parameter.name] = parameter.annotation, [f.name for f in fields]
         flat += fields
+    for parameter in flat:
+        name_the_value(parameter.annotation)
     signature = inspect.Signature(flat)
 
     @functools.wraps(function)

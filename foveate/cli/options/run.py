@@ -100,12 +100,16 @@ class RunOptions:
 
 
 def spoken() -> set[str]:
-    """Names of the parameters of the running command that its command line says, whatever their values."""
+    """Names of the parameters of the running command that its command line or foveate.toml says."""
     context = running()
     if context is None:
         return set()
     source = context.get_parameter_source
-    return {name for name in context.params if getattr(source(name), "name", "") in ("COMMANDLINE", "ENVIRONMENT")}
+    return {
+        name
+        for name in context.params
+        if getattr(source(name), "name", "") in ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+    }
 
 
 def require(given: Mapping[str, object], usage: str) -> None:

@@ -19,6 +19,7 @@ from foveate.config import parse_json
 from foveate.errors import ConfigError, FoveateError, Interrupted
 from foveate.events import EpochEvent, Event, Listener, ReadingEvent, StageEvent, StepEvent, TrialEvent, silent
 from foveate.files import check_writable, claimed, folder_lock, free_name, write_json
+from foveate.report.progress import hear
 from foveate.runs.devices import check_device
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
@@ -55,14 +56,17 @@ def ablate(
     name: str | None = None,
     runs: str | Path = "runs",
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Compare factors over a base and return the finished folder with its results.
 
     factors: see ablate.factors. base: a name of RECIPES; None: what suits the pictures. overrides: changes of the
     base, in every row. kind: see ablate.design.combinations. seeds: how many, from `seed` on. workers: processes; None:
-    one, on CUDA one a device. unequal: rows may differ in epochs. Raises ConfigError, DataError, Interrupted.
+    one, on CUDA one a device. unequal: rows may differ in epochs.
+    listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
+    Raises ConfigError, DataError, Interrupted.
     """
-    listener = listener or silent
+    listener = hear(listener, progress)
     if seeds < 1:
         raise ConfigError(f"--seeds {seeds}: expected 1 or more; intervals over seeds need 2, exact tests 6")
     place = check_device(device)

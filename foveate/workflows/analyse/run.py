@@ -14,6 +14,7 @@ from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, sweep, write_json
 from foveate.report.analysis import Drawn, write_analysis
+from foveate.report.progress import hear
 from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.train.signals import Stop, exit_code, stop_on_signals
@@ -42,6 +43,7 @@ def analyse(
     bad_files: Literal["stop", "skip"] = "stop",
     follow_links: bool = False,
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Look into a network: a model folder, or a name of the zoo (random weights), on labelled pictures.
 
@@ -49,9 +51,11 @@ def analyse(
     the same pictures, all parts too. pictures: drawn by the seed from the training split, and as many from test or
     val. elr: range of effective rates of a sweep, two numbers. masks: pictures that masks are drawn over.
     A part that can not be (no norms, no gates) says why in one line; where each part of the first network failed, the
-    first reason is raised. Raises ConfigError, DataError, Interrupted.
+    first reason is raised.
+    listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
+    Raises ConfigError, DataError, Interrupted.
     """
-    listener = listener or silent
+    listener = hear(listener, progress)
     with stop_on_signals() as stop:
         if resume is not None:
             folder, asked = Path(resume), read_asked(Path(resume))

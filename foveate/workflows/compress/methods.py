@@ -1,7 +1,7 @@
 """Ways to make a model smaller, by name: pruning by a criterion, low rank, and the choice between them."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -100,7 +100,7 @@ def train_near_ranks(run: CompressionRun, model: nn.Module, after_step: Callable
 
 
 # name -> maker of a method; what turns a model into a smaller one in another way is one more line
-METHODS: Mapping[str, Callable[..., Method]] = {
+METHODS: dict[str, Callable[..., Method]] = {
     **{name: partial(pruning, name) for name in CRITERIA},
     "lrpet": partial(factoring, True),
     "svd": partial(factoring, False),
@@ -114,7 +114,7 @@ def make_method(text: str) -> Method:
     (run, model, cost to reach in the goal's kind) and gives a smaller model; it raises BudgetError where it can not get
     there. ConfigError for an unknown name or option, with the nearest known one.
     """
-    return make(METHODS, text, "method")
+    return make(METHODS | {name: partial(pruning, name) for name in CRITERIA}, text, "method")
 
 
 def train_between(run: CompressionRun, model: nn.Module, number: int) -> nn.Module:

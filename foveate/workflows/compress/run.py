@@ -19,9 +19,10 @@ from foveate.config import from_dict, parse_json, replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import evaluation_pictures
 from foveate.errors import ConfigError, DataError
-from foveate.events import Listener, StageEvent, WarningEvent, silent
+from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import check_writable, folder_lock, free_name, sweep, write_folder, write_json, write_text
 from foveate.recipes import RECIPES
+from foveate.report.progress import hear
 from foveate.runs.defaults import recipe_name
 from foveate.runs.epochs import count_epochs
 from foveate.runs.finish import INT8, finish
@@ -78,6 +79,7 @@ def compress(
     follow_links: bool = False,
     runtime: Literal["onnxruntime", "openvino"] = "onnxruntime",
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Shrink a trained model of the zoo step by step, fine-tune and measure each step, and finish the best that fits.
 
@@ -90,9 +92,10 @@ def compress(
     fewer multiply-adds, parameters or bytes and takes longer. folder: an empty one for the run, or that of an earlier
     session, which goes on; None: a new one. resume: a run folder; everything else comes from it. A finished run is left
     as it is (Run.before).
+    listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
     Raises BudgetError with the floor, ConfigError, DataError, Interrupted.
     """
-    listener, begun = listener or silent, time.monotonic()
+    listener, begun = hear(listener, progress), time.monotonic()
     check_runtime(runtime)
     if method == INT8_METHOD and (reason := why_missing(runtime)) is not None:
         raise ConfigError(f"--method int8: {reason}")

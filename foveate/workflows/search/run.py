@@ -15,6 +15,7 @@ from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, Interrupted
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json
+from foveate.report.progress import hear
 from foveate.runs.complete import complete, resume_run
 from foveate.runs.devices import check_device
 from foveate.runs.plan import Budget, check_runtime, command_line
@@ -99,6 +100,7 @@ def search(
     bad_files: Literal["stop", "skip"] = "stop",
     follow_links: bool = False,
     listener: Listener | None = None,
+    progress: bool = True,
 ) -> Run:
     """Search a space on pictures and train the best net that was found; returns the winner's run.
 
@@ -113,9 +115,10 @@ def search(
     winner among them (front/1, front/2, ..). study: in place of a search, so many nets are trained alone and cheap
     scores held against that (proxies.py). storage: URL of a database that several machines share; None: a file in the
     folder. ray: address of a Ray cluster that runs the workers ("auto", "local").
+    listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
     Raises ConfigError, DataError, BudgetError (no net within the budget was found), Interrupted.
     """
-    listener, budget, begun = listener or silent, budget or Budget(), time.monotonic()
+    listener, budget, begun = hear(listener, progress), budget or Budget(), time.monotonic()
     place = check_device(device)
     check_runtime(budget.runtime)
     check_reward(reward, tuple(objectives), budget)  # before the pictures are read

@@ -43,7 +43,7 @@ def labelled(
 
 def unlabelled(folder: str, follow_links: bool = False) -> tuple[list["np.ndarray"], "Sample"]:
     """The pictures below a folder, dealt out in turns: for calibration, and for comparing answers."""
-    from foveate.cli.predict import inside
+    from foveate.data.gate.inside import inside
     from foveate.data.read.decode import decode
     from foveate.deploy.compare import Sample
 
