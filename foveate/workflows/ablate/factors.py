@@ -55,6 +55,7 @@ FACTORS: Mapping[str, Factor] = {
     "bf16": Factor("bfloat16 arithmetic, float32 weights", "arXiv:1905.12322", ("precision=bf16",)),
     # the network (Bag of Tricks section 4)
     "resnet_b": Factor("stride on the 3x3", f"{TRICKS} 4.2", ("model.stride_on=3x3",)),
+    "resnet_c": Factor("three 3x3 in place of the stem's 7x7", f"{TRICKS} 4.2", ("model.stem=deep",)),
     "resnet_d": Factor("average pool in the shortcut", f"{TRICKS} 4.2", ("model.shortcut=avg",)),
     # refinements (Bag of Tricks section 5)
     "cosine": Factor("half a cosine down to 0", f"{TRICKS} 5.1; arXiv:1608.03983", ("schedule.kind=cosine",)),
