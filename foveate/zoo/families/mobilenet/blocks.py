@@ -98,6 +98,8 @@ class MobileNetConfig(Config):
     head_at: Literal["map", "pool"] = "map"  # that convolution stands before (v2) or after the global average (v3, v4)
     head_norm: bool = True  # False: it has a bias in place of a norm (v3)
     layer_scale: NonNegative = 0.0  # start of a gain a channel that ends universal and attention blocks; 0: no gain
+    # odd kernel of every depthwise convolution (arXiv:1907.09595 figure 1: 3 to 11); 0: each has its block's
+    depthwise: OptionalKernel = 0
     padding: Padding = "symmetric"  # "same": TensorFlow's
     dropout: Probability = 0.2  # before the classifier
     drop_path: Probability = 0.0  # stochastic depth of a block past the last one; block i of n has drop_path * i / n
@@ -106,6 +108,8 @@ class MobileNetConfig(Config):
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.blocks) for s in self.stages))
+        if self.depthwise and self.depthwise % 2 == 0:
+            raise ConfigError(f"MobileNetConfig.depthwise = {self.depthwise}: must be odd (3, 5, 7), or 0")
 
     @property
     def foldable(self) -> bool:
@@ -308,10 +312,18 @@ class MobileAttention(nn.Module):
         return x + self.drop_path(self.layer_scale(self.attn(self.norm(x))))
 
 
+def resized(block: Block, kernel: int) -> Block:
+    """The block with this kernel in its depthwise convolutions, which stay where they are; 0: as it is."""
+    if not kernel or block.kind in ("conv", "fused"):
+        return block
+    return replace(block, kernel=kernel if block.kernel else 0, lead=kernel if block.lead else 0)
+
+
 def make_block(config: MobileNetConfig, stage: Stage, block: Block | Attention, *, c_in: int, drop: float) -> nn.Module:
     """The module of a block. An inverted block without expansion is a separable one with a linear end."""
     layers = stage.layers or config.layers
     if isinstance(block, Block):
+        block = resized(block, config.depthwise)
         act, attn = block.act, block.attn
         layers = replace(layers, act=layers.act if act is None else act, attn=layers.attn if attn is None else attn)
     site = Site(c_in, layers, config.padding, config.layer_scale, drop)
