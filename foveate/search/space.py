@@ -111,9 +111,7 @@ class Space:
             tokens = dict(known)
             asked = all(tokens.get(at, UNUSED) in allowed for at, allowed in self._when[position])
             options = range(len(self.choices[position].values)) if asked else (UNUSED,)
-            known = tuple(
-                (at, token) for at, token in known if last[at] > position
-            )  # what nobody asks again is not kept
+            known = tuple((at, token) for at, token in known if last[at] > position)  # what is asked again
             if position not in last:
                 return len(options) * count(position + 1, known)
             return sum(count(position + 1, (*known, (position, token))) for token in options)
