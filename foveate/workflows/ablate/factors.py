@@ -117,6 +117,12 @@ FACTORS: Mapping[str, Factor] = {
     "ema": Factor("averaged weights", "arXiv:1905.11946; timm", ("ema={}",), "0.9998"),
     "bce": Factor("a sigmoid for each class", f"{RSB} section 3", ("loss.name=bce",)),
     "label_noise": Factor("wrong labels in training", "arXiv:1611.03530", ("loss.label_noise={}",), "0.2"),
+    "pair_noise": Factor(
+        "wrong labels, each class towards the next",
+        "Co-teaching, arXiv:1804.06872",
+        ("loss.label_noise={}", "loss.noise_to=next"),
+        "0.4",
+    ),
     "stochastic_depth": Factor("branches dropped", f"arXiv:1603.09382; {RSB}", ("model.drop_path={}",), "0.05"),
     "dropout": Factor("features dropped", "arXiv:1207.0580", ("model.dropout={}",), "0.3"),
     "xavier": Factor("uniform by fan in and out", f"{TRICKS} 2.1", ("init=xavier",)),
