@@ -103,6 +103,12 @@ FACTORS: Mapping[str, Factor] = {
         ("optim.name=rmsprop_tf(eps=0.001)", "optim.lr={}", "optim.lr_batch=4096", "optim.weight_decay=0.00001"),
         "0.256",
     ),
+    "rmsprop_inception": Factor(
+        "RMSProp with epsilon 1, rate for a batch of 32",
+        "Inception v3, arXiv:1512.00567 section 8",
+        ("optim.name=rmsprop_tf(alpha=0.9, eps=1.0)", "optim.lr={}", "optim.lr_batch=32", "optim.weight_decay=0.00004"),
+        "0.045",
+    ),
     "schedule_free": Factor(
         "no schedule but a running mean",
         "arXiv:2405.15682",
