@@ -33,9 +33,9 @@ class NonLocal(nn.Module):
     starts as the identity (but for the position code).
 
     softmax: weights = softmax(q^T k / sqrt(C')), C' channels a head (scale=False: without the root, as in the code of
-    2207.13423). unit_keys: every key is divided by its length, so that what a position gets does not follow from how long
-    its key is, which is what 2207.13423 finds wrong with softmax. Not softmax: q^T k / (sqrt(N) sqrt(C')); the product is then associative, and the cheaper order is
-    taken: 2 N^2 C' multiply-adds, or 2 N C'^2, which is linear in N.
+    2207.13423). unit_keys: every key is divided by its length, so that what a position gets does not follow from how
+    long its key is, which is what 2207.13423 finds wrong with softmax. Not softmax: q^T k / (sqrt(N) sqrt(C')); the
+    product is then associative, and the cheaper order is taken: 2 N^2 C' multiply-adds, or 2 N C'^2, linear in N.
     Parameters 4 C C' heads + 2 C.
     """
 
