@@ -57,6 +57,13 @@ FACTORS: Mapping[str, Factor] = {
     "resnet_b": Factor("stride on the 3x3", f"{TRICKS} 4.2", ("model.stride_on=3x3",)),
     "resnet_c": Factor("three 3x3 in place of the stem's 7x7", f"{TRICKS} 4.2", ("model.stem=deep",)),
     "resnet_d": Factor("average pool in the shortcut", f"{TRICKS} 4.2", ("model.shortcut=avg",)),
+    "bn_init": Factor(
+        "norms that start small, one of the picture too",
+        "arXiv:2110.13989",
+        ("model.layers.norm=bn_small_init(scale={})", "model.input_norm=true"),
+        "0.1",
+    ),
+    "input_norm": Factor("a norm of the picture", "arXiv:2110.13989", ("model.input_norm=true",)),
     # refinements (Bag of Tricks section 5)
     "cosine": Factor("half a cosine down to 0", f"{TRICKS} 5.1; arXiv:1608.03983", ("schedule.kind=cosine",)),
     "smoothing": Factor(
