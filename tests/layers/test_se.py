@@ -77,3 +77,19 @@ def test_gates_of_the_papers_ablation(gate, function):
     assert torch.allclose(layer(x), x * function(torch.tensor(0.7)))
     with pytest.raises(ConfigError, match="squeeze"):
         SqueezeExcite(8, 8, squeeze="sum")
+
+
+def test_a_gate_in_groups_is_gates_side_by_side():
+    whole = SqueezeExcite(12, 12, ratio=0.5, groups=3)
+    x, parts = torch.randn(2, 12, 3, 4), []
+    for i, part in enumerate(x.chunk(3, 1)):
+        own = SqueezeExcite(4, 4, ratio=0.5)
+        with torch.no_grad():
+            for name in ("fc1", "fc2"):
+                mine, theirs = getattr(own, name), getattr(whole, name)
+                mine.weight.copy_(theirs.weight.chunk(3)[i])
+                mine.bias.copy_(theirs.bias.chunk(3)[i])
+        parts.append(own(part))
+    assert torch.allclose(whole(x), torch.cat(parts, 1), atol=1e-6)
+    with pytest.raises(ConfigError, match="multiple"):
+        SqueezeExcite(8, 8, groups=3)
