@@ -36,6 +36,9 @@ def command(
     views: Annotated[
         Views, typer.Option("--views", help="Average over the mirror image too, or over six views.")
     ] = Views.one,
+    crops: Annotated[
+        int, option("--crops", low=1, high=10, help="10: corners and middle of the resized picture, mirrored too.")
+    ] = 1,
     resolution: Annotated[
         int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
     ] = None,
@@ -57,6 +60,7 @@ def command(
         bad_files=bad_files.value,
         follow_links=follow_links,
         views=views.value,
+        crops=crops,
         resolution=resolution,
         tell=warn,
     )

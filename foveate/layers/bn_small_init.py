@@ -57,7 +57,8 @@ def input_norm(
 ) -> nn.Module:
     """For mean and std of a data set, on pictures from 0 to 1: batch norm of scale 0.58 * scale, whose shift stays 0.
 
-    0.58 is what ReLU makes of unit variance: the first convolution sees what the others see.
+    0.58 is what ReLU makes of unit variance: the first convolution sees what the others see. Every network has it by
+    the field input_norm of its config.
     """
     norm = bn_small_init(channels, scale, lr_divisor, eps, momentum)
     assert isinstance(norm, SmallInitNorm)

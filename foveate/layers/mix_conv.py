@@ -107,12 +107,14 @@ def mix_conv(
     bias: bool = False,
     parts: int = 4,
     split: Split = "equal",
+    dilated: bool = False,
 ) -> nn.Module:
     """For the conv slot: a depthwise k x k becomes a MixConv of k, k + 2, ... (section 3.2), others stay plain.
 
     Each kernel lies in the middle of where the host's would, whatever its padding, so that sizes stay. 4 parts as the
     paper has in MobileNets, or as many as there are channels. Plain stay 1x1, even and oblong kernels, and whatever is
     not depthwise: the paper mixes kernels where a channel costs k^2 weights, not c_in k^2.
+    dilated: as in MixConv; the host's own kernel has to be 3x3, of which every part then has nine taps at stride 1.
     """
     if type(parts) is not int or not 1 <= parts <= 8 or split not in get_args(Split):
         raise ConfigError(f'mix_conv(parts={parts}, split="{split}"): parts from 1 to 8; split equal or exponential')
@@ -120,14 +122,17 @@ def mix_conv(
     p_y, p_x = both(padding)
     if k_y != k_x or k_y == 1 or k_y % 2 == 0 or not groups == c_in == c_out:
         return ConvShape(c_in, c_out, kernel, stride, padding, groups, bias).plain()
+    if dilated and k_y != 3 and stride == 1:
+        raise ConfigError(f"mix_conv(dilated=True): the host has a depthwise {k_y}x{k_y}; it must be 3x3")
 
     count, biased = min(parts, c_in), bias
     while split == "exponential" and 2 ** (count - 1) > c_in:  # a part would be empty
         count -= 1
 
     def part(c: int, c_part: int, taps: int, *, stride: int, padding: int, groups: int, bias: bool) -> nn.Module:
-        more = (taps - k_y) // 2
+        more = padding - k_y // 2  # padding: half of the reach of this part
         return conv2d(c, c_part, taps, stride=stride, padding=(p_y + more, p_x + more), groups=groups, bias=biased)
 
     kernels = [k_y + 2 * i for i in range(count)]
-    return MixConv(c_in, c_out, kernels, stride=stride, padding="symmetric", split=split, make_conv=part)
+    symmetric: Padding = "symmetric"
+    return MixConv(c_in, c_out, kernels, stride=stride, padding=symmetric, split=split, dilated=dilated, make_conv=part)

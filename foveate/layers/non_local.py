@@ -1,6 +1,7 @@
 """Non-local blocks: every position reads all others. Softmax, arXiv:1711.07971; a constant, arXiv:2207.13423."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from foveate.errors import ConfigError
@@ -32,13 +33,21 @@ class NonLocal(nn.Module):
     starts as the identity (but for the position code).
 
     softmax: weights = softmax(q^T k / sqrt(C')), C' channels a head (scale=False: without the root, as in the code of
-    2207.13423). Not softmax: q^T k / (sqrt(N) sqrt(C')); the product is then associative, and the cheaper order is
-    taken: 2 N^2 C' multiply-adds, or 2 N C'^2, which is linear in N.
+    2207.13423). unit_keys: every key is divided by its length, so that what a position gets does not follow from how
+    long its key is, which is what 2207.13423 finds wrong with softmax. Not softmax: q^T k / (sqrt(N) sqrt(C')); the
+    product is then associative, and the cheaper order is taken: 2 N^2 C' multiply-adds, or 2 N C'^2, linear in N.
     Parameters 4 C C' heads + 2 C.
     """
 
     def __init__(
-        self, channels: int, softmax: bool, width: int = 0, heads: int = 1, scale: bool = True, position: bool = False
+        self,
+        channels: int,
+        softmax: bool,
+        width: int = 0,
+        heads: int = 1,
+        scale: bool = True,
+        position: bool = False,
+        unit_keys: bool = False,
     ):
         super().__init__()
         inner = width or max(heads, channels // 2)
@@ -47,6 +56,7 @@ class NonLocal(nn.Module):
         if position and channels % 4:
             raise ConfigError(f"nonlocal(position=True): {channels} channels; must be a multiple of 4")
         self.softmax, self.heads, self.scale, self.position = softmax, heads, scale, position
+        self.unit_keys = unit_keys
         self.query = nn.Conv2d(channels, inner, 1, bias=False)
         self.key = nn.Conv2d(channels, inner, 1, bias=False)
         self.value = nn.Conv2d(channels, inner, 1, bias=False)
@@ -72,6 +82,8 @@ class NonLocal(nn.Module):
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """(n, heads, C', N) three times -> (n, heads, C', N)."""
         inner, pixels = q.shape[-2], q.shape[-1]
+        if self.unit_keys:
+            k = F.normalize(k, dim=-2)
         if self.softmax:
             scores = q.transpose(-1, -2) @ k  # (n, heads, N, N): a row for every position that asks
             weights = (scores * inner**-0.5 if self.scale else scores).softmax(-1)
@@ -83,10 +95,16 @@ class NonLocal(nn.Module):
 
 
 def nonlocal_softmax(
-    channels: int, _: int, width: int = 0, heads: int = 1, scale: bool = True, position: bool = False
+    channels: int,
+    _: int,
+    width: int = 0,
+    heads: int = 1,
+    scale: bool = True,
+    position: bool = False,
+    unit_keys: bool = False,
 ) -> nn.Module:
     """The embedded Gaussian form of arXiv:1711.07971: quadratic in the number of pixels."""
-    return NonLocal(channels, True, width, heads, scale, position)
+    return NonLocal(channels, True, width, heads, scale, position, unit_keys)
 
 
 def nonlocal_scaled(channels: int, _: int, width: int = 0, heads: int = 1, position: bool = False) -> nn.Module:

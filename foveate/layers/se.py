@@ -26,7 +26,9 @@ class SqueezeExcite(nn.Module):
     x: (N, C, H, W) -> same shape.  W1: (S, C), W2: (C, S), S = squeeze_width(base, ratio, divisor).
     Defaults are SENet's: ratio 1/16, ReLU, sigmoid. EfficientNet: ratio 0.25 of the block *input*, the net's
     activation (act="silu"). NFNet: ratio 0.5 and gain 2, since a sigmoid gate starts near 1/2.
-    Parameters 2*C*S + S + C; MACs 2*C*S.
+    squeeze "max" or "none" (a gate for every pixel), gate "tanh" or "relu": what the paper's section 7 compares with.
+    groups: channels gate their own group only, whose inner width is S / groups, rounded by itself; linear in C then.
+    Parameters 2*C*S/groups + S + C; MACs 2*C*S, of squeeze "none" 2*C*S*H*W.
     """
 
     traits = Traits("gate")
@@ -40,22 +42,32 @@ class SqueezeExcite(nn.Module):
         act: str = "relu",
         gate: str = "sigmoid",
         gain: float = 1.0,
+        squeeze: str = "mean",
+        groups: int = 1,
     ):
         super().__init__()
         acts = {"relu": nn.ReLU, "silu": nn.SiLU, "relu6": nn.ReLU6}
-        gates = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid}
+        gates = {"sigmoid": nn.Sigmoid, "hard_sigmoid": nn.Hardsigmoid, "tanh": nn.Tanh, "relu": nn.ReLU}
+        squeezes = ("mean", "max", "none")
         sound = 0 < ratio <= 1 and divisor >= 0 and 0 < gain < math.inf
-        if act not in acts or gate not in gates or not sound:
+        if groups < 1 or channels % groups:
+            raise ConfigError(f"se(groups={groups}): {channels} channels must be a multiple of it")
+        if act not in acts or gate not in gates or squeeze not in squeezes or not sound:
             raise ConfigError(
-                f"se: act one of {', '.join(acts)}; gate one of {', '.join(gates)}; ratio in (0, 1]; divisor >= 0; "
-                "gain > 0"
+                f"se: act one of {', '.join(acts)}; gate one of {', '.join(gates)}; squeeze one of"
+                f" {', '.join(squeezes)}; ratio in (0, 1]; divisor >= 0; gain > 0"
             )
-        inner = squeeze_width(base, ratio, divisor)
-        self.fc1 = nn.Conv2d(channels, inner, 1)  # 1x1 convolutions on (N, C, 1, 1): the shapes of public checkpoints
+        self.squeeze = squeeze
+        inner = groups * squeeze_width(base // groups if groups > 1 else base, ratio, divisor)
+        self.fc1 = nn.Conv2d(
+            channels, inner, 1, groups=groups
+        )  # 1x1 convolutions on (N, C, 1, 1): the shapes of public checkpoints
         self.act = acts[act]()
-        self.fc2 = nn.Conv2d(inner, channels, 1)
+        self.fc2 = nn.Conv2d(inner, channels, 1, groups=groups)
         self.gate = gates[gate]() if gain == 1 else Scaled(gates[gate](), gain)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> (N, C, H, W)
-        s = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1)
+        s = x  # (N, C, 1, 1), but with squeeze "none" as it is
+        if self.squeeze != "none":
+            s = x.mean((2, 3), keepdim=True) if self.squeeze == "mean" else x.amax((2, 3), keepdim=True)
         return x * self.gate(self.fc2(self.act(self.fc1(s))))

@@ -8,20 +8,21 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foveate.config import near, parse_json
+from foveate.config import near, parse_json, replace
 from foveate.data.gate.walk import some
 from foveate.data.labelled import Labelled, open_labelled
 from foveate.data.load import evaluation_pictures
-from foveate.data.preprocess import at_resolution
+from foveate.data.preprocess import Preprocess, at_resolution
 from foveate.data.read.formats import shown
 from foveate.deploy.classifier import find_folder
 from foveate.deploy.effort import check_effort, warn
-from foveate.errors import DataError
+from foveate.errors import ConfigError, DataError
 from foveate.events import silent
 from foveate.runs.setup import read
 from foveate.runs.trust import scores_of
 from foveate.train import ranks
 from foveate.train.trusted import PLAIN
+from foveate.train.views import Viewer, ten_crops
 
 NAMED = 12  # classes of the first line; of more the range of their counts is told
 
@@ -87,6 +88,7 @@ def evaluate_model(
     bad_files: str = "stop",
     follow_links: bool = False,
     views: str = "one",
+    crops: int = 1,
     resolution: int | None = None,
     tell: Callable[[str], None] = warn,
 ) -> dict[str, Any]:
@@ -94,7 +96,9 @@ def evaluate_model(
 
     split: train, val, test (and their other names) or all; None: what open_labelled chooses, told under "judged".
     views: "mirror" or "shifts" average over several views of each picture. resolution: pixels in place of the model's
-    own; often a little more than in training is better (arXiv:1906.06423). tell: hears what a picture costs where that
+    own; often a little more than in training is better (arXiv:1906.06423). crops: 10 averages over the corners and the
+    middle of the resized picture and their mirror images (train/views.py); such a result is not to be compared with
+    those of one crop. tell: hears what a picture costs where that
     is much; else a warning.
     Raises DataError for a class that the model does not know, and for a split that the data has not.
     """
@@ -114,8 +118,9 @@ def evaluate_model(
         preprocess = at_resolution(card.preprocess, resolution) if resolution else card.preprocess
         named = resolution is not None
         check_effort(model, card.architecture, preprocess, str(folder), named=named, tell=tell)
-        pictures = read(evaluation_pictures(labelled.samples, preprocess), bad_files, silent)
-        logits = shared_logits(model, pictures, preprocess, views=views)
+        whole, seen = wider(preprocess, crops, views)
+        pictures = read(evaluation_pictures(labelled.samples, whole), bad_files, silent)
+        logits = shared_logits(model, pictures, preprocess, views=seen)
         require_finite(logits, preprocess, str(folder))
         labels = np.array(place)[labels_of(pictures)]
         trust = card.trust or PLAIN
@@ -128,6 +133,7 @@ def evaluate_model(
         "data": labelled.name,
         "fingerprint": labelled.fingerprint,
         "views": views,
+        "crops": crops,
         "resolution": preprocess.resolution,
         "temperature": trust.temperature,
         "classes_missing": [name for name in card.classes if not counts.get(name)],
@@ -135,6 +141,25 @@ def evaluate_model(
         + _same_place(folder, labelled, trained_on, data),
     }
     return {**about, **found} if main else {}
+
+
+def wider(preprocess: Preprocess, crops: int, views: str) -> tuple[Preprocess, str | Viewer]:
+    """How pictures are prepared for so many crops, and what is then seen of them.
+
+    ConfigError for another number than 1 or 10, for crops and views at once, and where there is nothing to cut from.
+    """
+    if crops == 1:
+        return preprocess, views
+    if crops != 10:
+        raise ConfigError(f"--crops {crops}: expected 1 or 10")
+    if views != "one":
+        raise ConfigError(f"--crops 10 holds mirror images already: leave out --views {views}")
+    if preprocess.fit != "crop" or preprocess.resize <= preprocess.resolution:
+        raise ConfigError(
+            f"--crops 10: this model sees the whole picture ({preprocess.fit}, {preprocess.resize} to"
+            f" {preprocess.resolution} pixels), so there are no corners to cut; leave it out"
+        )
+    return replace(preprocess, resolution=preprocess.resize), ten_crops(preprocess.resolution)
 
 
 def _same_place(folder: str | Path, labelled: Labelled, trained_on: str, data: str | Path) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from foveate import __version__
 from foveate.config import replace
 from foveate.data.index import Dataset, Split
-from foveate.data.label_noise import noisy_labels
+from foveate.data.label_noise import noise_targets, noisy_labels
 from foveate.data.load import Crop, Pictures, cut_pictures, evaluation_pictures, fits_in_memory, training_pictures
 from foveate.data.sample import store_side
 from foveate.events import Listener, ReadingEvent, StageEvent, WarningEvent
@@ -38,11 +38,13 @@ def cpu_threads(threads: int) -> Iterator[None]:
 
 def make_job(plan: Plan, config: Config, dataset: Dataset, listener: Listener) -> Job:
     """The pictures of a plan, in memory where they fit."""
+    loss = plan.recipe.loss
+    targets = noise_targets(dataset.classes, loss.noise_to, loss.noise_pairs)
     side = store_side(plan.recipe.resolution or plan.preprocess.resolution, dataset)
     listener(ReadingEvent(f"reading {len(dataset.splits['train']):,} pictures"))
     training = read(stored_pictures(dataset.splits["train"], plan, side), plan.bad_files, listener)
-    if noise := plan.recipe.loss.label_noise:
-        noisy = noisy_labels(training.split.labels, len(dataset.classes), noise, plan.recipe.seed)
+    if loss.label_noise:
+        noisy = noisy_labels(training.split.labels, len(dataset.classes), loss.label_noise, plan.recipe.seed, targets)
         training.labels = torch.from_numpy(noisy)
     val = read(evaluation_pictures(dataset.splits["val"], plan.preprocess), plan.bad_files, listener)
     provenance = {

@@ -102,7 +102,7 @@ class Space:
     @functools.cached_property
     def size(self) -> int:
         """How many nets there are, before equal ones are merged: the product of choices where none is conditional."""
-        parents = sorted({at for conditions in self._when for at, _ in conditions})
+        last = {at: position for position, conditions in enumerate(self._when) for at, _ in conditions}  # that asks
 
         @functools.cache
         def count(position: int, known: tuple[tuple[int, int], ...]) -> int:
@@ -111,7 +111,8 @@ class Space:
             tokens = dict(known)
             asked = all(tokens.get(at, UNUSED) in allowed for at, allowed in self._when[position])
             options = range(len(self.choices[position].values)) if asked else (UNUSED,)
-            if position not in parents:
+            known = tuple((at, token) for at, token in known if last[at] > position)  # what is asked again
+            if position not in last:
                 return len(options) * count(position + 1, known)
             return sum(count(position + 1, (*known, (position, token))) for token in options)
 

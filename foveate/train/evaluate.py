@@ -11,7 +11,7 @@ from foveate.data.preprocess import Preprocess, normalise
 from foveate.errors import WeightsError
 from foveate.train import ranks
 from foveate.train.intervals import wilson
-from foveate.train.views import averaged
+from foveate.train.views import Viewer, averaged
 
 
 @torch.no_grad()
@@ -23,11 +23,12 @@ def predict_logits(
     batch: int = 64,
     nhwc: bool = True,
     only: np.ndarray | None = None,
-    views: str = "one",
+    views: str | Viewer = "one",
 ) -> np.ndarray:
     """Logits of all pictures in order: float32 (N, K). The model is put in eval mode and runs in float32.
 
-    only: the positions that are wanted, in place of all. views: a name of VIEWS (train/views.py), averaged.
+    only: the positions that are wanted, in place of all. views: a name of VIEWS (train/views.py), or what makes them;
+    averaged.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -39,7 +40,9 @@ def predict_logits(
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
-def shared_logits(model: nn.Module, pictures: Pictures, preprocess: Preprocess, *, views: str = "one") -> np.ndarray:
+def shared_logits(
+    model: nn.Module, pictures: Pictures, preprocess: Preprocess, *, views: str | Viewer = "one"
+) -> np.ndarray:
     """predict_logits by all processes, each its share: the logits of all pictures, in order, on every rank."""
     if ranks.world() == 1:
         return predict_logits(model, pictures, preprocess, views=views)

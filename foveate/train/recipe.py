@@ -87,6 +87,8 @@ class Loss:
     temperature: Positive = 20.0
     distill: NonNegative = 1.0  # weight of the teacher's term, which holds temperature ** 2
     label_noise: Probability = 0.0  # share of training labels replaced by another class (robustness studies)
+    noise_to: Literal["any", "next"] = "any"  # by which: each of the others alike; the next one (class-dependent noise)
+    noise_pairs: Annotated[tuple[str, ...], Field(max_length=4096)] = ()  # "cat>dog": only these become only those
 
 
 @record

@@ -31,12 +31,30 @@ def shifts(x: torch.Tensor) -> Iterator[View]:
             yield weight * share, seen
 
 
-VIEWS: Mapping[str, Callable[[torch.Tensor], Iterator[View]]] = {"one": one, "mirror": mirror, "shifts": shifts}
+Viewer = Callable[[torch.Tensor], Iterator[View]]
+VIEWS: Mapping[str, Viewer] = {"one": one, "mirror": mirror, "shifts": shifts}
 
 
-def averaged(model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, views: str) -> torch.Tensor:
-    """The weighted mean of the logits of a picture's views: (N, K) float32."""
+def ten_crops(side: int) -> Viewer:
+    """The corners and the middle of larger pictures, side x side pixels, and their mirror images: AlexNet's test.
+
+    NIPS 2012, section 4.1: crops of 224 of pictures of 256. There probabilities are averaged, here logits are, as
+    everywhere in this file.
+    """
+
+    def crops(x: torch.Tensor) -> Iterator[View]:
+        height, width = x.shape[2:]
+        bottom, right = height - side, width - side
+        for top, left in ((0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)):
+            for share, seen in mirror(x[:, :, top : top + side, left : left + side]):
+                yield share / 5, seen
+
+    return crops
+
+
+def averaged(model: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, views: str | Viewer) -> torch.Tensor:
+    """The weighted mean of the logits of a picture's views: (N, K) float32. views: a name of VIEWS, or their maker."""
     total = torch.zeros(())
-    for weight, seen in VIEWS[views](x):
+    for weight, seen in (VIEWS[views] if isinstance(views, str) else views)(x):
         total = weight * model(seen).float() + total.to(x.device)
     return total

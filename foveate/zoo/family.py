@@ -14,6 +14,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.conv import safeguard
 from foveate.layers.low_rank import Ranks, factorise
+from foveate.zoo.entrance import add_input_norm
 
 Rename = Callable[[str], str]
 Rules = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]  # (pattern, what stands in its place)
@@ -35,6 +36,8 @@ class Config:
     in_chans: Count = 3
     resolution: Pixels = 224  # square: the published test resolution
     ranks: Ranks = ()  # convolutions in two factors
+    # a batch norm of the picture, whose scale starts at 0.058 and is learnt slowly (arXiv:2110.13989; zoo/entrance.py)
+    input_norm: bool = False
 
     if TYPE_CHECKING:
 
@@ -147,5 +150,7 @@ class Family:
         """The module of a config, its convolutions in two factors where config.ranks says so."""
         model = self.module(config)
         factorise(model, config.ranks)
+        if config.input_norm:
+            add_input_norm(model, lambda: self.module(config), config.in_chans)
         safeguard(model)
         return model

@@ -25,6 +25,7 @@ def can_fold(config: Config) -> bool:
     norm = config.layers.norm.partition("(")[0]
     # behind a pair there is no norm that is known
     plain = norm in ("batch_norm", "iter_norm") and config.layers.conv == "conv2d" and not config.ranks
+    plain = plain and not config.input_norm
     stages = getattr(config, "stages", ())
     gates = [config.layers.attn, *(getattr(s, "attn", None) or "none" for s in stages)]
     plain = plain and all(g.partition("(")[0] in ("none", "se", "eca") for g in gates)  # others may hold norms

@@ -31,7 +31,8 @@ class SeparableBranch(nn.Module):
 class InvertedBranch(nn.Module):
     """1x1 expansion, depthwise k x k, gate, 1x1 projection without activation.
 
-    base: the width that the gate's ratio refers to; None: the input's.
+    base: the width that the gate's ratio refers to; None: the input's. groups: of both 1x1; a family that has more than
+    one sets `shuffle`, which then stands behind the expansion.
     """
 
     def __init__(
@@ -45,20 +46,22 @@ class InvertedBranch(nn.Module):
         kernel: int,
         stride: int,
         base: int | None = None,
+        groups: int = 1,
     ):
         super().__init__()
-        self.conv_pw = layers.make_conv(c_in, mid, 1)
+        self.conv_pw = layers.make_conv(c_in, mid, 1, groups=groups)
         self.bn1 = layers.make_norm(mid)
         self.act1 = layers.make_act(mid)
+        self.shuffle: nn.Module = nn.Identity()
         self.pad, margin = padding_for(padding, kernel, stride)
         self.conv_dw = layers.make_conv(mid, mid, kernel, stride=stride, padding=margin, groups=mid)
         self.bn2 = layers.make_norm(mid)
         self.act2 = layers.make_act(mid)
         self.se = layers.make_attn(mid, c_in if base is None else base)
-        self.conv_pwl = layers.make_conv(mid, width, 1)
+        self.conv_pwl = layers.make_conv(mid, width, 1, groups=groups)
         self.bn3 = layers.make_norm(width)
 
     def branch(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.act1(self.bn1(self.conv_pw(x)))
+        y = self.shuffle(self.act1(self.bn1(self.conv_pw(x))))
         y = self.act2(self.bn2(self.conv_dw(self.pad(y))))
         return self.bn3(self.conv_pwl(self.se(y)))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foveate.data.label_noise import noisy_labels
+from foveate.data.label_noise import noise_targets, noisy_labels
 from foveate.errors import ConfigError
 
 LABELS = np.random.default_rng(0).integers(0, 10, 9000)
@@ -42,3 +42,38 @@ def test_two_classes_are_swapped():
 def test_what_can_not_be_done_is_refused(classes, share):
     with pytest.raises(ConfigError, match="a share from 0 to 1 and two classes"):
         noisy_labels(LABELS, classes, share, 0)
+
+
+NAMES = ("airplane", "bird", "cat", "dog")
+
+
+def test_pairs_of_classes_and_the_next_class_say_what_a_label_becomes():
+    assert noise_targets(NAMES, "any", ()) is None
+    assert noise_targets(NAMES, "next", ()) == [1, 2, 3, 0]
+    assert noise_targets(NAMES, "any", ("bird>airplane", "cat>dog", "dog>cat")) == [0, 0, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("towards", "pairs", "said"),
+    [
+        ("any", ("cat",), "expected two classes"),
+        ("any", ("cat>cat",), "expected two classes"),
+        ("any", ("cat>dogs",), "no class dogs"),
+        ("any", ("cat>dog", "cat>bird"), "two pairs begin with cat"),
+        ("next", ("cat>dog",), "give one of them"),
+    ],
+)
+def test_pairs_that_can_not_be_are_refused_in_words(towards, pairs, said):
+    with pytest.raises(ConfigError, match=said):
+        noise_targets(NAMES, towards, pairs)
+
+
+def test_class_dependent_noise_has_its_share_in_each_class_and_a_greater_one_contains_a_smaller():
+    labels = LABELS % 4
+    small, great = (noisy_labels(labels, 4, share, 5, [0, 0, 3, 2]) for share in (0.2, 0.45))
+    for k, target in enumerate((0, 0, 3, 2)):
+        own = labels == k
+        assert set(great[own]) == {k, target}
+        assert (great[own] != k).sum() == (0 if k == target else round(0.45 * own.sum()))
+    wrong = small != labels
+    assert np.array_equal(great[wrong], small[wrong])

@@ -191,3 +191,21 @@ def test_in_the_conv_slot_only_odd_square_depthwise_kernels_are_mixed(c_out, ker
 def test_in_the_conv_slot_wrong_options_are_refused(options):
     with pytest.raises(ConfigError, match="mix_conv"):
         mix_conv(8, 8, 3, groups=8, **options)
+
+
+@pytest.mark.parametrize("size", [(11, 10), (9, 12)])
+def test_in_the_conv_slot_dilated_parts_have_nine_taps_of_the_same_reach(size):
+    unit = filled(mix_conv(8, 8, 3, padding=1, groups=8, dilated=True), 0.5)
+    assert [c.kernel_size for c in unit.convs] == [(3, 3)] * 4
+    weight = torch.zeros(8, 1, 9, 9, dtype=torch.float64)
+    for i, conv in enumerate(unit.convs, start=1):
+        weight[2 * i - 2 : 2 * i, :, 4 - i : 5 + i : i, 4 - i : 5 + i : i] = conv.weight.data
+    x = picture(2, 8, *size)
+    assert torch.allclose(unit(x), F.conv2d(x, weight, padding=4, groups=8), atol=1e-12)
+
+
+def test_in_the_conv_slot_only_a_3x3_is_dilated():
+    with pytest.raises(ConfigError, match="must be 3x3"):
+        mix_conv(8, 8, 5, padding=2, groups=8, dilated=True)
+    strided = mix_conv(8, 8, 5, stride=2, padding=2, groups=8, dilated=True)  # strides keep full kernels
+    assert [c.kernel_size[0] for c in strided.convs] == [5, 7, 9, 11]

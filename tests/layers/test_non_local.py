@@ -102,3 +102,15 @@ def test_wrong_options_are_refused():
         NonLocal(16, softmax=False, width=10, heads=3)
     with pytest.raises(ConfigError, match="multiple of 4"):
         NonLocal(6, softmax=False, position=True)
+
+
+def test_unit_keys_make_the_attention_forget_how_long_a_key_is():
+    torch.manual_seed(0)
+    block = NonLocal(8, softmax=True, heads=2, unit_keys=True).double()
+    q, k, v = (torch.randn(2, 2, 4, 9, dtype=torch.float64) for _ in range(3))
+    lengths = torch.rand(2, 2, 1, 9, dtype=torch.float64) + 0.5
+    assert torch.allclose(block.attend(q, k * lengths, v), block.attend(q, k, v), atol=1e-12)
+    unit = k / torch.linalg.vector_norm(k, dim=2, keepdim=True)
+    expected = torch.nn.functional.scaled_dot_product_attention(*(t.mT for t in (q, unit, v))).mT
+    assert torch.allclose(block.attend(q, k, v), expected, atol=1e-12)
+    assert not torch.allclose(NonLocal(8, softmax=True, heads=2).attend(q, k * lengths, v), expected)

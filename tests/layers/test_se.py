@@ -50,7 +50,46 @@ def test_squeeze_widths_are_those_of_the_libraries():
     assert squeeze_width(24, 0.25, 0) == 6  # EfficientNet: no rounding
 
 
-@pytest.mark.parametrize("options", [{"ratio": 0.0}, {"act": "tanh"}, {"gate": "relu"}, {"divisor": -1}, {"gain": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"ratio": 0.0}, {"act": "tanh"}, {"gate": "softmax"}, {"divisor": -1}, {"gain": 0.0}]
+)
 def test_wrong_options_are_refused(options):
     with pytest.raises(ConfigError, match="se:"):
         SqueezeExcite(8, 8, **options)
+
+
+def test_the_squeeze_can_be_the_maximum_or_none():
+    x = torch.randn(2, 8, 3, 4, dtype=torch.float64)
+    for squeeze in ("max", "none"):
+        gate = SqueezeExcite(8, 8, ratio=0.5, squeeze=squeeze).double()
+        read = torch.nn.functional.max_pool2d(x, (3, 4)) if squeeze == "max" else x
+        w1, w2 = gate.fc1.weight[:, :, 0, 0], gate.fc2.weight[:, :, 0, 0]
+        inner = (torch.einsum("oc,schw->sohw", w1, read) + gate.fc1.bias.view(-1, 1, 1)).clamp(min=0)
+        outer = torch.einsum("oc,schw->sohw", w2, inner) + gate.fc2.bias.view(-1, 1, 1)
+        assert torch.allclose(gate(x), x / (1 + torch.exp(-outer)), atol=1e-12)
+
+
+@pytest.mark.parametrize(("gate", "function"), [("tanh", torch.tanh), ("relu", torch.relu)])
+def test_gates_of_the_papers_ablation(gate, function):
+    layer, x = SqueezeExcite(8, 8, gate=gate), torch.randn(2, 8, 3, 4)
+    torch.nn.init.zeros_(layer.fc2.weight)
+    torch.nn.init.constant_(layer.fc2.bias, 0.7)
+    assert torch.allclose(layer(x), x * function(torch.tensor(0.7)))
+    with pytest.raises(ConfigError, match="squeeze"):
+        SqueezeExcite(8, 8, squeeze="sum")
+
+
+def test_a_gate_in_groups_is_gates_side_by_side():
+    whole = SqueezeExcite(12, 12, ratio=0.5, groups=3)
+    x, parts = torch.randn(2, 12, 3, 4), []
+    for i, part in enumerate(x.chunk(3, 1)):
+        own = SqueezeExcite(4, 4, ratio=0.5)
+        with torch.no_grad():
+            for name in ("fc1", "fc2"):
+                mine, theirs = getattr(own, name), getattr(whole, name)
+                mine.weight.copy_(theirs.weight.chunk(3)[i])
+                mine.bias.copy_(theirs.bias.chunk(3)[i])
+        parts.append(own(part))
+    assert torch.allclose(whole(x), torch.cat(parts, 1), atol=1e-6)
+    with pytest.raises(ConfigError, match="multiple"):
+        SqueezeExcite(8, 8, groups=3)

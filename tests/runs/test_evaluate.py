@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from foveate.cli.eval import lines
 from foveate.config import replace
 from foveate.data.preprocess import Preprocess
-from foveate.errors import DataError
+from foveate.errors import ConfigError, DataError
 from foveate.files import write_folder, write_text
-from foveate.runs.evaluate import evaluate_model
+from foveate.runs.evaluate import evaluate_model, wider
 from foveate.train.artefact import ModelCard, model_files
 from foveate.zoo import build, variant
 
@@ -56,3 +57,18 @@ def test_the_place_of_the_run_that_has_changed_since_is_told(model, tmp_path):
     assert "has changed since" in evaluate_model(model, data)["notes"][0]
     other = tree(tmp_path / "other", {"ant": 2, "bee": 2})
     assert evaluate_model(model, other)["notes"] == []
+
+
+def test_ten_crops_are_cut_from_the_resized_picture_and_need_room(model, tmp_path):
+    folder = tree(tmp_path / "data", {"ant": 3, "bee": 3})
+    whole, views = wider(Preprocess(resolution=16, resize=20), 10, "one")
+    assert (whole.resolution, whole.resize) == (20, 20)
+    assert [seen.shape[2:] for _, seen in views(torch.zeros(1, 3, 20, 20))] == [(16, 16)] * 10
+    assert wider(whole, 1, "mirror") == (whole, "mirror")
+    for crops, seen, said in ((10, "one", "no corners"), (3, "one", "expected 1 or 10"), (10, "mirror", "--views")):
+        with pytest.raises(ConfigError, match=said):
+            evaluate_model(model, folder, crops=crops, views=seen)
+    config = replace(variant("resnet20_cifar"), num_classes=3)
+    card = ModelCard(config, ("cat", "bee", "ant"), Preprocess(resolution=16, resize=20), {"fingerprint": "0" * 64})
+    write_folder(tmp_path / "wide", model_files(card, build(config).state_dict()))
+    assert evaluate_model(tmp_path / "wide", folder, crops=10)["crops"] == 10

@@ -249,6 +249,27 @@ def test_equal_nets_of_the_mnasnet_space_compute_the_same():
     assert len(words) == 3
 
 
+def test_the_mixnet_space_can_choose_how_kernels_are_mixed():
+    space = load_space("mixnet(forms=True)")
+    tried = 0
+    for seed in range(40):
+        tokens = space.sample(np.random.default_rng(seed))
+        config = space.config(tokens)
+        assert space.locate(config) == space.canonical(tokens)
+        assert space.config(space.locate(config)) == config
+        blocks = [b for s in config.stages for b in s.blocks]
+        assert not any(b.dilated and b.stride > 1 for b in blocks)
+        tried += any(b.dilated for b in blocks) and any(b.split == "exponential" for b in blocks)
+    assert tried > 10
+    row = 2 * 2 * 2 * (1 + 2 + 3 * 4)  # one kernel; two, dilated or not; three to five, in both splits
+    first = 2 * 2 * 2 * (2 + 3 * 2)  # of stride 2
+    ways = [first, first, first, row, first]
+    expected = 3 * 2
+    for way in ways:
+        expected *= 3 * 2 * 3 * way * (1 + 3 * row)
+    assert space.size == expected
+
+
 def test_equal_widths_of_the_mixnet_space_have_one_name():
     space = load_space("mixnet")
     values = space.decode(nets(space, 1)[0])

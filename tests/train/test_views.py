@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveate.train.views import VIEWS, averaged
+from foveate.train.views import VIEWS, averaged, ten_crops
 
 X = torch.arange(2 * 3 * 5 * 4, dtype=torch.float32).view(2, 3, 5, 4)
 
@@ -29,3 +29,18 @@ def test_a_network_that_ignores_order_gives_what_it_gives_alone():
 
     assert torch.allclose(averaged(mean, X, "mirror"), mean(X))
     assert torch.equal(averaged(mean, X, "one"), mean(X))
+
+
+def test_ten_crops_are_those_of_torchvision():
+    from torchvision.transforms.functional import ten_crop
+
+    x = torch.randn(2, 3, 16, 20)
+    ours = list(ten_crops(12)(x))
+    assert sum(weight for weight, _ in ours) == pytest.approx(1)
+    theirs = ten_crop(x, 12)  # five, then those of the mirrored picture, where left is right
+    order = [0, 6, 1, 5, 2, 8, 3, 7, 4, 9]
+    for (weight, seen), place in zip(ours, order, strict=True):
+        assert weight == pytest.approx(0.1)
+        assert torch.equal(seen, theirs[place])
+    scores = averaged(lambda seen: seen.mean((2, 3)), x, ten_crops(12))
+    assert torch.allclose(scores, torch.stack([seen.mean((2, 3)) for seen in theirs]).mean(0), atol=1e-6)

@@ -9,10 +9,14 @@
                 (Abolafia et al. 2018, arXiv 1801.03526). elite = 0 leaves it out.
 
 The papers' learning rate of 3.5e-4 is for 8,000 to 20,000 children; at a few hundred it is random search. Defaults are
-for 200; Controller(lr=3.5e-4, batch=20, epochs=4, elite=0, entropy=1e-5, hidden=100) is NASNet's.
+for 200; Controller(lr=3.5e-4, batch=20, epochs=4, elite=0, entropy=1e-5, hidden=100) is NASNet's, and
+Controller(anchors=True, hidden=35, reward="cubed", grow=1600, lr=6e-4, batch=8, elite=0, entropy=0.0) that of
+arXiv:1611.01578 on nas(layers=14, least=6): skips by attention over earlier layers (anchors.py), six layers and two
+more after every 1,600 nets, accuracy cubed. Its many workers are those of the study: each learns from all finished
+trials.
 
-Deliberate differences: rewards are normal scores of their ranks, so that no scale has to be chosen, and no net is asked
-for twice: a net that was measured before is drawn again.
+Deliberate differences: unless reward="cubed", rewards are normal scores of their ranks, so that no scale has to be
+chosen; and no net is asked for twice: a net that was measured before is drawn again.
 """
 
 import base64
@@ -23,11 +27,13 @@ import numpy as np
 import torch
 
 from foveate.errors import ConfigError
+from foveate.search.samplers.anchors import AnchorPolicy
 from foveate.search.samplers.gaussian import normal_scores
 from foveate.search.samplers.policy import Policy
 from foveate.search.samplers.searcher import History, first_new
 from foveate.search.space import Space, Tokens
 
+REWARDS = ("ranks", "cubed")
 DECAY = 0.95  # of the baseline
 DRAWN = 32  # nets drawn at once, of which the first new one is taken
 
@@ -35,7 +41,8 @@ DRAWN = 32  # nets drawn at once, of which the first new one is taken
 class Controller:
     """hidden: LSTM width; lr: Adam's; batch: trials per update; epochs: PPO steps per update (1: REINFORCE);
     clip: PPO's; entropy: weight of the bonus; elite: how many best nets are replayed; replays: steps on them after
-    each update.
+    each update; anchors: skips of a space of layers by attention; reward: "ranks" or "cubed", the third power of an
+    accuracy from 0 to 1; grow: trials after which nets get the next depth of the space, 0: the greatest at once.
     """
 
     single = True
@@ -53,14 +60,23 @@ class Controller:
         entropy: float = 0.05,
         elite: int = 10,
         replays: int = 5,
+        anchors: bool = False,
+        reward: str = "ranks",
+        grow: int = 0,
     ) -> None:
         if min(hidden, batch, epochs) < 1 or lr <= 0 or not 0 < clip < 1 or min(entropy, elite, replays) < 0:
             raise ConfigError(
                 "controller: hidden, batch, epochs, lr must be positive, 0 < clip < 1, the rest not negative"
             )
+        if reward not in REWARDS or grow < 0 or (grow and not anchors):
+            raise ConfigError(
+                f"controller: reward is one of {', '.join(REWARDS)}; grow is 0 or more, and needs anchors"
+            )
+        self.reward, self.grow = reward, grow
         self.space, self.batch, self.epochs, self.clip = space, batch, epochs, clip
         self.entropy, self.elite, self.replays = entropy, elite, replays
-        self.policy = Policy(space, hidden, torch.Generator().manual_seed(seed))
+        policy = AnchorPolicy if anchors else Policy
+        self.policy = policy(space, hidden, torch.Generator().manual_seed(seed))
         self.optimizer = torch.optim.Adam(self.policy.parameters(), lr=lr, eps=1e-5)
         self.learned = 0  # trials in the policy
         self.baseline, self.weight = 0.0, 0.0
@@ -74,15 +90,26 @@ class Controller:
         if self.learned > behind:
             history.save(self.state())
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        drawn = (net for _ in range(100) for net in self.policy.sample(DRAWN, generator)[0])
+        drawn = (net for _ in range(100) for net in self._draw(generator, len(history.nets)))
         return first_new(history, drawn, rng)
+
+    def _draw(self, generator: torch.Generator, trials: int) -> list[Tokens]:
+        """Nets of the depth that it is time for."""
+        if isinstance(self.policy, Policy):
+            return self.policy.sample(DRAWN, generator)[0]
+        return self.policy.sample(DRAWN, generator, self.depth(trials))[0]
+
+    def depth(self, trials: int) -> int | None:
+        """Layers of the nets drawn after so many trials; None: the most."""
+        depths = self.policy.layout.depths if isinstance(self.policy, AnchorPolicy) else ()
+        return depths[min(trials // self.grow, len(depths) - 1)] if self.grow and depths else None
 
     def _learn(self, history: History) -> None:
         """One update from the next batch of trials, then the replays."""
         stop = self.learned + self.batch
         nets, values = history.nets[:stop], history.values[:stop]
         good = [i for i in range(stop) if values[i] is not None]
-        rewards = dict(zip(good, normal_scores(np.array([v[0] for v in values if v is not None]), -1.0), strict=True))
+        rewards = dict(zip(good, self._rewards([v[0] for v in values if v is not None]), strict=True))
         fresh = [i for i in good if i >= self.learned]
         self.learned = stop
         if not fresh:
@@ -95,6 +122,14 @@ class Controller:
         best = sorted(good, key=lambda i: -rewards[i])[: self.elite]
         for _ in range(self.replays if best else 0):
             self._step(-self.policy([nets[i] for i in best])[0].mean(), [nets[i] for i in best])
+
+    def _rewards(self, values: list[float]) -> np.ndarray:
+        """What each measured value is worth."""
+        if self.reward == "ranks":
+            return normal_scores(np.array(values), -1.0)
+        if values and not 0 <= min(values) <= max(values) <= 1:
+            raise ConfigError(f"controller: reward cubed of {min(values):g} to {max(values):g}; expected 0 to 1")
+        return np.array(values) ** 3
 
     def _expected(self) -> float:
         return self.baseline / self.weight if self.weight else 0.0

@@ -30,6 +30,7 @@ SIDES, FILTERS, STRIDES = (1, 3, 5, 7), (24, 36, 48, 64), (1, 2, 3)
 def space(
     *,
     layers: int = 6,
+    least: int = 0,
     strides: bool = False,
     pools: Sequence[int] = (),
     resolution: int = 32,
@@ -38,11 +39,17 @@ def space(
 ) -> Space:
     """The space; its nets are NASConfig.
 
-    strides: they are chosen too. pools: numbers of layers, from 0, with a 2x2 maximum behind them, in every net (the
-    paper's third net has two); then the place of a layer matters and no nets are merged.
+    least: nets have from so many to `layers` layers, in steps of two; 0: all have `layers`. strides: they are chosen
+    too. pools: numbers of layers, from 0, with a 2x2 maximum behind them, in every net (the paper's third net has two);
+    then the place of a layer matters and no nets are merged.
     """
     if not 1 <= layers <= 64 or any(not 0 <= p < layers for p in pools):
         raise ConfigError(f"nas(layers={layers}, pools={tuple(pools)}): expected 1 to 64 layers, and pools among them")
+    if least and not (2 <= least < layers and (layers - least) % 2 == 0 and not pools):
+        raise ConfigError(
+            f"nas(layers={layers}, least={least}): expected from 2 on, less by a multiple of 2, and no pools"
+        )
+    depths = tuple(range(least, layers + 1, 2)) if least else ()
     own = ("height", "width", *(("stride_h", "stride_w") if strides else ()), "filters")
     lists: Mapping[str, tuple[Value, ...]] = {
         "height": SIDES,
@@ -51,15 +58,16 @@ def space(
         "stride_w": STRIDES,
         "filters": FILTERS,
     }
-    choices: list[Choice] = []
+    choices: list[Choice] = [Choice("depth", depths)] if depths else []
     for i in range(layers):
-        choices += [Choice(f"{i}.{name}", lists[name]) for name in own]
-        choices += [Choice(f"{i}.from{j}", (False, True)) for j in range(i)]
+        when = (("depth", tuple(d for d in depths if d > i)),) if i >= least > 0 else ()
+        choices += [Choice(f"{i}.{name}", lists[name], when) for name in own]
+        choices += [Choice(f"{i}.from{j}", (False, True), when) for j in range(i)]
 
     def make(values: Mapping[str, Value]) -> NASConfig:
         v: Mapping[str, Any] = values
         nodes = []
-        for i in range(layers):
+        for i in range(v.get("depth", layers)):
             kernel = v[f"{i}.height"], v[f"{i}.width"]
             stride = v.get(f"{i}.stride_h", 1), v.get(f"{i}.stride_w", 1)
             inputs = tuple(j for j in range(i) if v[f"{i}.from{j}"])
@@ -67,7 +75,7 @@ def space(
         return NASConfig(tuple(nodes), num_classes=num_classes, in_chans=in_chans, resolution=resolution)
 
     def read(config: NASConfig) -> Mapping[str, Value]:
-        out: dict[str, Value] = {}
+        out: dict[str, Value] = {"depth": len(config.nodes)} if depths else {}
         for i, node in enumerate(config.nodes):
             found = {"height": node.kernel[0], "width": node.kernel[1], "filters": node.width}
             found |= {"stride_h": node.stride[0], "stride_w": node.stride[1]} if strides else {}
@@ -76,7 +84,11 @@ def space(
         return out
 
     def canonical(tokens: Tokens) -> Tokens:
-        return ordered(tokens, layers, len(own))
+        if not depths:
+            return ordered(tokens, layers, len(own))
+        depth = depths[tokens[0]]
+        stop = 1 + depth * len(own) + depth * (depth - 1) // 2
+        return (tokens[0], *ordered(tokens[1:stop], depth, len(own)), *tokens[stop:])
 
     return Space(choices, name="nas", canonical=None if pools else canonical, make=make, read=read)
 

@@ -55,7 +55,15 @@ FACTORS: Mapping[str, Factor] = {
     "bf16": Factor("bfloat16 arithmetic, float32 weights", "arXiv:1905.12322", ("precision=bf16",)),
     # the network (Bag of Tricks section 4)
     "resnet_b": Factor("stride on the 3x3", f"{TRICKS} 4.2", ("model.stride_on=3x3",)),
+    "resnet_c": Factor("three 3x3 in place of the stem's 7x7", f"{TRICKS} 4.2", ("model.stem=deep",)),
     "resnet_d": Factor("average pool in the shortcut", f"{TRICKS} 4.2", ("model.shortcut=avg",)),
+    "bn_init": Factor(
+        "norms that start small, one of the picture too",
+        "arXiv:2110.13989",
+        ("model.layers.norm=bn_small_init(scale={})", "model.input_norm=true"),
+        "0.1",
+    ),
+    "input_norm": Factor("a norm of the picture", "arXiv:2110.13989", ("model.input_norm=true",)),
     # refinements (Bag of Tricks section 5)
     "cosine": Factor("half a cosine down to 0", f"{TRICKS} 5.1; arXiv:1608.03983", ("schedule.kind=cosine",)),
     "smoothing": Factor(
@@ -102,6 +110,12 @@ FACTORS: Mapping[str, Factor] = {
         ("optim.name=rmsprop_tf(eps=0.001)", "optim.lr={}", "optim.lr_batch=4096", "optim.weight_decay=0.00001"),
         "0.256",
     ),
+    "rmsprop_inception": Factor(
+        "RMSProp with epsilon 1, rate for a batch of 32",
+        "Inception v3, arXiv:1512.00567 section 8",
+        ("optim.name=rmsprop_tf(alpha=0.9, eps=1.0)", "optim.lr={}", "optim.lr_batch=32", "optim.weight_decay=0.00004"),
+        "0.045",
+    ),
     "schedule_free": Factor(
         "no schedule but a running mean",
         "arXiv:2405.15682",
@@ -116,6 +130,12 @@ FACTORS: Mapping[str, Factor] = {
     "ema": Factor("averaged weights", "arXiv:1905.11946; timm", ("ema={}",), "0.9998"),
     "bce": Factor("a sigmoid for each class", f"{RSB} section 3", ("loss.name=bce",)),
     "label_noise": Factor("wrong labels in training", "arXiv:1611.03530", ("loss.label_noise={}",), "0.2"),
+    "pair_noise": Factor(
+        "wrong labels, each class towards the next",
+        "Co-teaching, arXiv:1804.06872",
+        ("loss.label_noise={}", "loss.noise_to=next"),
+        "0.4",
+    ),
     "stochastic_depth": Factor("branches dropped", f"arXiv:1603.09382; {RSB}", ("model.drop_path={}",), "0.05"),
     "dropout": Factor("features dropped", "arXiv:1207.0580", ("model.dropout={}",), "0.3"),
     "xavier": Factor("uniform by fan in and out", f"{TRICKS} 2.1", ("init=xavier",)),

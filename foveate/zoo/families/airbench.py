@@ -46,6 +46,7 @@ class AirbenchConfig(Config):
     patch: Annotated[int, Field(ge=1, le=8)] = 2
     fixed_patches: bool = True  # the patch convolution's kernel is not trained, only its bias
     scale: Positive = 1 / 9  # of the logits
+    pool: Literal["max", "avg"] = "max"  # 2x2 of each group, and of the whole map at the end
     _: KW_ONLY
     layers: Layers = Layers(norm=NORM, act="gelu")
     num_classes: Width = 10
@@ -55,9 +56,9 @@ class AirbenchConfig(Config):
 class ConvGroup(nn.Module):
     """conv - maximum - norm - act, then conv - norm - act: (N, c, H, W) -> (N, w, H/2, W/2)."""
 
-    def __init__(self, c_in: int, group: Group, layers: Layers):
+    def __init__(self, c_in: int, group: Group, layers: Layers, pool: str):
         super().__init__()
-        self.residual, self.pool = group.residual, nn.MaxPool2d(2)
+        self.residual, self.pool = group.residual, nn.MaxPool2d(2) if pool == "max" else nn.AvgPool2d(2)
         self.convs, self.norms, self.acts, self.gates = (nn.ModuleList() for _ in range(4))
         for width in group.widths:
             self.convs.append(layers.make_conv(c_in, width, 3))
@@ -94,9 +95,10 @@ class Airbench(Network):
         self.act = layers.make_act(config.stem)
         widths = [config.stem, *(g.widths[-1] for g in config.groups)]
         self.groups = nn.ModuleList(
-            ConvGroup(c, group, group.layers or layers) for c, group in zip(widths, config.groups, strict=False)
+            ConvGroup(c, group, group.layers or layers, config.pool)
+            for c, group in zip(widths, config.groups, strict=False)
         )
-        self.num_features, self.scale = widths[-1], config.scale
+        self.num_features, self.scale, self.pool = widths[-1], config.scale, config.pool
         self.fc = nn.Linear(self.num_features, config.num_classes, bias=False)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:  # (N, in_chans, H, W) -> (N, num_features, h, w)
@@ -106,7 +108,8 @@ class Airbench(Network):
         return x
 
     def forward_head(self, features: torch.Tensor) -> torch.Tensor:  # (N, num_features, h, w) -> (N, num_classes)
-        return self.fc(features.amax((2, 3))) * self.scale
+        pooled = features.amax((2, 3)) if self.pool == "max" else features.mean((2, 3))
+        return self.fc(pooled) * self.scale
 
     def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The patches' map and each group's, finest first, at strides 1, 2, 4, 8 (less the patch's border)."""

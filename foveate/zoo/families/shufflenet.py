@@ -42,6 +42,7 @@ class ShuffleNetConfig(Config):
     # the input first. megvii (the authors): as mmpretrain, but shuffled by the inverse permutation.
     layout: Literal["pytorchcv", "mmpretrain", "megvii"] = "pytorchcv"
     bias: bool = True  # of the classifier; the authors' code has none
+    shuffle: bool = True  # False: groups never meet, what the paper's table 3 compares with
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages), "units")
@@ -72,7 +73,7 @@ class Shuffle(nn.Module):
 
 def make_shuffle(config: ShuffleNetConfig, mid: int) -> nn.Module:
     """None for one group. The inverse of a shuffle is the shuffle with as many groups as a group had channels."""
-    if config.groups == 1:
+    if config.groups == 1 or not config.shuffle:
         return nn.Identity()
     return Shuffle(mid // config.groups if config.layout == "megvii" else config.groups)
 
@@ -172,10 +173,14 @@ WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # groups -> output channels o
 
 
 def shufflenet(groups: int, scale: float = 1.0, stem: int = 24) -> ShuffleNetConfig:
-    """4, 8 and 4 units; widths double from stage to stage, inner widths are a quarter. scale multiplies the widths."""
+    """4, 8 and 4 units; widths double from stage to stage, inner widths are a quarter. scale multiplies the widths.
+
+    Inner widths that the groups do not divide go to the nearest multiple (of two, the greater), which is our choice:
+    the paper lists such nets and does not say what they are.
+    """
     widths = [int(WIDTHS[groups] * factor * scale) for factor in (1, 2, 4)]
-    rows = zip(widths, (4, 8, 4), strict=True)
-    return ShuffleNetConfig(tuple(Stage(w, (w // 4,) * depth) for w, depth in rows), groups=groups, stem=stem)
+    rows = [(w, max(1, (w // 4 + groups // 2) // groups) * groups, n) for w, n in zip(widths, (4, 8, 4), strict=True)]
+    return ShuffleNetConfig(tuple(Stage(w, (mid,) * n) for w, mid, n in rows), groups=groups, stem=stem)
 
 
 def squeezed(config: ShuffleNetConfig) -> ShuffleNetConfig:
@@ -183,14 +188,19 @@ def squeezed(config: ShuffleNetConfig) -> ShuffleNetConfig:
     return replace(config, layers=replace(config.layers, attn="se"))
 
 
-# Stems at 0.5x, 1.5x and 2x are the authors' (pytorchcv's rule gives 36 at 1.5x), at 0.25x pytorchcv's. Scales that are
-# missing have inner widths that their groups do not divide, or a stem that nobody published.
+# Stems at 0.5x, 1.5x and 2x are the authors' (pytorchcv's rule gives 36 at 1.5x), at 0.25x pytorchcv's. What nobody
+# published has these stems rounded up to a multiple of the groups: all of the paper's table 2 is here.
 VARIANTS = {
     **{f"shufflenet_g{g}_1x": shufflenet(g) for g in WIDTHS},
     "shufflenet_g1_025x": shufflenet(1, 0.25, stem=6),
+    "shufflenet_g2_025x": shufflenet(2, 0.25, stem=6),
     "shufflenet_g3_025x": shufflenet(3, 0.25, stem=6),
+    "shufflenet_g4_025x": shufflenet(4, 0.25, stem=8),
+    "shufflenet_g8_025x": shufflenet(8, 0.25, stem=8),
     "shufflenet_g1_05x": shufflenet(1, 0.5, stem=12),
+    "shufflenet_g2_05x": shufflenet(2, 0.5, stem=12),
     "shufflenet_g3_05x": shufflenet(3, 0.5, stem=12),
+    "shufflenet_g4_05x": shufflenet(4, 0.5, stem=12),
     "shufflenet_g8_05x": shufflenet(8, 0.5, stem=16),
     "shufflenet_g3_15x": shufflenet(3, 1.5),
     "shufflenet_g8_15x": shufflenet(8, 1.5),
@@ -219,6 +229,12 @@ _AUTHORS = {  # 100 - error of the README of megvii-model/ShuffleNet-Series
     "g3_2x": 74.1,
     "g8_2x": 72.9,
 }
+# pytorchcv has no weights of these
+UNTRAINED = {
+    "shufflenet_g8_05x",
+    *(f"shufflenet_g{g}_025x" for g in (2, 4, 8)),
+    *(f"shufflenet_g{g}_05x" for g in (2, 4)),
+}
 _PYTORCHCV = {"1x": "w1", "05x": "wd2", "025x": "wd4"}  # its names of the scales that it has weights of
 
 
@@ -229,7 +245,7 @@ def published(name: str) -> Published:
     if name.startswith("shufflenet") and f"{groups}_{scale}" in _AUTHORS:
         found = replace(found, top1=_AUTHORS[f"{groups}_{scale}"], source="authors' repository")
         found = replace(found, weights='megvii-model/ShuffleNet-Series, with layout = "megvii" and bias = False')
-    if name.startswith("shufflenet") and scale in _PYTORCHCV and name != "shufflenet_g8_05x":
+    if name.startswith("shufflenet") and scale in _PYTORCHCV and name not in UNTRAINED:
         found = replace(found, weights=f"pytorchcv shufflenet_{groups}_{_PYTORCHCV[scale]}")
     return found
 

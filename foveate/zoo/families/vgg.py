@@ -40,6 +40,8 @@ class VGGConfig(Config):
     # conv-norm-act; norm-conv-act, for norms that whiten (see make_features)
     order: Literal["post", "white"] = "post"
     last_pool: bool = True  # a maximum after the last stage too
+    # after a stage: 2x2 maximum; 2x2 mean; none, but the stage's last convolution strides (arXiv:1412.6806 table 1)
+    pool: Literal["max", "avg", "stride"] = "max"
     grid: Grid = 7  # the last map is averaged to grid x grid positions in front of the linear layers
     hidden: Annotated[tuple[Width, ...], Field(max_length=2)] = (4096, 4096)  # hidden linear layers
     dropout: Probability = 0.5  # behind each hidden linear layer
@@ -58,7 +60,7 @@ class VGG(Network):
 
     def __init__(self, config: VGGConfig):
         super().__init__()
-        self.features = make_features(config)
+        self.features, self.halving = make_features(config)
         self.num_features = config.stages[-1].widths[-1]
         self.avgpool = nn.AdaptiveAvgPool2d(config.grid)
         self.classifier = make_classifier(config, self.num_features * config.grid**2)
@@ -92,39 +94,44 @@ class VGG(Network):
         white order.
         """
         maps = []
-        for part in self.features:
-            if isinstance(part, nn.MaxPool2d):
+        for name, part in self.features.named_children():
+            if name in self.halving and name != "0":  # number 0 reads the picture, which is no feature map
                 maps.append(x)
             x = part(x)
         return [*maps, x]
 
 
-def make_features(config: VGGConfig) -> nn.Sequential:
-    """The convolutional part under torchvision's numbers.
+def make_features(config: VGGConfig) -> tuple[nn.Sequential, set[str]]:
+    """The convolutional part under torchvision's numbers, and which of its parts halve the map.
 
     White order is that of arXiv:2108.10629, which has no VGG in its public code: a norm right before each convolution
     but the first, for the picture is not whitened, and one more at the end, for the linear layers.
     """
     parts: OrderedDict[str, nn.Module] = OrderedDict()
+    halving: set[str] = set()
     c_in, n = config.in_chans, 0  # n: torchvision's number of the next part
     for i, stage in enumerate(config.stages, start=1):
         layers = stage.layers or config.layers
-        for width in stage.widths:
+        shrinks = i < len(config.stages) or config.last_pool
+        for j, width in enumerate(stage.widths, start=1):
             if config.order == "white" and parts:
                 n = add_norm(parts, n, layers, c_in)
-            parts[f"{n}"] = layers.make_conv(c_in, width, 3)
+            strides = shrinks and config.pool == "stride" and j == len(stage.widths)
+            parts[f"{n}"] = layers.make_conv(c_in, width, 3, stride=2 if strides else 1)
+            halving |= {f"{n}"} if strides else set()
             n += 1
             if config.order == "post":
                 n = add_norm(parts, n, layers, width)
             parts[f"{n}"] = layers.make_act(width)
             parts[f"se{n}"] = layers.make_attn(width, width)
             c_in, n = width, n + 1
-        if i < len(config.stages) or config.last_pool:
-            parts[f"{n}"] = nn.MaxPool2d(2, 2)
+        if shrinks and config.pool != "stride":
+            parts[f"{n}"] = nn.MaxPool2d(2, 2) if config.pool == "max" else nn.AvgPool2d(2, 2)
+            halving.add(f"{n}")
             n += 1
     if config.order == "white":
         add_norm(parts, n, config.stages[-1].layers or config.layers, c_in)
-    return nn.Sequential(parts)
+    return nn.Sequential(parts), halving
 
 
 def add_norm(parts: dict[str, nn.Module], n: int, layers: Layers, channels: int) -> int:

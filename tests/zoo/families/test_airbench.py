@@ -8,7 +8,7 @@ from torch import nn
 
 from foveate.config import replace
 from foveate.errors import ConfigError
-from foveate.zoo import build
+from foveate.zoo import build, variant
 from foveate.zoo.families.airbench import VARIANTS, Airbench, Group
 
 WIDTHS = {
@@ -66,3 +66,10 @@ def test_a_residual_group_ends_as_wide_as_it_begins():
     with pytest.raises(ConfigError, match="ends as wide as it begins"):
         Group((16, 32), residual=True)
     assert replace(Group((16, 32)), widths=(8, 8)).widths == (8, 8)
+
+
+def test_means_can_stand_in_place_of_all_maxima():
+    model = build(replace(variant("airbench_small_cifar"), pool="avg")).eval()
+    assert all(isinstance(group.pool, torch.nn.AvgPool2d) for group in model.groups)
+    features = torch.randn(2, 128, 3, 3)
+    assert torch.allclose(model.forward_head(features), model.fc(features.mean((2, 3))) / 9, atol=1e-6)

@@ -361,3 +361,20 @@ def test_what_is_published_has_the_preprocessing_of_the_weights():
     assert resizes["inception_v4"] == int(299 / 0.875)
     assert resizes["inception_resnet_v2"] == int(299 / 0.8975)
     assert all(FAMILY.published[name].mean == (0.5, 0.5, 0.5) for name in VARIANTS)
+
+
+def test_v2_is_v3_with_a_7x7_in_front():
+    """The factorised stem costs more: the paper's 1.0 billion of multiply-adds are 0.41 here."""
+    ours, theirs = (counts(on_meta(VARIANTS[name]), 299) for name in ("inception_v2", "inception_v3"))
+    assert ours == (FACTS["inception_v2"]["params"], FACTS["inception_v2"]["macs"])
+    stems = 27 * 32 * 149**2 + (32 * 32 * 9 + 64 * 32 * 9) * 147**2 - 3 * 49 * 64 * 147**2
+    assert theirs[1] - ours[1] == stems
+    weights = 27 * 32 + 32 * 32 * 9 + 64 * 32 * 9 + 2 * (32 + 32 + 64) - 3 * 49 * 64 - 2 * 64
+    assert theirs[0] - ours[0] == weights
+
+
+def test_the_auxiliary_head_can_be_without_norms():
+    config = replace(VARIANTS["inception_v2"], aux=True)
+    plain, normed = on_meta(config), on_meta(replace(config, aux_norm=True))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in plain.aux.modules())
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in normed.aux.modules()) == 2

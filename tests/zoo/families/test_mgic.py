@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from compare import on_meta
 
 from foveate.config import replace
 from foveate.errors import ConfigError
-from foveate.zoo.families.mgic import MGICBlock, MGICConfig, MGICNet, Stage, levels
+from foveate.zoo import variant
+from foveate.zoo.families.mgic import VARIANTS, MGICBlock, MGICConfig, MGICNet, Stage, levels
 
 TINY = MGICConfig((Stage(16, 1, 1), Stage(32, 2)), group=8, coarsest=8, stem="cifar", stem_width=8, num_classes=5)
 
@@ -104,3 +106,17 @@ def test_widths_must_halve_evenly():
         MGICConfig((Stage(24, 1),), group=16, coarsest=8)
     with pytest.raises(ConfigError, match="odd"):
         Stage(32, 1, kernel=4)
+
+
+def test_both_imagenet_nets_have_fewer_parameters_than_their_hosts():
+    for ours, host in (("mgic_resnet50", "resnet50"), ("mgic_mobilenetv3", "mobilenetv3_large_100")):
+        mine, theirs = (sum(p.numel() for p in on_meta(variant(name)).parameters()) for name in (ours, host))
+        assert mine < theirs
+
+
+def test_gates_keep_to_the_groups_of_their_smoother():
+    config = VARIANTS["mgic_mobilenetv3"]
+    smoother = on_meta(config).stages[5][1].smooth[0]
+    assert (smoother.se.fc1.groups, smoother.se.fc1.in_channels) == (256 // 8, 256 * 6)
+    other = on_meta(replace(config, gate_groups=False)).stages[5][1].smooth[0]
+    assert other.se.fc1.groups == 1

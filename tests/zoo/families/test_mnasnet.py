@@ -1,6 +1,8 @@
 """MnasNet against published counts, timm, torchvision and pytorchcv."""
 
+import functools
 import itertools
+from unittest import mock
 
 import pytest
 import torch
@@ -244,3 +246,23 @@ def test_a_config_that_can_not_be_is_refused(path, value):
 def test_a_million_layers_are_refused_before_anything_is_built():
     with pytest.raises(ConfigError, match="at most 1,024"):
         replace(A1, stages=(Stage(4096, 8, 6, 3, 1),) * 60)
+
+
+def test_d1_gives_the_outputs_of_timms_builder():
+    from timm.models._efficientnet_builder import decode_arch_def
+    from timm.models.efficientnet import EfficientNet
+
+    rows = [
+        ["ir_r1_k3_s1_e9_c24"],
+        ["ir_r3_k3_s2_e9_c36"],
+        ["ir_r5_k3_s2_e9_c48"],
+        ["ir_r4_k5_s2_e9_c96"],
+        ["ir_r5_k7_s1_e3_c96"],
+        ["ir_r3_k3_s2_e9_c80"],
+        ["ir_r1_k7_s1_e6_c320_noskip"],
+    ]
+    norm = functools.partial(torch.nn.BatchNorm2d, eps=1e-3)
+    exact = {"pad_type": "same", "norm_layer": norm, "round_chs_fn": lambda c, *_: c}
+    with mock.patch("timm.models._efficientnet_blocks.make_divisible", lambda c, *_: int(c)):  # 36 x 9 stays 324
+        theirs = EfficientNet(decode_arch_def(rows), num_features=1280, **exact)
+    assert difference(MnasNet(VARIANTS["mnasnet_d1"]), theirs, from_timm, size=(45, 64)) <= 1e-10

@@ -10,7 +10,7 @@ from torch import nn
 from foveate.config import from_json, replace, set_path, to_json
 from foveate.errors import ConfigError
 from foveate.layers import Layers
-from foveate.zoo import FAMILIES, build
+from foveate.zoo import FAMILIES, build, variant
 from foveate.zoo.families.mobilenet.network import (
     FAMILY,
     RENAMES,
@@ -368,3 +368,26 @@ def test_initial_weights_have_the_official_spread():
     assert model.conv_head.weight.std().item() == pytest.approx((2 / 1280) ** 0.5, rel=0.02)
     assert model.classifier.weight.abs().max().item() == pytest.approx(1000**-0.5, rel=1e-3)
     assert not model.classifier.bias.any()
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7, 9, 11])
+@pytest.mark.parametrize("name", ["mobilenetv1_025", "mobilenetv2_035", "mobilenetv4_conv_small_035"])
+def test_one_field_sets_the_kernel_of_every_depthwise_convolution(name, kernel):
+    """The nets of figure 1 of arXiv:1907.09595."""
+    base = variant(name)
+    ours, theirs = on_meta(replace(base, depthwise=kernel)), on_meta(base)
+    pairs = [
+        (a, b)
+        for a, b in zip(ours.modules(), theirs.modules(), strict=True)
+        if isinstance(b, nn.Conv2d) and b.kernel_size[0] > 1
+    ]
+    assert len(pairs) > 5
+    for a, b in pairs:
+        assert a.kernel_size == ((kernel, kernel) if b.groups > 1 else b.kernel_size)
+    x = torch.empty(2, 3, 64, 64, device="meta")
+    assert [m.shape for m in ours.feature_maps(x)] == [m.shape for m in theirs.feature_maps(x)]
+
+
+def test_an_even_depthwise_kernel_is_refused():
+    with pytest.raises(ConfigError, match="depthwise = 4"):
+        replace(variant("mobilenetv1_025"), depthwise=4)

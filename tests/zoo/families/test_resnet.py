@@ -366,7 +366,7 @@ def test_a_pruned_config_with_its_own_layers_survives_json():
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
-        ({"stem": "deep"}, "stem_widths"),
+        ({"stem_widths": (4, 4)}, "stem_widths"),
         ({"stages": ()}, "stages"),
         ({"stages": (Stage(8, (8,), groups=2),)}, "groups"),
         ({"stages": (Stage(8, (1,) * 1024), Stage(8, (1,)))}, "1,025 blocks"),

@@ -8,6 +8,7 @@ from torch import nn
 from foveate.config import from_json, replace, set_path, to_json
 from foveate.errors import ConfigError
 from foveate.layers import Layers
+from foveate.zoo import build
 from foveate.zoo.families.shufflenet import (
     VARIANTS,
     Shuffle,
@@ -215,6 +216,29 @@ def test_a_config_that_can_not_be_is_refused(path, value, word):
         set_path(TINY, path, value)
 
 
-def test_a_scale_that_groups_do_not_divide_is_refused():
-    with pytest.raises(ConfigError, match="multiples of groups = 2; 25 is not"):
-        shufflenet(2, 0.5, stem=12)
+def test_inner_widths_that_groups_do_not_divide_go_to_the_nearest_multiple():
+    assert [s.mid[0] for s in shufflenet(2, 0.5, stem=12).stages] == [26, 50, 100]  # 25: of two, the greater
+    assert [s.mid[0] for s in shufflenet(4, 0.25, stem=8).stages] == [16, 36, 68]  # 17, 34
+    with pytest.raises(ConfigError, match="multiples of groups = 8; 12 is not"):
+        shufflenet(8, 0.25, stem=12)
+
+
+def test_without_its_shuffle_a_net_costs_the_same_and_its_groups_never_meet():
+    """A stage's second unit: an input channel reaches only the outputs of its own group."""
+    config = replace(VARIANTS["shufflenet_g8_05x"], shuffle=False)
+    torch.manual_seed(0)
+    model = build(config).eval()
+    unit, x = model.stages[0][1], torch.randn(1, 192, 4, 4)
+    moved = x.clone()
+    moved[:, :24] += 1.0
+    changed = (
+        (
+            unit.conv3(unit.bn2(unit.conv2(unit.shuffle(unit.act1(unit.bn1(unit.conv1(moved)))))))
+            != unit.conv3(unit.bn2(unit.conv2(unit.shuffle(unit.act1(unit.bn1(unit.conv1(x)))))))
+        )
+        .any(3)
+        .any(2)[0]
+    )
+    assert changed[:24].any() and not changed[24:].any()
+    shuffled = build(VARIANTS["shufflenet_g8_05x"])
+    assert {k: t.shape for k, t in model.state_dict().items()} == {k: t.shape for k, t in shuffled.state_dict().items()}

@@ -194,3 +194,16 @@ def test_a_config_that_can_not_be_is_refused(path, value, words):
 
 def test_every_variant_has_its_paper():
     assert PUBLISHED.keys() == VARIANTS.keys()
+
+
+@pytest.mark.parametrize("pool", ["avg", "stride"])
+def test_other_ways_of_halving_give_the_same_maps(pool):
+    base = cifar(13)
+    ours, theirs = on_meta(replace(base, pool=pool)), on_meta(base)
+    x = torch.empty(2, 3, 32, 32, device="meta")
+    assert [m.shape for m in ours.feature_maps(x)] == [m.shape for m in theirs.feature_maps(x)]
+    kinds = [type(m) for m in ours.features]
+    assert kinds.count(nn.AvgPool2d) == (4 if pool == "avg" else 0)
+    assert nn.MaxPool2d not in kinds
+    assert [m.stride[0] for m in ours.features if isinstance(m, nn.Conv2d)].count(2) == (4 if pool == "stride" else 0)
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())

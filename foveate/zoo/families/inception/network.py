@@ -1,4 +1,4 @@
-"""Inception v3 (arXiv:1512.00567), Inception v4 and the two Inception-ResNets (arXiv:1602.07261).
+"""Inception v2 and v3 (arXiv:1512.00567), Inception v4 and the two Inception-ResNets (arXiv:1602.07261).
 
 Keys are generic (stages.2.1.branches.0.units.0.conv); those of torchvision, timm and facenet-pytorch are renamed.
 """
@@ -49,6 +49,7 @@ class InceptionConfig(Config):
     dropout: Probability = 0.2  # before the embedding and the classifier
     aux: bool = False  # a second classifier before the last stage, for training: see Inception.forward_aux
     aux_widths: tuple[Width, Width] = (128, 768)  # of its convolutions
+    aux_norm: bool = True  # norms in it; False: what 1512.00567 table 3 has before "BN-auxiliary"
     _: KW_ONLY
     layers: Layers = Layers("batch_norm(eps=0.001, momentum=0.1)")
     resolution: Pixels = 299
@@ -81,7 +82,8 @@ class Inception(Network):
             stages.append(nn.Sequential(*blocks))
             self.strides.append(stride)
             if config.aux and number == len(config.stages) - 1:
-                aux = AuxHead(width, config.aux_widths, config.num_classes, config.layers)
+                layers = config.layers if config.aux_norm else replace(config.layers, norm="none")
+                aux = AuxHead(width, config.aux_widths, config.num_classes, layers)
         self.stages = nn.Sequential(*stages)
         self.aux = aux
         self.dropout = nn.Dropout(config.dropout)
@@ -185,6 +187,15 @@ def v3() -> tuple[Stage, ...]:
     return STEM, NECK, Stage(fine), Stage(middle), Stage(coarse)
 
 
+def v2() -> tuple[Stage, ...]:
+    """Inception-v2 of arXiv:1512.00567 table 3, from which four steps lead to v3: v3 with a 7x7 for its three 3x3.
+
+    The paper names the step, "factorized 7x7", and no more of the net before it; the 7x7 of stride 2 is our reading.
+    """
+    _, *others = v3()
+    return Stage((mixed(Branch((Unit(64, 7, stride=2, valid=True),))),)), *others
+
+
 def v4() -> tuple[Stage, ...]:
     """4 blocks A, 7 B, 3 C; arXiv:1602.07261 figures 3 to 9."""
     wide, tall = (1, 7), (7, 1)
@@ -233,6 +244,7 @@ def resnet_v2() -> tuple[Stage, ...]:
 
 
 VARIANTS: dict[str, InceptionConfig] = {
+    "inception_v2": InceptionConfig(v2(), count_padding=True, dropout=0.5, aux_norm=False),
     "inception_v3": InceptionConfig(v3(), count_padding=True, dropout=0.5),
     "inception_v4": InceptionConfig(v4()),
     "inception_resnet_v1": InceptionConfig(resnet_v1(), embedding=512, dropout=0.6),
@@ -309,6 +321,7 @@ CSV, FACENET = "timm results csv", "facenet-pytorch 20180402-114759-vggface2"
 TORCHVISION = ("torchvision IMAGENET1K_V1", "torchvision Inception_V3_Weights.IMAGENET1K_V1")
 
 PUBLISHED = {
+    "inception_v2": Published(RETHINKING, "1512.00567", 76.6, "paper, table 3", "", 342, 299, mean=HALF, std=HALF),
     "inception_v3": Published(RETHINKING, "1512.00567", 77.294, *TORCHVISION, 342, 299, mean=HALF, std=HALF),
     "inception_v4": Published(
         INCEPTION_V4, "1602.07261", 80.144, CSV, "timm inception_v4.tf_in1k", 341, 299, "bicubic", HALF, HALF

@@ -233,6 +233,18 @@ _SMALL = MnasNetConfig(
     stem=8,
     dropout=0.0,
 )
+# the backbone searched together with MnasFPN, arXiv:1912.01106; the table of the official code
+_D1 = MnasNetConfig(
+    (
+        Stage(1, 24, 9, 3, 1),
+        Stage(3, 36, 9, 3, 2),
+        Stage(5, 48, 9, 3, 2),
+        Stage(4, 96, 9, 5, 2),
+        Stage(5, 96, 3, 7, 1),
+        Stage(3, 80, 9, 3, 2),
+        Stage(1, 320, 6, 7, 1, skip="none"),
+    )
+)
 _TORCHVISION = "batch_norm(momentum=0.0003)"
 
 VARIANTS = {
@@ -243,6 +255,7 @@ VARIANTS = {
     "mnasnet_a1_075": scale(_A1, 0.75),
     "mnasnet_a1_140": scale(_A1, 1.4),
     "mnasnet_b1": _B1,
+    "mnasnet_d1": _D1,
     "mnasnet_small": _SMALL,
     # timm's form: symmetric padding, eps 1e-5
     "mnasnet_050": symmetric(scale(_B1, 0.5)),

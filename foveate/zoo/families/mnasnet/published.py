@@ -36,6 +36,7 @@ PUBLISHED = {
     "mnasnet_a1_075": _net(73.3, "official README"),
     "mnasnet_a1_140": _net(77.2, "official README"),
     "mnasnet_b1": _net(),
+    "mnasnet_d1": Published("MnasFPN: Learning Latency-aware Pyramid Architecture for Mobile Devices", "1912.01106"),
     "mnasnet_small": _net(),  # timm's mnasnet_small.lamb_in1k is symmetric(mnasnet_small), another function
     "mnasnet_050": _net(),
     "mnasnet_075": _net(),

@@ -13,6 +13,7 @@ from foveate.errors import ConfigError
 from foveate.layers import Layers
 from foveate.layers.drop import DropPath
 from foveate.layers.same import Padding, padding_for
+from foveate.zoo.families.shufflenet import Shuffle
 from foveate.zoo.family import MAX_BLOCKS, Config, check_blocks
 from foveate.zoo.mbconv import InvertedBranch, SeparableBranch
 
@@ -39,6 +40,7 @@ class Block:
     stride: Stride = 1
     mid: Width | None = None  # inner channels; an inverted block without them has no expanding convolution
     lead: OptionalKernel = 0  # kernel of a universal block's leading depthwise convolution, odd; 0: none
+    groups: Count = 1  # of both 1x1 of an inverted block; above 1 a shuffle stands behind the first (FBNet)
     skip: bool = True  # False: the input is not added
     act: str | None = None  # in place of the net's
     attn: str | None = None  # in place of the net's
@@ -54,6 +56,10 @@ class Block:
             raise ConfigError(f'Block.mid = {self.mid}: a block of kind "{self.kind}" has no inner width')
         if self.kind in ("fused", "universal") and self.mid is None:
             raise ConfigError(f'Block.mid = None: a block of kind "{self.kind}" needs from 1 to 65,536 inner channels')
+        if self.groups > 1 and (self.kind != "inverted" or self.mid is None):
+            raise ConfigError(f'Block.groups = {self.groups}: needs kind "inverted" and mid')
+        if self.groups > 1 and (self.width % self.groups or (self.mid or 0) % self.groups):
+            raise ConfigError(f"Block.groups = {self.groups}: width and mid must be multiples of it")
         if universal and self.stride > 1 and not (self.kernel or self.lead):
             raise ConfigError(f"Block.stride = {self.stride}: a universal block with kernel = lead = 0 can not stride")
 
@@ -98,6 +104,8 @@ class MobileNetConfig(Config):
     head_at: Literal["map", "pool"] = "map"  # that convolution stands before (v2) or after the global average (v3, v4)
     head_norm: bool = True  # False: it has a bias in place of a norm (v3)
     layer_scale: NonNegative = 0.0  # start of a gain a channel that ends universal and attention blocks; 0: no gain
+    # odd kernel of every depthwise convolution (arXiv:1907.09595 figure 1: 3 to 11); 0: each has its block's
+    depthwise: OptionalKernel = 0
     padding: Padding = "symmetric"  # "same": TensorFlow's
     dropout: Probability = 0.2  # before the classifier
     drop_path: Probability = 0.0  # stochastic depth of a block past the last one; block i of n has drop_path * i / n
@@ -106,6 +114,8 @@ class MobileNetConfig(Config):
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.blocks) for s in self.stages))
+        if self.depthwise and self.depthwise % 2 == 0:
+            raise ConfigError(f"MobileNetConfig.depthwise = {self.depthwise}: must be odd (3, 5, 7), or 0")
 
     @property
     def foldable(self) -> bool:
@@ -185,7 +195,19 @@ class Inverted(InvertedBranch):
         assert block.mid is not None
         c_in, mid, width, k, stride = site.c_in, block.mid, block.width, block.kernel, block.stride
         # the gate's ratio refers to the inner width, not to the input as in EfficientNet
-        super().__init__(site.layers, site.padding, c_in=c_in, mid=mid, width=width, kernel=k, stride=stride, base=mid)
+        super().__init__(
+            site.layers,
+            site.padding,
+            c_in=c_in,
+            mid=mid,
+            width=width,
+            kernel=k,
+            stride=stride,
+            base=mid,
+            groups=block.groups,
+        )
+        if block.groups > 1:
+            self.shuffle = Shuffle(block.groups)
         self.drop_path = site.skip(block)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, width, H/stride, W/stride)
@@ -308,10 +330,18 @@ class MobileAttention(nn.Module):
         return x + self.drop_path(self.layer_scale(self.attn(self.norm(x))))
 
 
+def resized(block: Block, kernel: int) -> Block:
+    """The block with this kernel in its depthwise convolutions, which stay where they are; 0: as it is."""
+    if not kernel or block.kind in ("conv", "fused"):
+        return block
+    return replace(block, kernel=kernel if block.kernel else 0, lead=kernel if block.lead else 0)
+
+
 def make_block(config: MobileNetConfig, stage: Stage, block: Block | Attention, *, c_in: int, drop: float) -> nn.Module:
     """The module of a block. An inverted block without expansion is a separable one with a linear end."""
     layers = stage.layers or config.layers
     if isinstance(block, Block):
+        block = resized(block, config.depthwise)
         act, attn = block.act, block.attn
         layers = replace(layers, act=layers.act if act is None else act, attn=layers.attn if attn is None else attn)
     site = Site(c_in, layers, config.padding, config.layer_scale, drop)

@@ -87,5 +87,7 @@ PUBLISHED = {
     "mobilenetv4_conv_large": _timm(V4, "mobilenetv4_conv_large.e600_r384_in1k", 82.974, 384, 0.95),
     "mobilenetv4_hybrid_medium": _timm(V4, "mobilenetv4_hybrid_medium.ix_e550_r256_in1k", 81.478, 256, 0.95),
     "mobilenetv4_hybrid_large": _timm(V4, "mobilenetv4_hybrid_large.ix_e600_r384_in1k", 83.996, 384, 0.95),
+    "fbnet_a": replace(FBNET, top1=73.0, source="paper, table 3"),
+    "fbnet_b": replace(FBNET, top1=74.1, source="paper, table 3"),
     "fbnet_c": replace(_timm(FBNET, "fbnetc_100.rmsp_in1k", 75.120), interpolation="bilinear"),
 }

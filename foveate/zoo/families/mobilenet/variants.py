@@ -174,6 +174,38 @@ _FBNET_C = MobileNetConfig(
     inverted(16, _FBNET_ROWS), stem=16, head=1984, layers=Layers("batch_norm(eps=0.001, momentum=0.1)", "relu")
 )
 
+
+def grouped(config: MobileNetConfig, places: tuple[tuple[int, int], ...]) -> MobileNetConfig:
+    """The same net with two groups in the 1x1 convolutions of some blocks, given by stage and block."""
+    stages = [list(stage.blocks) for stage in config.stages]
+    for i, j in places:
+        stages[i][j] = replace(stages[i][j], groups=2)
+    return replace(config, stages=tuple(Stage(tuple(blocks)) for blocks in stages))
+
+
+# arXiv:1812.03443, from the authors' table in facebookresearch/mobile-vision, "skip" left out. Blocks of expansion 1
+# have their first 1x1 as in figure 3, timm and pytorchcv: A then has the paper's 249 million MACs and 4.3 million
+# parameters. B has more than the paper's 4.5 and 295 million with it (4.9 and 306), and 4.8 and 291 without
+_FBNET_A_ROWS = (
+    ((3, 3, 24, 1, 2), (1, 3, 24, 1, 1)),
+    ((6, 5, 32, 1, 2), (3, 3, 32, 1, 1), (1, 5, 32, 1, 1), (3, 3, 32, 1, 1)),
+    ((6, 5, 64, 1, 2), (3, 5, 64, 1, 1), (1, 5, 64, 1, 1), (6, 5, 64, 1, 1)),
+    ((6, 3, 112, 1, 1), (1, 5, 112, 1, 1), (3, 5, 112, 1, 1), (1, 3, 112, 1, 1)),
+    ((6, 5, 184, 2, 2), (3, 5, 184, 1, 1), (6, 5, 184, 1, 1)),
+    ((6, 5, 352, 1, 1),),
+)
+_FBNET_B_ROWS = (
+    ((1, 3, 16, 1, 1),),
+    ((6, 3, 24, 1, 2), (1, 5, 24, 1, 1), (1, 3, 24, 2, 1)),
+    ((6, 5, 32, 1, 2), (3, 5, 32, 1, 1), (6, 3, 32, 1, 1), (6, 5, 32, 1, 1)),
+    ((6, 5, 64, 1, 2), (6, 5, 64, 1, 1), (3, 5, 64, 1, 1)),
+    ((6, 5, 112, 1, 1), (1, 3, 112, 1, 1), (1, 5, 112, 1, 1), (3, 5, 112, 1, 1)),
+    ((6, 5, 184, 1, 2), (1, 5, 184, 1, 1), (6, 5, 184, 2, 1)),
+    ((6, 3, 352, 1, 1),),
+)
+_FBNET_A = grouped(replace(_FBNET_C, stages=inverted(16, _FBNET_A_ROWS), head=1504), ((2, 2), (3, 1), (3, 3)))
+_FBNET_B = replace(_FBNET_C, stages=inverted(16, _FBNET_B_ROWS))
+
 VARIANTS: dict[str, MobileNetConfig] = {
     **{f"mobilenetv1_{w:03}": scale(_V1, w / 100) for w in (25, 50, 75, 100, 125)},
     "mobilenetv1_100h": replace(_V1, head=1024),  # timm's: a 1x1 convolution before the mean
@@ -196,5 +228,7 @@ VARIANTS: dict[str, MobileNetConfig] = {
     "mobilenetv4_conv_large": replace(V4_LARGE, resolution=384),
     "mobilenetv4_hybrid_medium": replace(V4_HYBRID_MEDIUM, resolution=256),
     "mobilenetv4_hybrid_large": replace(V4_HYBRID_LARGE, resolution=384),
+    "fbnet_a": _FBNET_A,
+    "fbnet_b": _FBNET_B,
     "fbnet_c": _FBNET_C,
 }

@@ -48,15 +48,21 @@ class ResNetConfig(Config):
     # before a convolution: for norms that whiten (see ResNet)
     order: Literal["post", "pre", "white", "white_pre"] = "post"
     stride_on: Literal["3x3", "1x1"] = "3x3"  # of a bottleneck; the paper and Caffe stride on the first 1x1
-    # where shapes change: 1x1 convolution (option B); average pool, then 1x1 (D); zero channels (option A)
-    shortcut: Literal["conv", "avg", "pad"] = "conv"
+    # where shapes change: 1x1 convolution (option B); average pool, then 1x1 (D); zero channels (option A). "none": no
+    # shortcut anywhere, the plain nets of arXiv:1512.03385
+    shortcut: Literal["conv", "avg", "pad", "none"] = "conv"
     # 7x7 stride 2; three 3x3, the first of stride 2; 3x3 stride 1
     stem: Literal["imagenet", "deep", "cifar"] = "imagenet"
-    stem_widths: tuple[Width, ...] = (64,)  # one number for each convolution of the stem
+    # one number for each convolution of the stem; one number of a deep stem is its last, the others have half of it
+    stem_widths: tuple[Width, ...] = (64,)
     # False: no norm and no activation after the (last) stem convolution; white orders have no norm there anyway
     stem_norm: bool = True
-    # after the stem: 3x3 stride 2 with padding 1; Caffe's, without padding; none
-    pool: Literal["max", "max_ceil", "none"] = "max"
+    # after the stem: 3x3 stride 2 with padding 1; Caffe's, without padding; the mean of the same 3x3; none
+    pool: Literal["max", "max_ceil", "avg", "none"] = "max"
+    # where the gate of a block stands (arXiv:1709.01507 section 7.6, figure 5): at the end of the branch; at its start;
+    # behind the block's last activation; on the shortcut; behind the 3x3 of a bottleneck
+    attn_at: Literal["branch", "pre", "post", "identity", "3x3"] = "branch"
+    attn_stages: Annotated[tuple[Count, ...], Field(max_length=16)] = ()  # stages with gates, from 1; (): all
     act_before_attn: bool = False  # an activation in front of the gate: only legacy_seresnet18 and 34 have it
     dropout: Probability = 0.0  # between the convolutions of a block (Wide ResNet: 0.3)
     drop_path: Probability = 0.0  # stochastic depth of the last block; block l of L has l / L of it (arXiv:1603.09382)
@@ -65,8 +71,16 @@ class ResNetConfig(Config):
 
     def __post_init__(self) -> None:
         check_blocks(self, sum(len(s.mid) for s in self.stages))
-        if len(self.stem_widths) != (convs := 3 if self.stem == "deep" else 1):
+        allowed = (1, 3) if self.stem == "deep" else (1,)
+        if len(self.stem_widths) not in allowed:
+            convs = " or ".join(map(str, allowed))
             raise ConfigError(f'ResNetConfig.stem_widths = {self.stem_widths}; stem "{self.stem}" takes {convs}')
+        if self.shortcut == "none" and (self.zero_gamma or self.drop_path):
+            raise ConfigError(
+                'ResNetConfig.shortcut = "none": zero_gamma and drop_path silence branches, and nothing else carries'
+                " the picture; leave them off"
+            )
+        self.check_gates()
         if self.act_before_attn and (self.block, self.order) != ("basic", "post"):
             raise ConfigError('ResNetConfig.act_before_attn = True needs block = "basic" and order = "post"')
         if self.act_before_attn and self.zero_gamma:
@@ -86,6 +100,26 @@ class ResNetConfig(Config):
                 f'ResNetConfig.order = "white" with stem "{self.stem}" normalises the mean of the last map, a single '
                 f'position, of which {norm} leaves only its bias; take another norm, stem "cifar" or another order'
             )
+
+    def check_gates(self) -> None:
+        """ConfigError for a gate where there is no place for it."""
+        if self.attn_at != "branch" and self.order != "post":
+            raise ConfigError(f'ResNetConfig.attn_at = "{self.attn_at}" needs order = "post"')
+        if self.attn_at == "3x3" and self.block == "basic":
+            raise ConfigError('ResNetConfig.attn_at = "3x3" needs block = "bottleneck"')
+        if self.attn_at == "identity" and self.shortcut == "none":
+            raise ConfigError('ResNetConfig.attn_at = "identity" needs a shortcut')
+        if self.attn_at != "branch" and self.act_before_attn:
+            raise ConfigError('ResNetConfig.act_before_attn = True needs attn_at = "branch"')
+        if beyond := [n for n in self.attn_stages if n > len(self.stages)]:
+            raise ConfigError(f"ResNetConfig.attn_stages holds {beyond[0]}; the net has stages 1 to {len(self.stages)}")
+
+    @property
+    def stem_convs(self) -> tuple[int, ...]:
+        """One width for each convolution of the stem."""
+        (*_, last) = self.stem_widths
+        short = self.stem == "deep" and len(self.stem_widths) == 1
+        return (max(1, last // 2), max(1, last // 2), last) if short else self.stem_widths
 
     @property
     def white(self) -> bool:
@@ -129,7 +163,7 @@ def make_shortcut(config: ResNetConfig, stage: Stage, layers: Layers, c_in: int,
     The norm of a projection stands right behind it, in white order right before it.
     """
     c_out = stage.width
-    if stride == 1 and c_in == c_out:
+    if config.shortcut == "none" or (stride == 1 and c_in == c_out):
         return None
     if config.shortcut == "pad":
         return PadShortcut(c_out - c_in, stride)
@@ -141,11 +175,38 @@ def make_shortcut(config: ResNetConfig, stage: Stage, layers: Layers, c_in: int,
     return nn.Sequential(pool, *before, layers.make_conv(c_in, c_out, 1), *behind)
 
 
-class Basic(nn.Module):
+def gate_width(config: ResNetConfig, c_in: int, mid: int, c_out: int) -> tuple[int, int]:
+    """Channels of a block's gate, and what its ratio refers to: the same number, by where it stands."""
+    width = {"pre": c_in, "3x3": mid}.get(config.attn_at, c_out)
+    return width, width
+
+
+class Residual(nn.Module):
+    """What blocks have in common: where the shortcut is added and, in order "post", where the gate stands."""
+
+    downsample: nn.Module | None
+    se: nn.Module
+
+    def __init__(self, config: ResNetConfig):
+        super().__init__()
+        self.skips = config.shortcut != "none"
+        self.gate_at = config.attn_at
+
+    def gate(self, place: str, x: torch.Tensor) -> torch.Tensor:  # (N, C, H, W) -> same
+        """The gate's x where it stands at this place, else x."""
+        gated: torch.Tensor = self.se(x) if self.gate_at == place else x
+        return gated
+
+    def project(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
+        """What the shortcut carries."""
+        return x if self.downsample is None else self.downsample(x)
+
+
+class Basic(Residual):
     """3x3, 3x3; act(shortcut + branch). arXiv:1512.03385 figure 5, left."""
 
     def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
-        super().__init__()
+        super().__init__(config)
         layers, c_out = stage.layers or config.layers, stage.width
         self.conv1 = layers.make_conv(c_in, mid, 3, stride=stride)
         self.bn1 = layers.make_norm(mid)  # "bn" whatever the norm: the name in public checkpoints; so is "se"
@@ -154,24 +215,26 @@ class Basic(nn.Module):
         self.conv2 = layers.make_conv(mid, c_out, 3)
         self.bn2 = layers.make_norm(c_out)
         self.act_se = layers.make_act(c_out) if config.act_before_attn else nn.Identity()
-        self.se = layers.make_attn(c_out, c_out)
+        self.se = layers.make_attn(*gate_width(config, c_in, mid, c_out))
         self.drop_path = DropPath(drop_path)
         self.drop_block = DropBlock(stage.drop_block, config.drop_block_size)
         self.act2 = layers.make_act(c_out)
         self.downsample = make_shortcut(config, stage, layers, c_in, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
-        y = self.act1(self.drop_block(self.bn1(self.conv1(x))))
+        y = self.act1(self.drop_block(self.bn1(self.conv1(self.gate("pre", x)))))
         y = self.drop_block(self.bn2(self.conv2(self.dropout(y))))
-        y = self.drop_path(self.se(self.act_se(y)))
-        return self.act2(y + self.drop_block(x if self.downsample is None else self.downsample(x)))
+        y = self.drop_path(self.gate("branch", self.act_se(y)))
+        if self.skips:
+            y = y + self.gate("identity", self.drop_block(self.project(x)))
+        return self.gate("post", self.act2(y))
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(Residual):
     """1x1 reduce, 3x3 grouped, 1x1 expand; act(shortcut + branch). arXiv:1512.03385 figure 5, 1611.05431 figure 3c."""
 
     def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
-        super().__init__()
+        super().__init__(config)
         layers, c_out = stage.layers or config.layers, stage.width
         stride1, stride2 = (stride, 1) if config.stride_on == "1x1" else (1, stride)
         self.conv1 = layers.make_conv(c_in, mid, 1, stride=stride1)
@@ -183,25 +246,27 @@ class Bottleneck(nn.Module):
         self.act2 = layers.make_act(mid)
         self.conv3 = layers.make_conv(mid, c_out, 1)
         self.bn3 = layers.make_norm(c_out)
-        self.se = layers.make_attn(c_out, c_out)
+        self.se = layers.make_attn(*gate_width(config, c_in, mid, c_out))
         self.drop_path = DropPath(drop_path)
         self.drop_block = DropBlock(stage.drop_block, config.drop_block_size)
         self.act3 = layers.make_act(c_out)
         self.downsample = make_shortcut(config, stage, layers, c_in, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
-        y = self.act1(self.drop_block(self.bn1(self.conv1(x))))
+        y = self.act1(self.drop_block(self.bn1(self.conv1(self.gate("pre", x)))))
         y = self.act2(self.drop_block(self.bn2(self.conv2(self.dropout(y)))))
-        y = self.drop_block(self.bn3(self.conv3(y)))
-        y = self.drop_path(self.se(y))
-        return self.act3(y + self.drop_block(x if self.downsample is None else self.downsample(x)))
+        y = self.drop_block(self.bn3(self.conv3(self.gate("3x3", y))))
+        y = self.drop_path(self.gate("branch", y))
+        if self.skips:
+            y = y + self.gate("identity", self.drop_block(self.project(x)))
+        return self.gate("post", self.act3(y))
 
 
-class PreBasic(nn.Module):
+class PreBasic(Residual):
     """norm-act-3x3 twice; shortcut + branch. A projection shares the first norm-act. arXiv:1603.05027, 1605.07146."""
 
     def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
-        super().__init__()
+        super().__init__(config)
         layers, c_out = stage.layers or config.layers, stage.width
         self.bn1 = input_norm(layers, c_in)
         self.act1 = layers.make_act(c_in)
@@ -219,14 +284,16 @@ class PreBasic(nn.Module):
         y = self.act2(self.bn2(self.conv1(shared)))
         y = self.conv2(self.dropout(y))
         y = self.drop_path(self.se(y))
+        if not self.skips:
+            return y
         return y + (x if self.downsample is None else self.downsample(shared))
 
 
-class PreBottleneck(nn.Module):
+class PreBottleneck(Residual):
     """norm-act-1x1, -3x3, -1x1; shortcut + branch. A projection shares the first norm-act. arXiv:1603.05027."""
 
     def __init__(self, config: ResNetConfig, stage: Stage, *, c_in: int, mid: int, stride: int, drop_path: float):
-        super().__init__()
+        super().__init__(config)
         layers, c_out = stage.layers or config.layers, stage.width
         stride1, stride2 = (stride, 1) if config.stride_on == "1x1" else (1, stride)
         self.bn1 = input_norm(layers, c_in)
@@ -249,6 +316,8 @@ class PreBottleneck(nn.Module):
         y = self.act3(self.bn3(self.conv2(self.dropout(y))))
         y = self.conv3(y)
         y = self.drop_path(self.se(y))
+        if not self.skips:
+            return y
         return y + (x if self.downsample is None else self.downsample(shared))
 
 

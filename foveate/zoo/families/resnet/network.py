@@ -24,7 +24,7 @@ def make_stem(config: ResNetConfig) -> nn.Module:
     In white orders a norm stands right before each but the first, for the picture is not whitened. (The authors of that
     order have no deep stem.)
     """
-    layers, c_in, widths = config.layers, config.in_chans, config.stem_widths
+    layers, c_in, widths = config.layers, config.in_chans, config.stem_convs
     if config.stem == "imagenet":
         return layers.make_conv(c_in, widths[0], 7, stride=2)
     if config.stem == "cifar":
@@ -37,9 +37,14 @@ def make_stem(config: ResNetConfig) -> nn.Module:
 
 
 def make_pool(pool: str) -> nn.Module:
-    """The pool after the stem. Both kinds give the same size at even inputs but look through other windows."""
+    """The pool after the stem. All kinds give the same size at even inputs; "max_ceil" looks through other windows.
+
+    The mean does not count the border's padding.
+    """
     if pool == "none":
         return nn.Identity()
+    if pool == "avg":
+        return nn.AvgPool2d(3, 2, padding=1, count_include_pad=False)
     return nn.MaxPool2d(3, 2, padding=1) if pool == "max" else nn.MaxPool2d(3, 2, ceil_mode=True)
 
 
@@ -85,7 +90,9 @@ class ResNet(ResNetFrame):
         make_block = WHITE[config.order] if config.white else BLOCKS[config.block, config.order]
         stride = self.stem_stride = 1 if config.stem == "cifar" else 2
         stride *= 1 if config.pool == "none" else 2
-        for stage in config.stages:
+        for number, stage in enumerate(config.stages, start=1):
+            if config.attn_stages and number not in config.attn_stages:
+                stage = replace(stage, layers=replace(stage.layers or layers, attn="none"))
             sites: list[nn.Module] = []
             for i, mid in enumerate(stage.mid):
                 first = stage.stride if i == 0 else 1
@@ -205,6 +212,11 @@ def nonlocal_net(config: ResNetConfig) -> ResNetConfig:
     return replace(config, stages=(first, replace(second, before_last="nonlocal_scaled(position=True)"), *others))
 
 
+def plain(config: ResNetConfig) -> ResNetConfig:
+    """The same net without shortcuts: what arXiv:1512.03385 compares with."""
+    return replace(config, shortcut="none")
+
+
 X4D, X8D = (128, 256, 512, 1024), (256, 512, 1024, 2048)  # inner widths: cardinality x base width of each stage
 RESNEXT = {
     "resnext50_32x4d": imagenet(50, X4D, groups=32),
@@ -233,6 +245,8 @@ VARIANTS: dict[str, ResNetConfig] = {
     **{f"legacy_seresnet{d}": legacy(imagenet(d)) for d in (50, 101, 152)},
     **{f"legacy_se{name}": legacy(RESNEXT[name]) for name in ("resnext50_32x4d", "resnext101_32x4d")},
     **{f"resnet{d}_cifar": replace(cifar(n), shortcut="pad") for d, n in BASIC_CIFAR.items()},
+    **{f"plain{d}_cifar": plain(cifar(BASIC_CIFAR[d])) for d in (20, 32, 44, 56, 110)},
+    **{f"plain{d}": plain(imagenet(d)) for d in (18, 34)},
     **{f"resnet{d}_cifar_conv": cifar(BASIC_CIFAR[d]) for d in (20, 32, 44, 56, 110)},  # the paper pads
     **{f"resnet{d}_cifar": cifar_bottleneck(n) for d, n in BOTTLENECK_CIFAR.items()},
     **{f"preresnet{d}_cifar": preact(cifar(BASIC_CIFAR[d])) for d in (20, 56, 110)},
@@ -259,6 +273,11 @@ def scale(config: ResNetConfig, depth: float, width: float) -> ResNetConfig:
         rows.append(replace(s, width=scale_width(s.width, width), mid=mid))
     stem = tuple(scale_width(c, width) for c in config.stem_widths)
     return replace(config, stages=tuple(rows), stem_widths=stem)
+
+
+def explicit(config: ResNetConfig) -> ResNetConfig:
+    """The same net with a width for each convolution of its stem."""
+    return replace(config, stem_widths=config.stem_convs)
 
 
 TIMM = (  # of timm's resnetv2 and legacy SENet; its other ResNets have the keys of this file
@@ -296,4 +315,5 @@ FAMILY = Family(
     folds=True,
     tiny=TINY,
     scale=scale,
+    explicit=explicit,
 )

@@ -58,12 +58,15 @@ class White(nn.Module):
             self.add_module(name, part)
         self.branch = tuple(branch)
         self.act = layers.make_act(stage.width)
+        self.skips = config.shortcut != "none"
         self.downsample = make_shortcut(config, stage, layers, c_in, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
         y = x
         for name in self.branch:
             y = getattr(self, name)(y)
+        if not self.skips:
+            return self.act(y)
         return self.act(y + (x if self.downsample is None else self.downsample(x)))
 
 
@@ -84,12 +87,15 @@ class WhitePre(nn.Module):
         for name, part in branch.items():
             self.add_module(name, part)
         self.branch = tuple(name for name in branch if name != "bn1")
+        self.skips = config.shortcut != "none"
         self.downsample = make_shortcut(config, stage, layers, c_in, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # (N, c_in, H, W) -> (N, c_out, H / stride, W / stride)
         y = shared = self.bn1(self.act(x.clone()))  # most activations write into their input
         for name in self.branch:
             y = getattr(self, name)(y)
+        if not self.skips:
+            return y
         return y + (x if self.downsample is None else self.downsample(shared))
 
 

@@ -1,0 +1,1 @@
+"""The GAN test bed: small residual SNGANs for 32 pixels."""
