@@ -30,6 +30,7 @@ from foveate.cli import (
     models,
     predict,
     profile,
+    reproduce,
     scale,
     search,
     train,
@@ -70,6 +71,7 @@ COMMANDS = {
     "search": search,
     "ablate": ablate,
     "analyse": analyse,
+    "reproduce": reproduce,
 }
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLE)(_module.command)
