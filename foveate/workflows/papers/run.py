@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from foveate import __version__
 from foveate.config import from_dict, parse_json, pick, record, replace
-from foveate.data.index import open_data
+from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, FoveateError
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json, write_text
@@ -19,7 +19,7 @@ from foveate.report.units import duration
 from foveate.runs.complete import train
 from foveate.runs.devices import DeviceName, check_device
 from foveate.runs.plan import command_line
-from foveate.runs.run import Run, announce, environment
+from foveate.runs.run import Run, environment
 from foveate.workflows.ablate.design import Ablation, Request
 from foveate.workflows.ablate.run import begin, load_ablation, outcomes, resume_ablation
 from foveate.workflows.papers.arms import at_classes, common_changes, filled, model_of, named, parts
@@ -51,6 +51,8 @@ class Planned:
     common: tuple[str, ...] = ()  # changes of every arm
     first_seed: int = 0
     budget_s: float = 0.0  # 0: full
+    bad_files: Literal["stop", "skip"] = "stop"
+    follow_links: bool = False
     command: str = ""
     version: str = __version__
 
@@ -87,18 +89,20 @@ def reproduce(
     place = check_device(device)
     folder = free_name(runs, f"reproduce-{name or table}")
     folder.mkdir(parents=True, exist_ok=True)
-    common = {"bad_files": bad_files, "follow_links": follow_links}
     if isinstance(chosen.study, Measurement):
         scale = Scale(0, 1, seeds or chosen.study.seeds)
         text = f"power: {scale.seeds} repeats; a count has no scatter, of a time the interval is told"
         plan = Planned(table, str(data), str(data), scale, 0, 0.0, text, place)
     else:
-        plan = _sized(chosen, chosen.study, str(data), folder, place, budget_s, (seeds, pictures, epochs), workers or 1)
+        dataset = open_data(data, bad_files=bad_files, follow_links=follow_links)
+        given = (seeds, pictures, epochs)
+        plan = _sized(chosen, chosen.study, str(data), dataset, folder, place, budget_s, given, workers or 1)
     plan = replace(plan, first_seed=seed, budget_s=budget_s or 0.0, command=command_line())
+    plan = replace(plan, bad_files=bad_files, follow_links=follow_links)
     write_json(folder / "env.json", environment())
     write_json(folder / NOTE, plan)
     listener(StageEvent(plan.power))
-    return _finished(folder, plan, workers, False, listener, **common)
+    return _finished(folder, plan, workers, False, listener)
 
 
 def resume_reproduction(
@@ -123,6 +127,7 @@ def _sized(
     table: Table,
     study: Trainings,
     data: str,
+    dataset: Dataset,
     folder: Path,
     device: Literal["cpu", "cuda", "mps"],
     budget_s: float | None,
@@ -131,7 +136,6 @@ def _sized(
 ) -> Planned:
     """The plan of a comparison: how much of the pictures, how long, how many seeds, and what that can tell."""
     seeds, pictures, epochs = given
-    dataset = open_data(data)
     pool, side, classes = pool_of(dataset), side_of(dataset), len(dataset.classes)
     if pictures is not None and not pool.cut:
         raise ConfigError(f"--pictures {pictures}: of built-in {data} all are taken; leave it out, or give a folder")
@@ -170,15 +174,7 @@ def _arm_ms(study: Trainings, number: int, common: Sequence[str], classes: int, 
     return picture_ms(at_classes(config, classes, size), recipe, recipe.resolution or size, device)
 
 
-def _finished(
-    folder: Path,
-    plan: Planned,
-    workers: int | None,
-    retry: bool,
-    listener: Listener,
-    bad_files: Literal["stop", "skip"] = "stop",
-    follow_links: bool = False,
-) -> Run:
+def _finished(folder: Path, plan: Planned, workers: int | None, retry: bool, listener: Listener) -> Run:
     table = pick(TABLES, plan.table, "table")
     tell_expected(plan, listener)
     if isinstance(table.study, Measurement):
@@ -195,7 +191,7 @@ def _finished(
         arms: list[dict[str, Any]] = []
         said = ""
     else:
-        place = begun(folder, table.study, plan, listener, bad_files, follow_links)
+        place = begun(folder, table.study, plan, listener)
         command = f"foveate reproduce --resume {folder}"
         resume_ablation(place, workers=workers, retry=retry, listener=listener, command=command)
         ablation = load_ablation(place)
@@ -231,14 +227,7 @@ def size_line(plan: Planned) -> str:
     return f"{many}, {s.epochs} epoch{'s' if s.epochs > 1 else ''}, {s.seeds} seed{'s' if s.seeds > 1 else ''}"
 
 
-def begun(
-    folder: Path,
-    study: Trainings,
-    plan: Planned,
-    listener: Listener,
-    bad_files: Literal["stop", "skip"],
-    follow_links: bool,
-) -> Path:
+def begun(folder: Path, study: Trainings, plan: Planned, listener: Listener) -> Path:
     """The folder of the trainings: the one that is there, or a new one."""
     if there := sorted(folder.glob(f"{TRAININGS}-*/ablation.json")):
         return there[0].parent
@@ -252,8 +241,8 @@ def begun(
         factors=named(study, folder, plan.scale.epochs, teacher),
         seeds=tuple(range(plan.first_seed, plan.first_seed + plan.scale.seeds)),
         device=plan.device,
-        bad_files=bad_files,
-        follow_links=follow_links,
+        bad_files=plan.bad_files,
+        follow_links=plan.follow_links,
         unequal=True,
     )
     return begin(request, folder, TRAININGS, listener)[0]
@@ -272,6 +261,8 @@ def taught(folder: Path, study: Trainings, plan: Planned, listener: Listener) ->
         overrides=filled((*study.changes, *plan.common, *arm.changes), plan.scale.epochs),
         seed=plan.first_seed,
         device=plan.device,
+        bad_files=plan.bad_files,
+        follow_links=plan.follow_links,
         name=TEACHER,
         runs=folder,
         listener=listener,

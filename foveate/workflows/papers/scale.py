@@ -102,7 +102,7 @@ def fitting(
             best = replace(best, expected_s=expected_s(ms, best, pool) / workers)
             if best.expected_s <= budget_s:
                 return best
-            if epochs == 1 and few <= max(LEAST_PICTURES, 1) or (not pool.cut and epochs == 1):
+            if epochs == 1 and (few <= LEAST_PICTURES or not pool.cut):
                 break
             share *= STEP
     return best

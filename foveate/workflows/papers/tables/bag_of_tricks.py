@@ -39,7 +39,7 @@ TABLE = Table(
     ),
     minutes=420.0,
     critique=(
-        "several steps are inside ImageNet's noise of a run (0.1), order matters in a cumulative ladder, and mixup needs"
+        "several steps are inside ImageNet's noise of a run (0.1), order matters in a cumulative ladder, mixup needs"
         " long trainings; in 95 steps most of them hurt (docs/benchmarks.md)"
     ),
 )

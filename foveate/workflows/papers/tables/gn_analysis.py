@@ -42,7 +42,7 @@ TABLE = Table(
     ),
     minutes=90.0,
     critique=(
-        "a batch of 4 still gives batch norm 256 values a channel at 8x8: the collapse of ImageNet's last maps is not to"
-        " be expected; gn_plus sees the test batch"
+        "a batch of 4 still gives batch norm 256 values a channel at 8x8: the collapse of ImageNet's last maps is not"
+        " to be expected; gn_plus sees the test batch"
     ),
 )

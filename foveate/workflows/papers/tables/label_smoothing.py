@@ -5,6 +5,8 @@ from foveate.workflows.papers.table import Arm, Published, Table, Trainings, ver
 
 INCEPTION = Published(0.3, "ImageNet, Inception-v2 with RMSProp", "arXiv:1512.00567, table 3", "read")
 
+NONE, SMOOTHED = Arm("none", ("loss.smoothing=0",)), Arm("0.1", ("loss.smoothing=0.1",))
+
 TABLE = Table(
     name="label_smoothing",
     seed_page="001, 004",
@@ -20,8 +22,8 @@ TABLE = Table(
     study=Trainings(
         FAST,
         (
-            Arm("none", ("loss.smoothing=0",)),
-            Arm("0.1", ("loss.smoothing=0.1",)),
+            NONE,
+            SMOOTHED,
             Arm("0.2", ("loss.smoothing=0.2",)),
             Arm("0.1, others", ("loss.smoothing=0.1", "loss.spread=others")),
         ),

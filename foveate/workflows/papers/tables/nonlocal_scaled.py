@@ -31,5 +31,5 @@ TABLE = Table(
         changes=TINY,
     ),
     minutes=90.0,
-    critique="the softmax costs 20 times the time of the net (docs/benchmarks.md); an effect of 0.3 can not be seen here",
+    critique="the softmax takes 20 times as long as the net (docs/benchmarks.md); an effect of 0.3 can not be seen",
 )

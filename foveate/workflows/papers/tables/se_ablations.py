@@ -31,5 +31,5 @@ TABLE = Table(
         changes=SMALL,
     ),
     minutes=135.0,
-    critique="gates start at one half, so short trainings lose (docs/benchmarks.md); Ootzk/SsENet: ResNet-50 -0.82 in one",
+    critique="gates start at one half, so short trainings lose (docs/benchmarks.md); Ootzk/SsENet: ResNet-50 -0.82",
 )

@@ -1,7 +1,8 @@
 """Label smoothing and the calibration error."""
 
+from foveate.workflows.papers.hosts import FAST
 from foveate.workflows.papers.table import Published, Table, Trainings, versus
-from foveate.workflows.papers.tables import label_smoothing
+from foveate.workflows.papers.tables.label_smoothing import NONE, SMOOTHED
 
 TABLE = Table(
     name="smoothing_calibration",
@@ -20,8 +21,8 @@ TABLE = Table(
         ),
     ),
     study=Trainings(
-        label_smoothing.TABLE.study.network,
-        label_smoothing.TABLE.study.arms[:2],
+        FAST,
+        (NONE, SMOOTHED),
         pictures=0,
         epochs=5,
         sd=0.5,
