@@ -286,7 +286,7 @@ def gathered(
     found = {}
     for c in table.contrasts:
         pairs = [([values[a][p] for a in c.plus], [values[a][p] for a in c.minus]) for p in range(len(ablation.seeds))]
-        kept = [total(a) - total(b) for a, b in pairs if None not in (*a, *b)]
+        kept = [c.times * (total(a) - total(b)) for a, b in pairs if None not in (*a, *b)]
         found[c.label] = Found(c.label, tuple(kept))
     arms = []
     for row, arm in enumerate(study.arms):

@@ -49,6 +49,7 @@ class Contrast:
     effect: float | None = None
     margin: float = 0.3  # of claim "same"
     main: bool = True  # whether the table's verdict depends on it
+    times: float = 1.0  # what the sum is multiplied by: 0.25 of four arms against one taken four times
 
     @property
     def size(self) -> float | None:
