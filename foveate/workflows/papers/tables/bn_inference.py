@@ -31,7 +31,7 @@ def measure(context: Context) -> list[Found]:
     for seed in range(context.seeds):
         small = opened(context, seed)
         pictures = 0 if context.full else 2_000
-        model = trained(RESNET_TINY, small, recipe_of(small, seed, 20 if context.full else 4), pictures)
+        model = trained(RESNET_TINY, small, recipe_of(small, seed, 20 if context.full else 12), pictures)
         train, test = tensors(small, "train", pictures), tensors(small, "test", 0 if context.full else 2_000)
         running = accuracy(model, test)
         order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(seed))

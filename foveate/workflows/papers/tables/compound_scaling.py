@@ -1,5 +1,7 @@
 """Depth, width and resolution scaled alone, or all three together."""
 
+from typing import cast
+
 from foveate.config import replace
 from foveate.workflows.papers.table import Arm, Published, Table, Trainings, versus
 from foveate.zoo import variant
@@ -12,9 +14,8 @@ SIDE = 48
 
 def small(depth: float, width: float, side: int) -> EfficientNetConfig:
     """B0 at a third of its width."""
-    base = replace(variant("efficientnet_b0"), dropout=0.0, drop_path=0.0, head=256)
-    made: EfficientNetConfig = replace(scale(base, depth, 0.34 * width), num_classes=10, resolution=side)
-    return made
+    base = replace(cast(EfficientNetConfig, variant("efficientnet_b0")), dropout=0.0, drop_path=0.0, head=256)
+    return replace(scale(base, depth, 0.34 * width), num_classes=10, resolution=side)
 
 
 TABLE = Table(

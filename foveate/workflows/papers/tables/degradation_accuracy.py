@@ -1,7 +1,7 @@
 """Degradation in accuracy, beside that in the training loss, with an identity start as a control."""
 
 from foveate.workflows.papers.table import Arm, Published, Table, Trainings, versus
-from foveate.workflows.papers.tables.degradation import DEEP, SHALLOW, SOURCE, plain
+from foveate.workflows.papers.tables.degradation import SHALLOW, SOURCE, plain
 
 TABLE = Table(
     name="degradation_accuracy",
@@ -22,11 +22,11 @@ TABLE = Table(
         versus("residual 20", "plain 20", Published(0.5, "ImageNet, 18 layers 0.06", SOURCE, "expected"), main=False),
     ),
     study=Trainings(
-        plain(SHALLOW),
+        plain(3),
         (
             Arm("plain 20"),
-            Arm("plain 56", network=plain(DEEP)),
-            Arm("plain 56, dirac", ("init=dirac",), plain(DEEP)),
+            Arm("plain 56", network=plain(9)),
+            Arm("plain 56, dirac", ("init=dirac",), plain(9)),
             Arm("residual 20", network=SHALLOW),
         ),
         epochs=5,

@@ -43,10 +43,7 @@ TABLE = Table(
     ),
     study=Trainings(
         net(3, False),
-        (
-            Arm("3x3, small maps"),
-            *(arm(k, big) for k, big in ((5, False), (9, False), (3, True), (5, True), (9, True))),
-        ),
+        (Arm("3x3, small maps"), *(arm(k, False) for k in (5, 9)), *(arm(k, True) for k in (3, 5, 9))),
         epochs=15,
         sd=0.6,
         changes=("batch=64", "optim.lr=0.1", "schedule.warmup=@0.05"),

@@ -1,8 +1,9 @@
 """Depthwise kernels mixed within a layer, equal or exponential in their channels, dilated or not."""
 
 from foveate.layers import Layers
+from foveate.layers.mix_conv import Split
 from foveate.workflows.papers.table import Arm, Published, Table, Trainings, versus
-from foveate.zoo.families.mixnet import Block, MixNetConfig, Split, Stage
+from foveate.zoo.families.mixnet import Block, MixNetConfig, Stage
 
 SOURCE = "arXiv:1907.09595, figure 4"
 ROWS = ((16, 0, 1), (24, 64, 2), (24, 96, 1), (40, 96, 2), (40, 160, 1))

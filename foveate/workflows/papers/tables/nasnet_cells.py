@@ -16,19 +16,16 @@ RANDOM = 4
 def random_cell(seed: int) -> Genotype:
     """Five blocks, each of two states and two operations drawn evenly."""
     draw = random.Random(seed)
-    blocks = tuple(
-        Block(draw.randrange(i + 2), draw.choice(OPS), draw.randrange(i + 2), draw.choice(OPS)) for i in range(5)
-    )
-    return Genotype(blocks)
+    blocks = []
+    for i in range(5):
+        left, right = draw.randrange(i + 2), draw.randrange(i + 2)
+        blocks.append(Block(left, draw.choice(OPS), right, draw.choice(OPS)))
+    return Genotype(tuple(blocks))
 
 
 def net(seed: int | None) -> NASNetConfig:
     """A cell a stage of 12, 24 and 48 filters for 32 px; None: NASNet-A."""
-    stages = (
-        Stage((CellWidths(12),)),
-        Stage((CellWidths(24), CellWidths(24))),
-        Stage((CellWidths(48), CellWidths(48))),
-    )
+    stages = (Stage((CellWidths(12),)), *(Stage((CellWidths(filters),) * 2) for filters in (24, 48)))
     base = NASNetConfig(
         stages,
         stem="cifar",
