@@ -15,6 +15,7 @@ from foveate.zoo import variant
 from foveate.zoo.family import Config
 
 SHARE = re.compile(r"@([0-9.]+)")  # of the epochs of the run
+TEACHER = "teacher"  # stands for the folder of one that is not trained yet
 LEAST_STEPS, SMALLEST = 40, 16  # an epoch of few pictures has at least so many steps, down to such a batch
 
 
@@ -32,7 +33,7 @@ def parts(study: Trainings, arm: Arm, epochs: int, common: Sequence[str] = ()) -
     chosen = arm.network or study.network
     config = variant(chosen) if isinstance(chosen, str) else chosen
     recipe = find_recipe(study.recipe)
-    for text in filled([*study.changes, *common, *arm.changes], epochs):
+    for text in filled([*study.changes, *common, *arm.changes], epochs, TEACHER):
         room, change = room_of(text)
         if room == "model":
             config = override(config, [change])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate import __version__
-from foveate.config import from_dict, parse_json, pick, record, replace
+from foveate.config import from_dict, parse_json, pick, record, replace, to_dict
 from foveate.data.index import Dataset, open_data
 from foveate.errors import ConfigError, FoveateError
 from foveate.events import Listener, StageEvent, WarningEvent, silent
@@ -341,7 +341,7 @@ def summed_up(
         "measure": table.study.measure if isinstance(table.study, Trainings) else None,
         "unit": MEASURES[table.study.measure].unit if isinstance(table.study, Trainings) else None,
         "data": plan.data,
-        "scale": plan.scale,
+        "scale": to_dict(plan.scale),
         "size": size_line(plan) if needs else "",
         "power": plan.power,
         "how": said,

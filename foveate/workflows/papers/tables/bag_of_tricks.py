@@ -25,7 +25,7 @@ TABLE = Table(
     contrasts=(
         versus("+ smoothing", "step schedule", Published(2.01, SETTING, SOURCE, "memory")),
         *(
-            versus(NAMES[i + 1], NAMES[i], Published(gain, SETTING, SOURCE, "memory"), main=False)
+            versus(NAMES[i + 1], NAMES[i], Published(gain, SETTING, SOURCE), "more" if gain > 0 else "same", main=False)
             for i, gain in enumerate(GAINS)
         ),
     ),

@@ -30,12 +30,12 @@ def hog_accuracy(small: Small, picks: np.ndarray, test: Split) -> float:
     from sklearn.svm import LinearSVC
 
     vectors, labels = [], []
-    descriptor = DESCRIPTORS["hog"]()
+    descriptor = DESCRIPTORS["hog"](small.side, cell=4)
     for split in (subset(small.dataset.splits["train"], picks), test):
         loaded = evaluation_pictures(split, small.preprocess).load(torch.get_num_threads())
         assert loaded.resident is not None
         with torch.no_grad():
-            vectors.append(descriptor(loaded.resident.float() / 255).flatten(1).numpy())
+            vectors.append(descriptor(loaded.resident.float()).flatten(1).numpy())
         labels.append(labels_of(loaded))
     machine = LinearSVC(C=1.0, random_state=0, max_iter=5_000).fit(vectors[0], labels[0])
     return 100 * float(machine.score(vectors[1], labels[1]))

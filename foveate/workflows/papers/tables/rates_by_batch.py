@@ -56,7 +56,7 @@ def largest(config: Config, data: Batch, batch: int, steps: int, name: str, seed
 
 def measure(context: Context) -> list[Found]:
     """Batches of 8 to 512 (quick: 8 to 128), the slope of log rate on log batch for each seed."""
-    batches, steps = ((8, 16, 32, 64, 128, 256, 512), 200) if context.full else ((8, 32, 128), 25)
+    batches, steps = ((8, 16, 32, 64, 128, 256, 512), 200) if context.full else ((8, 32, 128), 40)
     values: dict[str, list[float]] = {"sgd": [], "adam": []}
     for seed in range(context.seeds):
         small = opened(context, seed)
