@@ -21,9 +21,12 @@ def planned_sd(sd: float, test: int, unit_is_points: bool = True) -> float:
     return math.sqrt(sd**2 + 1e4 * more)
 
 
-def half_width(n: int, sd: float) -> float:
-    """Of the 95 % interval of a mean of n: t(0.975, n - 1) sd / sqrt(n); infinite for one seed."""
-    return math.inf if n < 2 else t_quantile(n - 1) * sd / math.sqrt(n)
+def half_width(n: int, sd: float, tests: int = 1) -> float:
+    """Of the 95 % interval of a mean of n: t(0.975, n - 1) sd / sqrt(n); infinite for one seed.
+
+    tests: of how many this is the strictest, by Holm: the interval is then of 1 - 0.05 / tests.
+    """
+    return math.inf if n < 2 else t_quantile(n - 1, 1 - 0.05 / tests) * sd / math.sqrt(n)
 
 
 def detectable(n: int, sd: float, chance: float = CHANCE) -> float:
@@ -41,9 +44,9 @@ def detectable(n: int, sd: float, chance: float = CHANCE) -> float:
     return float(high * sd / math.sqrt(n))
 
 
-def seeds_to_settle(mean: float, sd: float) -> int | None:
+def seeds_to_settle(mean: float, sd: float, tests: int = 1) -> int | None:
     """The least n with t(n - 1) sd / sqrt(n) < |mean|; None: more than MOST_SEEDS, or no effect at all."""
-    return next((n for n in range(2, MOST_SEEDS + 1) if half_width(n, sd) < abs(mean)), None)
+    return next((n for n in range(2, MOST_SEEDS + 1) if half_width(n, sd, tests) < abs(mean)), None)
 
 
 def power_line(n: int, sd: float, unit: str, origin: str, largest: float | None) -> str:

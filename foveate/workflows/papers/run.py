@@ -15,7 +15,7 @@ from foveate.errors import ConfigError, FoveateError
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, write_json, write_text
 from foveate.report.reproduction import table_text, write_page
-from foveate.report.units import duration
+from foveate.report.units import duration, plural
 from foveate.runs.complete import train
 from foveate.runs.devices import DeviceName, check_device
 from foveate.runs.plan import command_line
@@ -224,7 +224,7 @@ def size_line(plan: Planned) -> str:
     """ "10,000 pictures, 20 epochs, 5 seeds"."""
     s = plan.scale
     many = f"{s.pictures:,} pictures" if s.pictures else "all pictures"
-    return f"{many}, {s.epochs} epoch{'s' if s.epochs > 1 else ''}, {s.seeds} seed{'s' if s.seeds > 1 else ''}"
+    return f"{many}, {plural(s.epochs, 'epoch')}, {plural(s.seeds, 'seed')}"
 
 
 def begun(folder: Path, study: Trainings, plan: Planned, listener: Listener) -> Path:
@@ -317,8 +317,8 @@ def how_it_was_done(ablation: Ablation, plan: Planned) -> str:
     r, s = p.recipe, plan.scale
     pictures = f"{s.pictures:,} training pictures" if s.pictures else "all training pictures"
     return (
-        f"{plan.data}: {pictures}, {r.epochs} epochs, batch {r.batch}, {p.preprocess.resolution} px, recipe"
-        f" {ablation.base}, {r.precision}, {plan.device}, {r.threads} thread{'s' if r.threads > 1 else ''}, seeds"
+        f"{plan.data}: {pictures}, {plural(r.epochs, 'epoch')}, batch {r.batch}, {p.preprocess.resolution} px, recipe"
+        f" {ablation.base}, {r.precision}, {plan.device}, {plural(r.threads, 'thread')}, seeds"
         f" {ablation.seeds[0]} to {ablation.seeds[-1]}"
     )
 

@@ -32,7 +32,7 @@ def rows_of(contrasts: Sequence[Contrast], found: Mapping[str, Found]) -> list[d
     for row, c in zip(rows, contrasts, strict=True):
         row["verdict"] = judge(c, row["here"], row["interval"], row["p_holm"])
         if row["verdict"] == OPEN and c.claim != "same" and row["sd"] and row["here"]:
-            row["seeds_to_settle"] = seeds_to_settle(row["here"], row["sd"])
+            row["seeds_to_settle"] = seeds_to_settle(row["here"], row["sd"], len(tested))
         if row["verdict"] == OPEN and c.claim == "same" and row["sd"] and abs(row["here"]) < c.margin:
             row["seeds_to_settle"] = seeds_to_settle(c.margin - abs(row["here"]), row["sd"])
     return rows

@@ -53,6 +53,8 @@ def test_seeds_that_would_settle_it_are_the_fewest():
         n = seeds_to_settle(mean, sd)
         assert half_width(n, sd) < abs(mean) and (n == 2 or half_width(n - 1, sd) >= abs(mean))
     assert seeds_to_settle(0.0, 1.0) is None
+    assert seeds_to_settle(1.0, 1.0, tests=4) > seeds_to_settle(1.0, 1.0)
+    assert half_width(5, 1.0, tests=4) == pytest.approx(stats.t.ppf(1 - 0.025 / 4, 4) / math.sqrt(5))
 
 
 @pytest.mark.parametrize(
