@@ -116,7 +116,8 @@ def resume_ablation(
     """Do what is left of an ablation, beside other processes that do the same, and write its results.
 
     retry: failed trials run again. command: whose `--resume` an interruption names, with the folder behind it, or the
-    whole line where it has a --resume of its own. ConfigError where the folder names weights on a hub that were never fetched here.
+    whole line where it has a --resume of its own. ConfigError where the folder names weights on a hub that were never
+    fetched here.
     """
     for row in load_ablation(Path(folder)).rows:
         if (weights := row.plan.weights or "").startswith(PREFIX) and not is_fetched(weights):
