@@ -32,6 +32,7 @@ from foveate.cli import (
     new,
     predict,
     profile,
+    reproduce,
     scale,
     search,
     train,
@@ -74,6 +75,7 @@ COMMANDS = {
     "search": search,
     "ablate": ablate,
     "analyse": analyse,
+    "reproduce": reproduce,
     "new": new,
 }
 for _name, _module in COMMANDS.items():

@@ -29,7 +29,7 @@ from foveate.zoo import build, variant
 FOVEATE = (sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())")
 ROW = {"path", "label", "probability", "unknown", "set", "strangeness", "top"}  # of predict --json
 COMMANDS = ("fit", "train", "eval", "predict", "models", "profile", "export", "compress", "scale", "search", "ablate")
-COMMANDS += ("analyse", "explain", "doctor", "data")
+COMMANDS += ("analyse", "reproduce", "explain", "doctor", "data")
 CLASSES = ("apple", "big dog", "café")
 
 

@@ -20,7 +20,7 @@ from foveate.events import Listener, StageEvent
 from foveate.recipes import find_recipe
 from foveate.runs.defaults import recipe_name
 from foveate.runs.devices import Device
-from foveate.runs.plan import Plan, prepare, room_of
+from foveate.runs.plan import Plan, network, prepare, room_of
 from foveate.runs.run import announce
 from foveate.runs.setup import apply_folding, settle_folding
 from foveate.train.check import checked
@@ -28,7 +28,6 @@ from foveate.train.form import settle
 from foveate.train.teacher import load_teacher
 from foveate.train.views import VIEWS
 from foveate.workflows.ablate.factors import WHOLE, Named, one_each
-from foveate.zoo import variant
 
 Kind = Literal["one-in", "one-out", "cumulative", "factorial"]
 MAX_FACTORIAL, MAX_ROWS = 6, 64
@@ -214,11 +213,11 @@ def whole(request: Request, changes: Sequence[str]) -> tuple[dict[str, str | Non
 def check_texts(request: Request, rows: Sequence[Combination]) -> None:
     """ConfigError for names and keys that do not exist: a typing error should not cost a scan of the data."""
     for row in rows:
-        config, recipe = variant(request.model), find_recipe(request.base or "baseline")
+        config, recipe = network(request.model), find_recipe(request.base or "baseline")
         for text in (*request.changes, *changes_of(row)):
             key, _, value = text.partition("=")
             if key == "model":
-                config = variant(value)
+                config = network(value)
             elif key == "recipe":
                 recipe = find_recipe(value)
             elif key == "views":
@@ -237,7 +236,7 @@ def refuse_idle_factor(request: Request, factor: Named) -> None:
     fields of the network, and of a recipe that is named.
     """
     chosen, rest = whole(request, ())
-    config, named = variant(str(chosen["model"])), chosen["recipe"]
+    config, named = network(str(chosen["model"])), chosen["recipe"]
     recipe = find_recipe(named) if named else None
     for text in rest:
         room, change = room_of(text)
@@ -270,8 +269,8 @@ def settled(plans: Sequence[Plan], request: Request) -> list[Plan]:
     first = plans[0]
     recipe = replace(first.recipe, threads=first.recipe.threads or request.threads)
     size = recipe.resolution or first.preprocess.resolution
-    network = apply_folding(first.architecture, first.recipe)
-    chosen = settle(network, recipe, size, torch.device(request.device))
+    folded = apply_folding(first.architecture, first.recipe)
+    chosen = settle(folded, recipe, size, torch.device(request.device))
     return [
         replace(
             p,

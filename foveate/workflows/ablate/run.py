@@ -87,25 +87,41 @@ def ablate(
         threads=max(1, (os.cpu_count() or 1) // count) if count > 1 and place == "cpu" else 0,
         unequal=unequal,
     )
+    folder, listener = begin(request, runs, f"ablation-{name}" if name else "", listener)
+    return _finished(folder, count, False, listener)
+
+
+def begin(request: Request, runs: str | Path, name: str, listener: Listener) -> tuple[Path, Listener]:
+    """Make the folder of an ablation below `runs`, ready for its trials, and the listener of this process.
+
+    name: of the folder; a number follows. "": the data's. Raises ConfigError, DataError.
+    """
     with ranks.joined("cpu"):  # only to agree on the folder: under torchrun every process is a worker of its own
         first, folder = ranks.rank() == 0, None
         if first:
             made = design(request, listener, command_line())
             facts = environment()
             with unbroken():
-                folder = free_name(runs, f"ablation-{name or made.name}")
+                folder = free_name(runs, name or f"ablation-{made.name}")
                 write_json(folder / "env.json", facts)
                 write_json(folder / "ablation.json", made)
         folder = ranks.agreed(folder)
-    return _finished(Path(str(folder)), count, False, listener if first else silent)
+    return Path(str(folder)), listener if first else silent
 
 
 def resume_ablation(
-    folder: str | Path, *, workers: int | None = None, retry: bool = False, listener: Listener | None = None
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    retry: bool = False,
+    listener: Listener | None = None,
+    command: str = "foveate ablate",
 ) -> Run:
     """Do what is left of an ablation, beside other processes that do the same, and write its results.
 
-    retry: failed trials run again. ConfigError where the folder names weights on a hub that were never fetched here.
+    retry: failed trials run again. command: whose `--resume` an interruption names, with the folder behind it, or the
+    whole line where it has a --resume of its own. ConfigError where the folder names weights on a hub that were never
+    fetched here.
     """
     for row in load_ablation(Path(folder)).rows:
         if (weights := row.plan.weights or "").startswith(PREFIX) and not is_fetched(weights):
@@ -113,17 +129,19 @@ def resume_ablation(
                 f"{folder}: it begins with {weights}, and a folder may not say what is fetched; where you trust that "
                 f"repository, fetch it first: hf download {weights.removeprefix(PREFIX).partition('@')[0]}"
             )
-    return _finished(Path(folder), workers, retry, listener or silent)
+    return _finished(Path(folder), workers, retry, listener or silent, command)
 
 
-def _finished(folder: Path, workers: int | None, retry: bool, listener: Listener) -> Run:
+def _finished(
+    folder: Path, workers: int | None, retry: bool, listener: Listener, command: str = "foveate ablate"
+) -> Run:
     """Take part in an ablation that the user began, or that may go on, until all has its result."""
     ablation = load_ablation(folder)
     count = workers_for(workers, ablation.rows[0].plan.device)
     if retry:
         again = [forget(folder / "trials" / ablation.folder(*trial)) for trial in ablation.trials]
         listener(StageEvent(f"{sum(again)} failed trials run again"))
-    with stop_on_signals() as stop, named_interrupt(folder):
+    with stop_on_signals() as stop, named_interrupt(folder, command):
         if count > 1 and len(ablation.trials) > 1:
             SharedTrials(worker, folder, ablation, min(count, len(ablation.trials)), listener).run(stop)
         else:
@@ -207,9 +225,9 @@ def outcomes(folder: Path, ablation: Ablation) -> dict[tuple[int, int], Mapping[
 
 
 @contextmanager
-def named_interrupt(folder: Path) -> Iterator[None]:
+def named_interrupt(folder: Path, command: str = "foveate ablate") -> Iterator[None]:
     """An interruption says how this ablation, not the run inside it, goes on."""
-    command = f"foveate ablate --resume {folder}"
+    command = command if " --resume " in command else f"{command} --resume {folder}"
     try:
         with resumable(command):
             yield
