@@ -7,14 +7,13 @@ from typing import overload
 
 import numpy as np
 
-from foveate.data.preprocess import Preprocess, needed
+from foveate.data.preprocess import Preprocess, framed, needed
 from foveate.data.read.decode import opened
 from foveate.data.read.decode import pixels_of as decoded
 from foveate.deploy import classifier
 from foveate.deploy.answer import Answer, Scores
 from foveate.deploy.classifier import Classifier, P, Picture, answers, full_answers, pixels_of, require_finite
 from foveate.deploy.effort import check_resolution, warn
-from foveate.deploy.parity import framed
 from foveate.deploy.runtime import Session
 from foveate.deploy.targets import open_exported
 from foveate.deploy.trust_graph import LOGITS, STRANGENESS
