@@ -32,6 +32,7 @@ from foveate.cli import (
     profile,
     scale,
     search,
+    serve,
     train,
 )
 from foveate.cli import eval as evaluate
@@ -70,6 +71,7 @@ COMMANDS = {
     "search": search,
     "ablate": ablate,
     "analyse": analyse,
+    "serve": serve,
 }
 for _name, _module in COMMANDS.items():
     app.command(_name, epilog=_module.EXAMPLE)(_module.command)
