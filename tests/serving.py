@@ -17,13 +17,19 @@ from PIL import Image
 
 COLOURS = ("red", "green", "blue")
 SIDE = 32
-STARTS_S = 60
+LAUNCH = """
+import json
+from foveate.serve.serving import serve
+from foveate.serve.settings import Settings
+def announce(url):
+    print(json.dumps({"url": url}), flush=True)
+"""
 
 
 def colour_model(path: Path, *, slow: int = 0, scale: float = 0.04, trust: bool = True, classes=COLOURS) -> Path:
     """An ONNX file: logits = scale * mean of red, green, blue; strangeness = mean of red / 255; features = the means.
 
-    slow: convolutions 64 -> 64 of 3 x 3 on SIDE x SIDE whose result is multiplied by 0: milliseconds and nothing else.
+    slow: products with 1024 x 1024 numbers whose result is multiplied by 0: time and nothing else.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -40,16 +46,12 @@ def colour_model(path: Path, *, slow: int = 0, scale: float = 0.04, trust: bool 
     mean = node("ReduceMean", [x, constant("axes", [1, 2], np.int64)], "features", keepdims=0)
     logits = node("Mul", [mean, constant("scale", [scale])], "logits" if not slow else "plain")
     if slow:
-        y = node("Transpose", [x], "nchw", perm=[0, 3, 1, 2])
         rng = np.random.default_rng(0)
+        y = node("MatMul", [mean, constant("wide", rng.normal(0, 1, (3, 1024)))], "y")
+        weight = constant("weight", rng.normal(0, 1 / 32, (1024, 1024)))
         for i in range(slow):
-            shape = (64, 3 if i == 0 else 64, 3, 3)
-            weight = constant(f"w{i}", rng.normal(0, 0.01, shape))
-            y = node("Conv", [y, weight], f"y{i}", pads=[1, 1, 1, 1])
-        last = node("ReduceMean", [y, constant("all", [1, 2, 3], np.int64)], "last", keepdims=0)
-        nothing = node("Mul", [last, constant("zero", [0.0])], "nothing")
-        flat = node("Reshape", [nothing, constant("row", [-1, 1], np.int64)], "flat")
-        node("Add", [logits, flat], "logits")
+            y = node("MatMul", [y, weight], f"y{i}")
+        node("Add", [logits, node("MatMul", [y, constant("zero", np.zeros((1024, 3)))], "nothing")], "logits")
     first = node("Gather", [mean, constant("first", 0, np.int64)], "red", axis=1)
     node("Mul", [first, constant("unit", 1 / 255)], "strangeness")
 
@@ -158,10 +160,16 @@ def read_all(connection) -> bytes:
 
 
 @contextlib.contextmanager
-def served(folder: Path, *words, command="serve", env=None):
-    """A server with these arguments on a free port of this machine; killed at the end, whatever happens."""
+def served(folder: Path, *words, command="serve", env=None, limits=None):
+    """A server with these arguments on a free port of this machine; killed at the end, whatever happens.
+
+    limits: fields of Settings; then the words are models, and there are no options.
+    """
     log = folder / f"server-{time.monotonic_ns()}.log"
     arguments = [sys.executable, "-m", "foveate", *command.split(), *map(str, words), "--json"]
+    if limits is not None:
+        call = f"serve({[str(w) for w in words]!r}, Settings(**{ {'port': 0, **limits}!r}), announce=announce)"
+        arguments = [sys.executable, "-c", f"{LAUNCH}\n{call}"]
     with open(log, "wb") as err:
         process = subprocess.Popen(
             arguments,

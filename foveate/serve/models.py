@@ -121,7 +121,10 @@ class Models:
         """Open and check a file: it must answer a picture with finite numbers. WeightsError."""
         mark = mark_of(path)
         data = read_file(path)
-        session = open_session(data, self.settings.threads)
+        try:
+            session = open_session(data, self.settings.threads)
+        except WeightsError as error:
+            raise WeightsError(str(error).replace("ONNX bytes", str(path))) from None
         side = sized(session.preprocess)
         found = session.answer(np.full((1, side, side, 3), 128, np.uint8))
         if not all(np.isfinite(rows).all() for rows in found.values()):
