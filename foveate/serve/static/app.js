@@ -15,7 +15,7 @@
     return token ? { "Authorization": "Bearer " + token, "X-Foveate": "1" } : { "X-Foveate": "1" };
   }
   function say(text, bad) { $("say").textContent = text; $("say").className = bad ? "bad" : ""; }
-  function percent(p) { return (100 * p).toFixed(p >= 0.9995 || p < 0.0005 ? 0 : 1) + " %"; }
+  function percent(p) { return (100 * p).toFixed(1) + " %"; }
 
   function load() {
     return fetch("/model", { headers: headers() }).then(function (answer) {
