@@ -160,16 +160,18 @@ def read_all(connection) -> bytes:
 
 
 @contextlib.contextmanager
-def served(folder: Path, *words, command="serve", env=None, limits=None):
+def served(folder: Path, *words, command="serve", env=None, limits=None, code=None):
     """A server with these arguments on a free port of this machine; killed at the end, whatever happens.
 
-    limits: fields of Settings; then the words are models, and there are no options.
+    limits: fields of Settings; then the words are models, and there are no options. code: what runs in its place.
     """
     log = folder / f"server-{time.monotonic_ns()}.log"
     arguments = [sys.executable, "-m", "foveate", *command.split(), *map(str, words), "--json"]
     if limits is not None:
         call = f"serve({[str(w) for w in words]!r}, Settings(**{ {'port': 0, **limits}!r}), announce=announce)"
         arguments = [sys.executable, "-c", f"{LAUNCH}\n{call}"]
+    if code is not None:
+        arguments = [sys.executable, "-c", code]
     with open(log, "wb") as err:
         process = subprocess.Popen(
             arguments,

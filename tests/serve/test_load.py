@@ -128,7 +128,8 @@ def test_work_of_clients_that_left_is_dropped(small):
     until(lambda: small.metric("foveate_queue_length") == 0)
     before = small.metric("foveate_cancelled_total")
     body, kind = form([("f", str(i), picture(RED)) for i in range(8)])
-    head = f"POST /predict?heat=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /predict?heat=1 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     with small.socket() as connection:
         connection.sendall(head.encode() + body)
         until(lambda: small.metric("foveate_queue_length") == 8)

@@ -81,7 +81,8 @@ def test_the_camera_and_the_csv(page, server):
     page.click("#off")
     assert page.js("document.getElementById('live').hidden && !document.getElementById('video').srcObject.active")
     page.js(
-        "window.saved = ''; URL.createObjectURL = (blob) => { blob.text().then(t => window.saved = t); return 'blob:x'; };"
+        "window.saved = '';"
+        "URL.createObjectURL = (blob) => { blob.text().then(t => window.saved = t); return 'blob:x'; };"
         "HTMLAnchorElement.prototype.click = () => 0"
     )
     page.js("document.getElementById('csv').click()")
