@@ -9,6 +9,7 @@ from foveate.serve import run
 from foveate.serve.app import predicting
 from foveate.serve.decoding import Decoders
 from foveate.serve.guard import Guard, quiet, to_stderr
+from foveate.serve.log import PredictionLog
 from foveate.serve.metrics import Metrics
 from foveate.serve.models import Models
 from foveate.serve.settings import Settings
@@ -30,6 +31,8 @@ def serve(
     listening = run.bound(settings)
     settings = replace(settings, port=listening.getsockname()[1])
     server = Server(places, settings, quiet)
+    if log is not None:
+        server.log = PredictionLog(log, server.metrics, thumbnails)
     run.run(settings, listening, server.start, server.stop, lambda: announce(run.url_of(settings)))
 
 
@@ -41,7 +44,8 @@ class Server:
         self.metrics = Metrics()
         self.decoders = Decoders(settings, self.metrics, run.tell)
         self.models: Models | None = None
-        self.watching: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.log: PredictionLog | None = None
 
     async def start(self) -> Guard:
         """Open the models while the decoders start."""
@@ -49,14 +53,19 @@ class Server:
         opening = asyncio.to_thread(Models, self.places, self.settings, self.metrics, run.tell)
         self.models = await opening
         await starting
-        self.watching = asyncio.ensure_future(self.models.watch())
-        log = quiet if self.silent else to_stderr
-        return predicting(self.settings, self.models, self.decoders, self.metrics, log)
+        self.tasks.append(asyncio.ensure_future(self.models.watch()))
+        if self.log is not None:
+            self.tasks.append(asyncio.ensure_future(self.log.run()))
+        lines = quiet if self.silent else to_stderr
+        keep = None if self.log is None else self.log.keep
+        return predicting(self.settings, self.models, self.decoders, self.metrics, lines, keep)
 
     async def stop(self) -> None:
         """End all."""
-        if self.watching is not None:
-            self.watching.cancel()
+        for task in self.tasks:
+            task.cancel()
+        if self.log is not None:
+            await asyncio.to_thread(self.log.flush)
         if self.models is not None:
             self.models.close()
         await self.decoders.stop()
