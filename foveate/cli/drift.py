@@ -52,11 +52,8 @@ def lines(found: Mapping[str, Any], out: str | None) -> Iterator[str]:
         if "unknown" in day:
             low, high = 100 * day["unknown_low"], 100 * day["unknown_high"]
             text += f"  unknown {100 * day['unknown']:.1f} % ({low:.1f} to {high:.1f})"
-        yield (
-            text
-            + (f"  {day['note']}" if "note" in day else "")
-            + (f"  ALARM: {', '.join(day['why'])}" if day["why"] else "")
-        )
+        text += f"  {day['note']}" if "note" in day else ""
+        yield text + (f"  ALARM: {', '.join(day['why'])}" if day["why"] else "")
     yield f"alarms {', '.join(found['alarms']) or 'none'}, at p up to {found['p_limit']:.2g} a test"
     if found["of_other_models"]:
         yield f"note: {found['of_other_models']:,} rows are of other models and not looked at"

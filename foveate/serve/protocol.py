@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from foveate.serve.settings import Settings
 
@@ -50,8 +49,10 @@ class Connections:
             oldest.transport.abort()
 
 
-def protocol_of(connections: Connections) -> Callable[..., H11Protocol]:
+def protocol_of(connections: Connections) -> Callable[..., Any]:
     """The class of connections that share these limits."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
     limits = connections.settings
 
     class Protocol(H11Protocol):

@@ -61,7 +61,7 @@ def reviewed(tmp_path):
         (data / label).mkdir(parents=True, exist_ok=True)
         (data / label / f"{i}.png").write_bytes(picture((10 * i, 200 - 8 * i, 90), (40 + i, 60)))
         names.append(f"{label}/{i}.png")
-    found = {"schema": "foveate.data.review/1", "classes": {"ant": 8, "bee": 8, "cat": 8}, "next_to_label": []}
+    found: dict = {"schema": "foveate.data.review/1", "classes": {"ant": 8, "bee": 8, "cat": 8}, "next_to_label": []}
     found["suspects"] = [{"path": n, "label": n[:3], "suggested": "cat", "score": 0.1} for n in names[:20]]
     found["outliers"] = [{"path": names[20], "label": "cat", "kind": "dark", "value": 1, "usual": 2}]
     (folder / "review.json").write_text(json.dumps(found))

@@ -34,12 +34,20 @@ def test_p_is_uniform_where_nothing_changed():
     assert (p <= 0.05).sum() <= 26 and (p <= 0.5).sum() == pytest.approx(150, abs=35)  # 300 draws: 3 deviations
 
 
-def test_main_axes_are_those_of_the_reference_and_constants_do_no_harm():
+def test_many_features_of_few_pictures_differ_by_no_more_than_chance():
+    rng = np.random.default_rng(5)
+    p = [energy(*standardised(rng.normal(size=(40, 300)), rng.normal(size=(60, 300))), rng, 99).p for _ in range(200)]
+    assert (np.array(p) <= 0.05).sum() <= 20  # 200 draws: 3 deviations
+
+
+def test_main_axes_are_those_of_both_and_constants_do_no_harm():
     rng = np.random.default_rng(4)
     x = rng.normal(size=(50, 4)) * (10, 1, 0.1, 0)
-    a, b = standardised(x, [x + 1], axes=2)
-    assert a.shape == (50, 2) and a.mean(0) == pytest.approx(0, abs=1e-12) and a[:, 0].std() == pytest.approx(1)
-    assert standardised(np.ones((5, 3)), [np.ones((4, 3))])[1].shape == (4, 1)
+    a, b = standardised(x, x + 1, axes=2)
+    both = np.concatenate((a, b))
+    assert a.shape == b.shape == (50, 2) and both.mean(0) == pytest.approx(0, abs=1e-12)
+    assert both[:, 0].std() == pytest.approx(1)
+    assert standardised(np.ones((5, 3)), np.ones((4, 3)))[1].shape == (4, 1)
 
 
 def test_intervals_of_shares_and_the_exact_test():
