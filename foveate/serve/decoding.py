@@ -65,8 +65,7 @@ class _Child:
     async def ask(self, preprocess: bytes, data: bytes) -> Decoded:
         """Decode one picture. Refused; ConnectionError where the process dies."""
         loop = asyncio.get_running_loop()
-        await loop.sock_sendall(self.socket, ASK.pack(len(preprocess), len(data)) + preprocess)
-        await loop.sock_sendall(self.socket, data)
+        await loop.sock_sendall(self.socket, b"".join((ASK.pack(len(preprocess), len(data)), preprocess, data)))
         good, width, height, side, size = REPLY.unpack(await self._exactly(REPLY.size))
         body = await self._exactly(size)
         self.done += 1
