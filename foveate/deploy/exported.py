@@ -3,22 +3,23 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from foveate.data.preprocess import Preprocess, framed, needed
 from foveate.data.read.decode import opened
 from foveate.data.read.decode import pixels_of as decoded
-from foveate.deploy import classifier
 from foveate.deploy.answer import Answer, Scores
-from foveate.deploy.classifier import Classifier, P, Picture, answers, full_answers, pixels_of, require_finite
 from foveate.deploy.effort import check_resolution, warn
-from foveate.deploy.runtime import Session
-from foveate.deploy.targets import open_exported
+from foveate.deploy.predictor import P, Picture, answers, full_answers, pixels_of, require_finite
+from foveate.deploy.runtime import Session, open_session
 from foveate.deploy.trust_graph import LOGITS, STRANGENESS
 from foveate.errors import ConfigError
 from foveate.train.trusted import Trust
+
+if TYPE_CHECKING:
+    from foveate.deploy.classifier import Classifier
 
 MAX_PIXELS = 8 * 2**20  # of a picture that goes to the file as it is
 
@@ -111,12 +112,21 @@ def load_exported(path: str | Path, threads: int = 1, resolution: int | None = N
 
     resolution: the pixels that it has; one above 1024 is opened only where they are named.
     """
-    session = open_exported(path, threads)
+    session = _open(path, threads)
     own = session.preprocess.resolution
     if resolution not in (None, own):
         raise ConfigError(f"{path}: resolution = {resolution}: an exported file keeps its own, {own}; export it again")
     check_resolution(session.preprocess, path, named=resolution is not None)
     return Exported(session)
+
+
+def _open(path: str | Path, threads: int) -> Session:
+    """ONNX without torch; the rest by its target."""
+    if Path(path).suffix.lower() == ".onnx":
+        return open_session(Path(path), threads)
+    from foveate.deploy.targets import open_exported
+
+    return open_exported(path, threads)
 
 
 def load(
@@ -136,4 +146,6 @@ def load(
     place = Path(path)
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():
         return load_exported(place, resolution=resolution)
+    from foveate.deploy import classifier  # a model folder needs torch, an exported file does not
+
     return classifier.load(place, resolution=resolution, tell=tell)

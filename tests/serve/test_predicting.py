@@ -146,3 +146,13 @@ print(*sys.modules)
 """
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torch", "torchvision", "sklearn", "matplotlib"} & set(loaded)
+
+
+def test_predict_of_an_exported_file_loads_no_torch(tmp_path):
+    colour_model(tmp_path / "m.onnx")
+    (tmp_path / "a.png").write_bytes(picture(GREEN))
+    code = "import sys; from foveate.cli import main; code = main(sys.argv[1:]); print(*sys.modules); sys.exit(code)"
+    command = [sys.executable, "-c", code, "predict", str(tmp_path / "m.onnx"), str(tmp_path / "a.png")]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.split("\t")[1] == "green"
+    assert not {"torch", "torchvision", "sklearn", "matplotlib"} & set(done.stdout.split())
