@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -95,11 +94,3 @@ class Batcher:
         self.metrics.batches.observe(n)
         self.metrics.inference.labels(self.name).observe(spent)
         self.seconds = spent / n if not self.seconds else 0.9 * self.seconds + 0.1 * spent / n
-
-
-def gathered(rows: list[Any]) -> list[Any]:
-    """The results of asyncio.gather(..., return_exceptions=True), where an HttpError counts for all."""
-    for row in rows:
-        if isinstance(row, HttpError):
-            raise row
-    return rows

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from foveate.errors import printable
-from foveate.serve.http import Answer, App, Gone, HttpError, Receive, Request, Route, Scope, Send, refusal, request_of
+from foveate.serve.http import Answer, Gone, HttpError, Receive, Request, Route, Scope, Send, refusal, request_of
 from foveate.serve.metrics import Metrics
 from foveate.serve.settings import ALL, Settings, allowed_hosts, is_loopback, same_text
 
@@ -201,6 +201,3 @@ def to_stderr(line: Mapping[str, Any]) -> None:
 
 def quiet(line: Mapping[str, Any]) -> None:
     """No access log."""
-
-
-__all__ = ["App", "Guard", "quiet", "to_stderr"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.config import MAX_JSON_BYTES, from_json, parse_json, to_dict, to_json
+from foveate.config import MAX_JSON_BYTES, parse_json, to_dict, to_json
 from foveate.data.preprocess import Preprocess, sized
 from foveate.deploy.answer import Answer, answer_rows
 from foveate.deploy.runtime import Session, first_line, open_session, read_file
@@ -214,9 +214,3 @@ def _text(path: Path) -> str | None:
         return read_file(path, "a README.md", MAX_CARD).decode("utf-8", "replace")
     except FoveateError:
         return None
-
-
-def preprocess_of(text: bytes) -> Preprocess:
-    """The inverse of Opened.preprocess_text."""
-    made: Preprocess = from_json(Preprocess, text.decode(), "preprocess")
-    return made

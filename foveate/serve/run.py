@@ -12,7 +12,7 @@ from typing import Any
 
 from foveate.errors import ConfigError, FoveateError
 from foveate.serve.guard import Guard
-from foveate.serve.settings import Settings, is_loopback
+from foveate.serve.settings import Settings
 
 BACKLOG = 1024
 LAST_CALL_S = 0.3  # in which answers say that the connection ends, before nobody is listened to any more
@@ -159,8 +159,3 @@ def tell(text: str) -> None:
     from foveate.errors import printable
 
     print(f"note: {printable(text)}", file=sys.stderr, flush=True)
-
-
-def is_open_to_others(settings: Settings) -> bool:
-    """Whether other machines can ask."""
-    return not is_loopback(settings.host)
