@@ -1,4 +1,4 @@
-"""A long run of foveate serve on this machine, good and hostile requests: memory, open files and times, before and after.
+"""A long run of foveate serve on this machine, good and hostile requests: memory, open files and times as it goes.
 
 python scripts/benchmarks/serve_soak.py --model runs/photos-1/best/model.onnx --picture cat.jpg --requests 100000
 """
