@@ -55,16 +55,14 @@ class Batcher:
     async def _work(self) -> None:
         try:
             while batch := self._next():
-                started = time.perf_counter()
                 images = np.stack([entry.pixels for entry in batch])
                 try:
-                    found = await asyncio.get_running_loop().run_in_executor(self.pool, self.run, images)
+                    found, spent = await asyncio.get_running_loop().run_in_executor(self.pool, self._timed, images)
                 except Exception as error:  # the model failed on this batch; the next may be right
                     for entry in batch:
                         if not entry.answer.done():
                             entry.answer.set_exception(error)
                     continue
-                spent = time.perf_counter() - started
                 self._count(len(batch), spent)
                 for i, entry in enumerate(batch):
                     if not entry.answer.done():
@@ -73,6 +71,12 @@ class Batcher:
             self.task = None
             if self.waiting:  # something came between the last look and now
                 self.task = asyncio.get_running_loop().create_task(self._work())
+
+    def _timed(self, images: np.ndarray) -> tuple[Rows, float]:
+        """The outputs, and the seconds of the model without the wait for its thread."""
+        started = time.perf_counter()
+        found = self.run(images)
+        return found, time.perf_counter() - started
 
     def _next(self) -> list[_Entry]:
         """The first that somebody still waits for and that can be answered in time."""
