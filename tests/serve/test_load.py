@@ -237,3 +237,24 @@ def test_an_address_that_is_taken_and_a_damaged_model_are_one_line(tmp_path, ser
         command = [sys.executable, "-m", "foveate", "serve", *words]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == code and text in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_ten_thousand_idle_connections_shut_nobody_out(server):
+    """The usual limits; fewer where the system lets this process open fewer files."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else 11_000
+    n = min(10_000, most - 1_000)
+    assert n > 1_000  # more than the server keeps
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, n + 1_000), hard))
+    before = server.rss()
+    try:
+        with contextlib.ExitStack() as stack:
+            for i in range(n):
+                stack.enter_context(server.socket())
+                if i % 1000 == 999:
+                    assert server.predict(("a", picture(RED)))[0]["label"] == "red"
+            assert server.files() < 1_200 and server.rss() - before < 64 * 2**20
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

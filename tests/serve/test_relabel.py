@@ -97,12 +97,9 @@ def test_routes_of_the_review(reviewed, tmp_path):
         assert "libtorch" not in loaded  # judging needs torch, and the process that listens has none
 
 
-def test_training_runs_in_a_child_whose_lines_are_told(reviewed, tmp_path):
-    from foveate.workflows.review.serving import training_commands
-
+def training_server(reviewed, tmp_path):
+    """Pages whose run is two commands: one that talks, one that fails with 3."""
     data, folder = reviewed
-    made = training_commands(str(data), folder, "runs", None)
-    assert [c[3:5] for c in made] == [["data", "review"], ["fit", str(folder / "list.csv")]]
     code = "import time\nfor i in range(3): print('epoch', i, flush=True); time.sleep(.1)"
     commands = [[sys.executable, "-c", code], [sys.executable, "-c", "raise SystemExit(3)"]]
     launch = f"""
@@ -113,7 +110,16 @@ from foveate.workflows.review.serving import work_of
 work = work_of({str(data)!r}, {str(folder)!r}, commands={commands!r})
 serve_review(work, Settings(port=0), announce=lambda url: print(json.dumps({{"url": url}}), flush=True))
 """
-    with served(tmp_path, code=launch) as server:
+    return served(tmp_path, code=launch)
+
+
+def test_training_runs_in_a_child_whose_lines_are_told(reviewed, tmp_path):
+    from foveate.workflows.review.serving import training_commands
+
+    data, folder = reviewed
+    made = training_commands(str(data), folder, "runs", None)
+    assert [c[3:5] for c in made] == [["data", "review"], ["fit", str(folder / "list.csv")]]
+    with training_server(reviewed, tmp_path) as server:
         assert server.ask("POST", "/review/train", "", OWN)[0] == 202
         assert server.ask("POST", "/review/train", "", OWN)[0] == 409
         end = time.monotonic() + 20
@@ -122,6 +128,18 @@ serve_review(work, Settings(port=0), announce=lambda url: print(json.dumps({{"ur
             time.sleep(0.05)
         assert told == {"state": "failed", "code": 3, "lines": ["epoch 0", "epoch 1", "epoch 2"]}
         assert server.stop() == 0
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_a_run_is_started_from_the_page_and_its_lines_are_shown(reviewed, tmp_path):
+    with browser(tmp_path / "profile") as page, training_server(reviewed, tmp_path) as server:
+        page.size(375)
+        page.open(server.url)
+        page.until("!document.getElementById('again').hidden")
+        page.click("#train")
+        page.until("document.getElementById('lines').textContent.includes('epoch 0')")
+        page.until("document.getElementById('state').textContent === 'It ended with code 3.'")
+        assert page.js("document.getElementById('lines').textContent") == "epoch 0\nepoch 1\nepoch 2"
 
 
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
