@@ -56,13 +56,15 @@ def review_command(
     for name, path in (("--clean", clean),):
         if path is not None and path.suffix.lower() != ".csv":
             raise ConfigError(f"{name} {path}: expected a name that ends with .csv")
-    if data == "digits" and (clean or apply):
+    if data == "digits" and (clean or apply or serve):
         raise ConfigError('"digits" is built in and has no files: no list of them can be written')
     if apply is not None:
         found = _applied(data, apply, clean, out, follow_links)
         output.answer(found, lambda: [f"{found['list']}: {found['pictures']:,} pictures; {_counted(found['done'])}"])
         return
     folder = None if model is None else model_folder(model)
+    if serve and clean is not None:
+        raise ConfigError("--serve and --clean: decide on the pages, then --apply the decisions with --clean")
     if serve:
         serve_pages(data, model, unlabelled, out, runs, seed, follow_links, port, quiet, output)
         return

@@ -46,7 +46,11 @@ def command(
 
     The first line of stdout is the address. POST /predict takes files or one raw picture.
     """
+    from foveate.errors import ConfigError
     from foveate.serve.settings import AUTO, Settings, checked, token_of
+
+    if thumbnails and log_predictions is None:
+        raise ConfigError("--thumbnails: they are kept with --log-predictions DIR")
 
     settings = checked(
         Settings(
