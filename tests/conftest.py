@@ -13,8 +13,8 @@ os.environ.pop("FOVEATE_WEIGHTS", None)
 HERE = Path(__file__).parent
 # Folders and files that --fast leaves out: they train, export, start processes or build published networks at length.
 SLOW = (
-    *("backbones", "workflows", "zoo/families", "cli/test_cli.py", "compress/test_couple.py", "compress/test_refit.py"),
-    *("compress/test_criteria.py", "compress/test_fresh_process.py", "cost/test_memory.py"),
+    *("backbones", "serve", "workflows", "zoo/families", "cli/test_cli.py", "compress/test_couple.py"),
+    *("compress/test_refit.py", "compress/test_criteria.py", "compress/test_fresh_process.py", "cost/test_memory.py"),
     *("compress/test_lrpet.py", "compress/test_slice.py", "deploy/test_export.py", "deploy/test_profile_measure.py"),
     *("deploy/test_quantise.py", "deploy/test_runtimes.py", "layers/test_deploy.py", "layers/test_two_processes.py"),
     *("search/test_scaling.py", "search/test_spaces.py", "search/test_supernet.py", "search/test_workers.py"),

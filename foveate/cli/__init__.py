@@ -35,6 +35,7 @@ from foveate.cli import (
     reproduce,
     scale,
     search,
+    serve,
     train,
 )
 from foveate.cli import eval as evaluate
@@ -76,6 +77,7 @@ COMMANDS = {
     "ablate": ablate,
     "analyse": analyse,
     "reproduce": reproduce,
+    "serve": serve,
     "new": new,
 }
 for _name, _module in COMMANDS.items():

@@ -52,9 +52,8 @@ def exported(config: Config, resolution: int) -> "Exported":
 
     from foveate.cost.calibrate import Exported
     from foveate.cost.operators import operators
-    from foveate.data.preprocess import Preprocess
+    from foveate.data.preprocess import Preprocess, sized
     from foveate.deploy.export import export_for_timing
-    from foveate.deploy.parity import sized
     from foveate.zoo import build
 
     preprocess = Preprocess(resolution=resolution, resize=round(resolution * 8 / 7))

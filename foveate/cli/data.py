@@ -1,4 +1,4 @@
-"""foveate data check | split | review | diff: look at the pictures before you train on them."""
+"""foveate data check | split | review | diff | drift: look at the pictures before you train on them."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli import review
+from foveate.cli import drift, review
 from foveate.cli.options.data import FollowLinks
 from foveate.cli.options.declare import Command, command_of, option
 from foveate.cli.options.output import Output, print_json
@@ -110,6 +110,7 @@ def split_command(
 
 
 app.command("review", cls=Command, epilog="Example: foveate data review photos --out review")(review.review_command)
+app.command("drift", cls=Command, epilog=drift.EXAMPLE)(drift.command)
 app.command("diff", cls=Command, epilog="Example: foveate data diff photos photos.csv")(review.diff_command)
 
 

@@ -39,6 +39,10 @@ def review_command(
     ] = None,
     seed: Seed = 0,
     follow_links: FollowLinks = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then show pages where labels are decided by keys, in a browser.")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Of --serve; 0: any that is free.")] = 8000,
     quiet: Quiet = False,
     output: Output,
 ) -> None:
@@ -52,13 +56,18 @@ def review_command(
     for name, path in (("--clean", clean),):
         if path is not None and path.suffix.lower() != ".csv":
             raise ConfigError(f"{name} {path}: expected a name that ends with .csv")
-    if data == "digits" and (clean or apply):
+    if data == "digits" and (clean or apply or serve):
         raise ConfigError('"digits" is built in and has no files: no list of them can be written')
     if apply is not None:
         found = _applied(data, apply, clean, out, follow_links)
         output.answer(found, lambda: [f"{found['list']}: {found['pictures']:,} pictures; {_counted(found['done'])}"])
         return
     folder = None if model is None else model_folder(model)
+    if serve and clean is not None:
+        raise ConfigError("--serve and --clean: decide on the pages, then --apply the decisions with --clean")
+    if serve:
+        serve_pages(data, model, unlabelled, out, runs, seed, follow_links, port, quiet, output)
+        return
     from foveate.workflows.review.run import review
 
     with show.progress(quiet) as listener:
@@ -80,6 +89,57 @@ def review_command(
         write_list(items, clean)
         found = {**found, "list": str(clean), "dropped": gone}
     output.answer(found, lambda: review_lines(found))
+
+
+def serve_pages(
+    data: str,
+    model: str | None,
+    unlabelled: str | None,
+    out: str | None,
+    runs: str,
+    seed: int,
+    follow_links: bool,
+    port: int,
+    quiet: bool,
+    output: Output,
+) -> None:
+    """The pages of a review: of the folder --out where one is there, else of a new one, made by a child process.
+
+    A child, for judging needs torch, and the process that listens has none.
+    """
+    import json
+    import subprocess
+    import sys
+
+    from foveate.cli.options.output import print_json
+    from foveate.serve.relabel import serve_review
+    from foveate.serve.settings import Settings, checked, token_of
+    from foveate.workflows.review.serving import training_commands, work_of
+
+    if out is None or not (Path(out) / "review.json").is_file():
+        words = [sys.executable, "-m", "foveate", "data", "review", data, "--seed", str(seed), "--runs", runs, "--json"]
+        for name, value in (("--model", model), ("--unlabelled", unlabelled), ("--out", out)):
+            words += [] if value is None else [name, value]
+        words += ["--follow-links"] if follow_links else []
+        done = subprocess.run([*words, *(["--quiet"] if quiet else [])], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise typer.Exit(done.returncode)
+        out = str(json.loads(done.stdout)["folder"])
+    commands = training_commands(data, Path(out), runs, model)
+    work = work_of(data, out, follow_links=follow_links, commands=commands)
+    settings = checked(Settings(port=port, token=token_of(None)))
+
+    def announce(url: str) -> None:
+        if output.as_json:
+            print_json({"url": url, "folder": out})
+        else:
+            print(url)
+            if not quiet:
+                fragment = f"#token={settings.token}" if settings.token else ""
+                print(f"page: {url}{fragment}\ndecisions: {work.decisions}\nstop: Ctrl-C", file=sys.stderr)
+        sys.stdout.flush()
+
+    serve_review(work, settings, announce=announce)
 
 
 def _applied(data: str, apply: Path, clean: Path | None, out: str | None, follow_links: bool) -> dict[str, Any]:

@@ -125,6 +125,24 @@ def prepare(picture: "np.ndarray | Image", p: Preprocess) -> np.ndarray:
     return np.array(image.crop(box))
 
 
+def framed(picture: "np.ndarray | Image", p: Preprocess) -> np.ndarray:
+    """A decoded picture of any size as uint8 (S, S, 3), S of sized(): the resize step leaves it as it is, and the crop
+    takes out of it exactly the bytes that prepare() gives."""
+    seen = prepare(picture, p)
+    if p.fit != "crop":
+        return seen
+    side = sized(p)
+    left, top, right, bottom = crop_box(side, side, p)
+    made = np.zeros((side, side, 3), np.uint8)
+    made[top:bottom, left:right] = seen
+    return made
+
+
+def sized(p: Preprocess) -> int:
+    """Side in pixels of a square picture that the resize step leaves as it is."""
+    return p.resize if p.fit == "crop" else p.resolution
+
+
 def _check(pixels: np.ndarray) -> None:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or 0 in pixels.shape:
         raise DataError(f"pixels {pixels.dtype} {pixels.shape}: expected uint8 (H, W, 3), as decode gives")

@@ -3,31 +3,37 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar, overload
+from typing import overload
 
 import numpy as np
 import torch
 from torch import nn
 
-from foveate.data.gate.inside import inside
-from foveate.data.picture import Picture as Picture
-from foveate.data.picture import as_pixels
 from foveate.data.preprocess import Preprocess, at_resolution, needed, normalise, prepare
 from foveate.data.read.decode import opened
 from foveate.deploy import effort
-from foveate.deploy.answer import Answer, Scores, answer_rows, check_asked, ranked
+from foveate.deploy.answer import Answer, Scores
 from foveate.deploy.compare import generated
 from foveate.deploy.export import WithFeatures, export_trusted, has_features
 from foveate.deploy.parity import check_parity, require_parity, torch_logits
+from foveate.deploy.predictor import (
+    BATCH,
+    P,
+    Picture,
+    about,
+    answers,
+    folder_answers,
+    full_answers,
+    listed,
+    pixels_of,
+    require_finite,
+)
 from foveate.deploy.runtime import open_session
-from foveate.errors import ConfigError, DataError, WeightsError, printable
+from foveate.errors import ConfigError, WeightsError
 from foveate.files import write_bytes
 from foveate.report.notebook import html_table
 from foveate.train.artefact import ModelCard, load_model
 from foveate.train.trusted import PLAIN, Trust
-
-P = TypeVar("P", bound=Picture)
-BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -193,94 +199,12 @@ class Classifier:
             yield [prepared(p, self.preprocess) for p in pictures[start : start + batch]]
 
 
-class Predictor(Protocol):
-    """What predicts: a model folder or an exported file, opened."""
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def trust(self) -> Trust: ...
-    @property
-    def preprocess(self) -> Preprocess: ...
-    def predict_logits(self, pictures: Sequence[Picture], batch: int = BATCH) -> np.ndarray: ...
-    def predict_strangeness(self, pictures: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray | None]: ...
-
-
-def is_folder(picture: object) -> bool:
-    """Whether it is the path of a folder."""
-    return isinstance(picture, (str, Path)) and Path(picture).is_dir()
-
-
-def listed(pictures: "Picture | list[P] | tuple[P, ...]") -> list[Picture]:
-    """One picture, several, or those below a folder, as a list."""
-    if isinstance(pictures, (list, tuple)):
-        return list(pictures)
-    if isinstance(pictures, (str, Path)) and is_folder(pictures):
-        return list(inside(str(pictures)))
-    return [pictures]
-
-
-def answers(
-    model: Predictor, pictures: "Picture | list[P] | tuple[P, ...]", top: int, batch: int = BATCH
-) -> Scores | list[Scores]:
-    """The `top` most likely classes of one picture, or of each of a list, by model.predict_logits and model.classes."""
-    if top < 1:
-        raise ConfigError(f"top = {top}: at least 1")
-    logits = model.predict_logits(listed(pictures), batch)
-    rows = [ranked(row, model.classes, top, model.trust) for row in logits]
-    return rows if isinstance(pictures, (list, tuple)) or is_folder(pictures) else rows[0]
-
-
-def folder_answers(model: Predictor, folder: str | Path, top: int, batch: int = BATCH) -> dict[str, Scores]:
-    """The answers of every picture below a folder, by path."""
-    if not is_folder(folder):
-        raise DataError(f"{folder}: no such folder; expected a folder of pictures")
-    if top < 1:
-        raise ConfigError(f"top = {top}: at least 1")
-    found = inside(str(folder))
-    logits = model.predict_logits(found, batch)
-    return {path: ranked(row, model.classes, top, model.trust) for path, row in zip(found, logits, strict=True)}
-
-
-def about(model: Predictor) -> dict[str, str]:
-    """What every model says of itself, in short words."""
-    names = ", ".join(map(printable, model.classes[:8])) + (", ..." if len(model.classes) > 8 else "")
-    return {"classes": f"{len(model.classes):,}: {names}", "input": f"{model.preprocess.resolution} px, square"}
-
-
-def full_answers(
-    model: Predictor,
-    pictures: "Picture | list[P] | tuple[P, ...]",
-    top: int,
-    keep: float | None,
-    coverage: float | None,
-) -> Answer | list[Answer]:
-    """An Answer for one picture, or for each of a list. The shares are looked at before a picture is read."""
-    check_asked(model.trust, top, keep, coverage)
-    several = isinstance(pictures, (list, tuple)) or is_folder(pictures)
-    logits, strangeness = model.predict_strangeness(listed(pictures))
-    rows = answer_rows(logits, strangeness, model.classes, model.trust, top=top, keep=keep, coverage=coverage)
-    return rows if several else rows[0]
-
-
 @torch.inference_mode()
 def torch_outputs(model: nn.Module, preprocess: Preprocess, ready: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
     """All outputs of a network that has several, float32, of prepared pictures uint8 (R, R, 3), on its device."""
     device = next(model.parameters()).device
     batch = torch.from_numpy(np.stack(ready)).permute(0, 3, 1, 2).contiguous().to(device)
     return tuple(value.float().cpu().numpy() for value in model(normalise(batch, preprocess)))
-
-
-def require_finite(logits: np.ndarray, preprocess: Preprocess, what: str) -> None:
-    """WeightsError where answers are NaN or infinite: no class is then more likely than another."""
-    if np.isfinite(logits).all():
-        return
-    bad = np.flatnonzero(~np.isfinite(logits).all(1))
-    std = ", ".join(f"{v:g}" for v in preprocess.std)
-    raise WeightsError(
-        f"{what} answers NaN or infinity for {len(bad):,} of {len(logits):,} pictures: its numbers overflow; its"
-        f" weights or its preprocessing (std {std}) are damaged: train or export it again"
-    )
 
 
 def find_folder(source: str | Path) -> Path:
@@ -320,8 +244,3 @@ def prepared(picture: Picture, preprocess: Preprocess) -> np.ndarray:
         with opened(picture, background=preprocess.background, need=needed(preprocess)) as image:
             return prepare(image, preprocess)
     return prepare(pixels_of(picture, preprocess), preprocess)
-
-
-def pixels_of(picture: Picture, preprocess: Preprocess = Preprocess()) -> np.ndarray:  # noqa: B008  # a frozen record
-    """Any form of picture as uint8 (H, W, 3), RGB, upright."""
-    return as_pixels(picture, preprocess.background, needed(preprocess))

@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from foveate.data.preprocess import Preprocess
 from foveate.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MAX_RESOLUTION = 1024  # pixels; EfficientNet-L2 sees 800
 MAX_MACS = 500e9  # of one picture; NFNet-F7 has 481 G at 608 pixels
@@ -23,7 +24,7 @@ def warn(text: str) -> None:
 
 
 def check_effort(
-    model: nn.Module,
+    model: "nn.Module",
     architecture: Any,
     preprocess: Preprocess,
     what: str,

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 
-from foveate.data.preprocess import Preprocess, needed
+from foveate.data.preprocess import Preprocess, framed, needed
 from foveate.data.read.decode import opened
 from foveate.data.read.decode import pixels_of as decoded
-from foveate.deploy import classifier
 from foveate.deploy.answer import Answer, Scores
-from foveate.deploy.classifier import (
+from foveate.deploy.effort import check_resolution, warn
+from foveate.deploy.predictor import (
     BATCH,
-    Classifier,
     P,
     Picture,
     about,
@@ -25,19 +24,18 @@ from foveate.deploy.classifier import (
     pixels_of,
     require_finite,
 )
-from foveate.deploy.effort import check_resolution, warn
-from foveate.deploy.parity import framed
-from foveate.deploy.runtime import Session
-from foveate.deploy.targets import open_exported
+from foveate.deploy.runtime import Session, open_session
 from foveate.deploy.trust_graph import LOGITS, STRANGENESS
 from foveate.errors import ConfigError
 from foveate.report.notebook import html_table
 from foveate.train.trusted import Trust
-from foveate.zoo.hub import PREFIX, hub_folder
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from foveate.deploy.classifier import Classifier
+
+HUB = "hf-hub:"
 MAX_PIXELS = 8 * 2**20  # of a picture that goes to the file as it is
 
 
@@ -157,12 +155,21 @@ def load_exported(path: str | Path, threads: int = 1, resolution: int | None = N
 
     resolution: the pixels that it has; one above 1024 is opened only where they are named.
     """
-    session = open_exported(path, threads)
+    session = _open(path, threads)
     own = session.preprocess.resolution
     if resolution not in (None, own):
         raise ConfigError(f"{path}: resolution = {resolution}: an exported file keeps its own, {own}; export it again")
     check_resolution(session.preprocess, path, named=resolution is not None)
     return Exported(session)
+
+
+def _open(path: str | Path, threads: int) -> Session:
+    """ONNX without torch; the rest by its target."""
+    if Path(path).suffix.lower() == ".onnx":
+        return open_session(Path(path), threads)
+    from foveate.deploy.targets import open_exported
+
+    return open_exported(path, threads)
 
 
 class HasFolder(Protocol):
@@ -187,9 +194,14 @@ def load(
         model = fv.load("runs/photos-1")
         model.predict(["cat.jpg", "dog.jpg"], top=1)   # [[("cat", 0.97)], [("dog", 0.91)]]
     """
-    if isinstance(source, str) and source.startswith(PREFIX):
+    if isinstance(source, str) and source.startswith(HUB):
+        from foveate.deploy import classifier
+        from foveate.zoo.hub import hub_folder
+
         return classifier.load(hub_folder(source), resolution=resolution, tell=tell)
     place = Path(source) if isinstance(source, (str, Path)) else source.folder
     if place.suffix.lower() in (".onnx", ".xml") and not place.is_dir():
         return load_exported(place, resolution=resolution)
+    from foveate.deploy import classifier  # a model folder needs torch, an exported file does not
+
     return classifier.load(classifier.find_folder(place), resolution=resolution, tell=tell)

@@ -7,10 +7,9 @@ from torch import nn
 
 from foveate.config import to_dict
 from foveate.cost.latency import Latency, device_name, measure
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import Preprocess, sized
 from foveate.deploy import openvino
 from foveate.deploy.export import export_for_timing
-from foveate.deploy.parity import sized
 from foveate.deploy.runtime import Session, open_session
 
 

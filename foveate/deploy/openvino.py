@@ -24,10 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.config import from_json, parse_json, to_dict
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import Preprocess, framed, sized
 from foveate.deploy.graph import INPUT, OPSET, PIXELS, preprocess_graph
 from foveate.deploy.openvino_xml import check_sizes, checked_xml
-from foveate.deploy.parity import framed, sized
 from foveate.deploy.processor import HOLDS, KEY, Bits, bits_here, warn_of
 from foveate.deploy.runtime import MAX_BYTES, Session, first_line, inspect, read_file, read_trust
 from foveate.deploy.trust_graph import FEATURES, LOGITS, PROBABILITIES, STRANGENESS, trust_graph, trust_metadata

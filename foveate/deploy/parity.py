@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import nn
 
 from foveate.config import replace
-from foveate.data.preprocess import Preprocess, crop_box, normalise, prepare
+from foveate.data.preprocess import Preprocess, normalise, prepare, sized
 from foveate.deploy.runtime import Session
 from foveate.errors import DataError, FoveateError
 
@@ -127,21 +126,3 @@ def after_resize(picture: np.ndarray, preprocess: Preprocess) -> np.ndarray:
     """The picture squashed to the size that the resize step gives, uint8 (S, S, 3): resizing it is then a no-op."""
     side = sized(preprocess)
     return prepare(picture, replace(preprocess, fit="squash", resolution=side, resize=side))
-
-
-def framed(picture: np.ndarray | Image, preprocess: Preprocess) -> np.ndarray:
-    """A decoded picture of any size as uint8 (S, S, 3), S of sized(): the resize step leaves it as it is, and the crop
-    takes out of it exactly the bytes that prepare() gives."""
-    seen = prepare(picture, preprocess)
-    if preprocess.fit != "crop":
-        return seen
-    side = sized(preprocess)
-    left, top, right, bottom = crop_box(side, side, preprocess)
-    made = np.zeros((side, side, 3), np.uint8)
-    made[top:bottom, left:right] = seen
-    return made
-
-
-def sized(preprocess: Preprocess) -> int:
-    """Side in pixels of a square picture that the resize step leaves as it is."""
-    return preprocess.resize if preprocess.fit == "crop" else preprocess.resolution

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from foveate.data.preprocess import Preprocess
+from foveate.data.preprocess import Preprocess, framed, sized
 from foveate.deploy import openvino
 from foveate.deploy.export import export_onnx, has_features
-from foveate.deploy.parity import framed, sized
 from foveate.deploy.quantise import Quantised, Told, quantise
 from foveate.deploy.runtime import open_session
 from foveate.deploy.trust_graph import with_trust
@@ -89,7 +88,7 @@ class Subject:
         return sized(self.preprocess)
 
     def frame(self, picture: np.ndarray) -> np.ndarray:
-        """A decoded picture of any size as every engine is fed with it: parity.framed."""
+        """A decoded picture of any size as every engine is fed with it: preprocess.framed."""
         return framed(picture, self.preprocess)
 
     def logits(self, engine: Engine, frames: np.ndarray) -> np.ndarray:

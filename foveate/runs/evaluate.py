@@ -102,7 +102,7 @@ def evaluate_model(
     is much; else a warning.
     Raises DataError for a class that the model does not know, and for a split that the data has not.
     """
-    from foveate.deploy.classifier import require_finite
+    from foveate.deploy.predictor import require_finite
     from foveate.train.artefact import load_model
     from foveate.train.evaluate import labels_of, metrics, shared_logits
 

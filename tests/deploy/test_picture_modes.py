@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from foveate.data.read.decode import decode
-from foveate.deploy.classifier import pixels_of
+from foveate.deploy.predictor import pixels_of
 from foveate.errors import DataError
 
 RGB = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))

@@ -13,11 +13,12 @@ from PIL import Image
 from foveate.cli import main
 from foveate.config import replace, to_dict
 from foveate.data.preprocess import Preprocess
-from foveate.deploy.classifier import load, require_finite
+from foveate.deploy.classifier import load
 from foveate.deploy.effort import check_effort
 from foveate.deploy.export import export_onnx
 from foveate.deploy.exported import load as open_any
 from foveate.deploy.exported import load_exported
+from foveate.deploy.predictor import require_finite
 from foveate.errors import ConfigError, WeightsError
 from foveate.files import write_folder
 from foveate.runs.evaluate import evaluate_model

@@ -10,7 +10,7 @@ from test_step import STILL
 from foveate.config import replace
 from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import prepare as prepare_picture
-from foveate.deploy.classifier import pixels_of
+from foveate.deploy.predictor import pixels_of
 from foveate.errors import ConfigError
 from foveate.runs.plan import prepare
 from foveate.runs.setup import make_state, stored_pictures
