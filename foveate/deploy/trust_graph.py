@@ -75,6 +75,13 @@ class _Nodes:
         reached = self.node("GreaterOrEqual", x, self.array([usual[-1]]))
         return self.node("Where", reached, self.node("Add", beyond, self.array([1.0])), inside)
 
+    def evidence(self, rank: str, n: int) -> str:
+        """(N, 1) -> (N, 1): -log of the share of n usual pictures, and the picture itself, that is as far."""
+        share = self.node("Mul", self.node("Min", rank, self.array([1.0])), self.array([n / (n + 1)]))
+        told = self.node("Neg", self.node("Log", self.node("Sub", self.array([1.0]), share)))
+        beyond = self.node("Max", self.node("Sub", rank, self.array([1.0])), self.array([0.0]))
+        return self.node("Add", told, beyond)
+
 
 def attach(graph: "GraphProto", trust: Trust, known: Known | None) -> None:
     """Put the operators behind a graph with the outputs "logits" (N, K) and, where it has it, "features" (N, D).
@@ -122,7 +129,12 @@ def trust_nodes(trust: Trust, known: Known | None) -> _Nodes:
     last = g.node("Slice", values, g.array([k - 1], np.int64), g.array([k], np.int64), first)
     distance = g.node("Sub", g.array([1.0]), last)
     distance = g.node("Where", g.node("IsNaN", distance), g.array([2.0]), distance)  # as far as can be
-    strange = g.node("Max", g.rank(known.distances, distance), g.rank(known.doubts, doubt))
+    ranks = (g.rank(known.distances, distance), g.rank(known.doubts, doubt))
+    if known.sums is None:
+        strange = g.node("Max", *ranks)
+    else:
+        both = zip(ranks, (len(known.distances), len(known.doubts)), strict=True)
+        strange = g.rank(known.sums, g.node("Add", *(g.evidence(rank, n) for rank, n in both)))
     g.node("Squeeze", strange, first, out=STRANGENESS)
     return g
 

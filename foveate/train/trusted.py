@@ -102,6 +102,7 @@ class Known:
     features: np.ndarray  # float16 (M, P): their directions there, of length 1
     distances: np.ndarray  # float32 (n,) ascending
     doubts: np.ndarray  # float32 (n,) ascending: 1 - the largest probability
+    sums: np.ndarray | None = None  # float32 (n,) ascending: of both (Familiarity); None in older files
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """(N,): 1 - the cosine of features (N, D) to their 10th nearest known one, where that is along the axes alone.
@@ -119,14 +120,16 @@ class Known:
     @cached_property
     def usual(self) -> Familiarity:
         """Of the validation pictures."""
-        return Familiarity(self.distances.astype(np.float64), self.doubts.astype(np.float64))
+        sums = None if self.sums is None else self.sums.astype(np.float64)
+        return Familiarity(self.distances.astype(np.float64), self.doubts.astype(np.float64), sums)
 
 
 def known_bytes(known: Known) -> bytes:
     """The bytes of trust.safetensors; equal ones for equal numbers."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(value) for name, value in sorted(vars(known).items()) if name in SHAPES})
+    held = {name: getattr(known, name) for name in sorted(SHAPES)}
+    return save({name: np.ascontiguousarray(value) for name, value in held.items() if value is not None})
 
 
 def digest(data: bytes) -> str:
@@ -139,21 +142,23 @@ SHAPES: Mapping[str, tuple[int, np.dtype]] = {  # name -> dimensions, type
     "features": (2, np.dtype(np.float16)),
     "distances": (1, np.dtype(np.float32)),
     "doubts": (1, np.dtype(np.float32)),
+    "sums": (1, np.dtype(np.float32)),
 }
+LATER = {"sums"}  # what older files lack
 
 
 def known_from(tensors: Mapping[str, np.ndarray], what: str) -> Known:
     """Known features from a file's arrays. WeightsError where one is missing, too many, or can not be."""
-    if set(tensors) != set(SHAPES):
+    if not set(SHAPES) - LATER <= set(tensors) <= set(SHAPES):
         raise WeightsError(f"{what}: holds {sorted(tensors)[:8]}; expected {sorted(SHAPES)}")
-    for name, (dimensions, kind) in SHAPES.items():
-        array = tensors[name]
+    for name, array in tensors.items():
+        dimensions, kind = SHAPES[name]
         if array.ndim != dimensions or array.dtype != kind or not array.size or not np.isfinite(array).all():
             raise WeightsError(f"{what}: {name} is {array.dtype} {array.shape}: expected finite {kind}, not empty")
     known = Known(**tensors)
     (d, p), (m, q) = known.axes.shape, known.features.shape
     sizes = {"axes": d <= MAX_FEATURES and p <= MAX_SIZE, "features": p == q and m <= MAX_KNOWN}
-    for name in ("distances", "doubts"):
+    for name in {"distances", "doubts", "sums"} & set(tensors):
         usual = tensors[name]
         sizes[name] = 2 <= len(usual) <= MAX_USUAL and bool((np.diff(usual) >= 0).all())
     if wrong := [name for name, right in sizes.items() if not right]:

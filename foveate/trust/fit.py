@@ -41,6 +41,7 @@ def fit_trust(
     distances, confidence = known.distance(features), p.max(1)
     usual = Familiarity.fit(distances, confidence)
     known = dataclasses.replace(known, distances=thinned(usual.distances), doubts=thinned(usual.doubts))
+    known = dataclasses.replace(known, sums=thinned(np.sort(known.usual.evidence(distances, confidence))))
     return dataclasses.replace(trust, keep=keep_table(known, distances, confidence)), known
 
 

@@ -73,6 +73,15 @@ def test_the_file_has_probabilities_first_and_they_are_the_models(classifier, ex
     np.testing.assert_allclose(batch[2], np.concatenate([r[2] for r in rows]), rtol=2e-3, atol=2e-3)
 
 
+def test_a_model_of_before_the_sums_is_exported_as_it_answers(classifier):
+    known = dataclasses.replace(classifier.card.known, sums=None)
+    older = Classifier(classifier.model, dataclasses.replace(classifier.card, known=known))
+    file = Exported(open_session(export_trusted(older.model, P, CLASSES, older.card.trust, known)))
+    (_, mine), (_, theirs) = (m.predict_strangeness(strange(classifier)) for m in (older, file))
+    np.testing.assert_allclose(theirs, mine, rtol=2e-3, atol=2e-3)
+    assert not np.allclose(mine, classifier.predict_strangeness(strange(classifier))[1])
+
+
 def test_an_opened_file_answers_as_the_folder_does(classifier, exported):
     file, given = Exported(open_session(exported)), strange(classifier)
     assert file.trust.scale == classifier.trust.scale and file.trust.keep == classifier.trust.keep

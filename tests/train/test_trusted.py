@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load as load_safetensors
 
 import foveate as fv
 from foveate.config import from_json, to_json
@@ -20,10 +21,11 @@ from foveate.zoo.tensors import tensor_bytes
 TRUST = Trust("temperature", (0.5,), (0.0,), 30, keep=((0.9, 0.8), (0.95, 1.1)), sets=((0.9, 0.4), (0.99, None)))
 
 
-def known() -> Known:
+def known(older: bool = False) -> Known:
     rng = np.random.default_rng(0)
     axes, features = rng.normal(size=(64, 4)).astype(np.float16), rng.normal(size=(12, 4)).astype(np.float16)
-    return Known(axes, features, np.linspace(0, 1, 5, dtype=np.float32), np.linspace(0, 0.5, 7, dtype=np.float32))
+    usual = (np.linspace(0, 1, 5, dtype=np.float32), np.linspace(0, 0.5, 7, dtype=np.float32))
+    return Known(axes, features, *usual, None if older else np.linspace(0, 6, 7, dtype=np.float32))
 
 
 @pytest.fixture
@@ -130,6 +132,18 @@ def test_a_share_takes_the_next_limit_that_holds_it():
     for table, share in ((TRUST.keep, 0.97), ((), 0.5)):
         with pytest.raises(ConfigError, match="keep"):
             limit_of(table, share, "keep")
+
+
+def test_an_older_file_has_no_sums_and_says_the_larger_rank():
+    data = known_bytes(known(older=True))
+    found = known_from(load_safetensors(data), "it")
+    assert found.sums is None and known_bytes(found) == data
+    far = np.random.default_rng(1).normal(size=(20, 64))
+    ranks = [
+        found.usual.strangeness(*pair)
+        for pair in ((found.distance(far), np.ones(20)), (np.zeros(20), np.full(20, 0.7)))
+    ]
+    assert np.allclose(found.strangeness(far, np.full(20, 0.7)), np.maximum(*ranks))
 
 
 def test_what_lies_beside_the_axes_is_far():

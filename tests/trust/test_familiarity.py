@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from golden import second
+from scipy.stats import combine_pvalues
 from sklearn.metrics import roc_auc_score
 
 from foveate.errors import DataError
@@ -41,6 +42,7 @@ def test_the_joint_signal_tells_both_kinds_of_strangers_and_keeps_what_was_asked
     near, far = rng.gamma(4, 0.02, 600), rng.gamma(4, 0.02, 100) + 0.4
     sure, unsure = 1 - rng.beta(1, 12, 600), rng.uniform(0.2, 0.4, 100)
     usual = Familiarity.fit(near[:300], sure[:300])
+    assert usual.sums is not None and usual.sums.shape == (300,)
     limit = usual.limit(near[:300], sure[:300], 0.95)
     assert (usual.strangeness(near[:300], sure[:300]) <= limit).mean() == pytest.approx(0.95, abs=2 / 300)
     assert 0.90 < (usual.strangeness(near[300:], sure[300:]) <= limit).mean() < 0.99
@@ -51,3 +53,19 @@ def test_the_joint_signal_tells_both_kinds_of_strangers_and_keeps_what_was_asked
     both = roc_auc_score(truth, np.r_[usual.strangeness(near[300:], sure[300:]), strange])
     alone = [roc_auc_score(truth, np.r_[a, b]) for a, b in ((near[300:], d), (1 - sure[300:], 1 - p))]
     assert both > 0.99 > max(alone)
+
+
+def test_the_sum_is_fishers():
+    """Of the shares of usual pictures that are as far, the picture among them; a rank beyond all goes on."""
+    usual = Familiarity.fit(np.arange(1.0, 100.0), 1 - np.arange(1.0, 100.0) / 100)
+    shares = np.array([1.0, 1 - 49 / 98 * 99 / 100, 1 / 100])  # of the least, the middle and the most of 99
+    sums = usual.evidence(np.array([1.0, 50.0, 99.0]), 1 - np.array([0.01, 0.5, 0.99]))
+    assert np.allclose(-2 * sums, 2 * combine_pvalues_log(shares))
+    assert usual.evidence(np.array([198.0]), np.array([0.99]))[0] == pytest.approx(np.log(100) + 1)
+    older = Familiarity(usual.distances, usual.doubts)
+    assert older.strangeness(np.array([50.0]), np.array([0.9]))[0] == pytest.approx(0.5)  # the larger rank
+
+
+def combine_pvalues_log(shares):
+    """Half of SciPy's Fisher statistic of each share with itself, negative."""
+    return np.array([-combine_pvalues([p, p], method="fisher").statistic / 2 for p in shares])
