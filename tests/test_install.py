@@ -1,4 +1,4 @@
-"""scripts/install: which options it takes, and what it hands to pip, seen by a Python that only writes down its calls."""
+"""scripts/install: its options, and what it hands to pip, seen by a Python that only writes such calls down."""
 
 import os
 import subprocess
