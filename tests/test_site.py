@@ -52,7 +52,7 @@ def test_every_public_name_stands_in_the_reference_with_its_words():
         value = getattr(foveate, name)
         if name != "__version__":
             assert re.search(rf"^## fv\.{name}(\(\))?$", page, re.M), name
-            assert (value.__doc__ or "").split("\n")[0].split("`")[0].split("*")[0] in page, name
+            assert api.escaped((value.__doc__ or "").strip().split("\n")[0]) in page, name
     assert "### Classifier.predict()" in page and "## Run" in page
 
 
