@@ -93,6 +93,17 @@ def test_what_is_written_is_the_same_toml(tmp_path):
     assert tomllib.loads(f"x = {tree.toml(value)}")["x"] == value
 
 
+def test_what_is_laid_out_is_docs_with_the_made_pages_and_links_to_them(tmp_path):
+    missing, _ = tree.lay(tmp_path)
+    assert set(missing) <= LATER
+    overview = (tmp_path / "docs" / tree.OVERVIEW).read_text("utf-8")
+    for name in tree.MADE:
+        assert (tmp_path / "docs" / name).stat().st_size > 5000 and f"]({Path(name).name})" in overview
+    config = tomllib.loads((tmp_path / "zensical.toml").read_text("utf-8"))["project"]
+    assert config["site_name"] == "foveate" and config["theme"]["font"] is False
+    assert not set(tree.listed(config["nav"])) & set(missing)
+
+
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 

@@ -16,6 +16,7 @@ MADE: dict[str, Callable[[], str]] = {
     "reference/recipes.md": fields.recipes,
     "reference/config.md": fields.configs,
 }
+OVERVIEW = "reference/index.md"  # in the repository it names the made pages, here it leads to them
 
 
 def listed(nav: Any) -> Iterator[str]:
@@ -61,6 +62,12 @@ def lay(folder: Path) -> tuple[list[str], list[str]]:
     for name, make in MADE.items():
         (docs / name).parent.mkdir(parents=True, exist_ok=True)
         (docs / name).write_text(make(), "utf-8")
+    overview = (docs / OVERVIEW).read_text("utf-8")
+    for name in MADE:
+        page = docs / name
+        title = page.read_text("utf-8").partition("\n")[0].removeprefix("# ")
+        overview = overview.replace(f"| {title} |", f"| [{title}]({page.name}) |")
+    (docs / OVERVIEW).write_text(overview, "utf-8")
     pages = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")}
     config = tomllib.loads((ROOT / "zensical.toml").read_text("utf-8"))
     config["project"]["nav"], missing, forgotten = complete(config["project"]["nav"], pages)
