@@ -56,6 +56,20 @@ def test_every_public_name_stands_in_the_reference_with_its_words():
     assert "### Classifier.predict()" in page and "## Run" in page
 
 
+def test_what_a_docstring_says_of_parameters_becomes_a_list():
+    def call(a, bb, c_d):
+        """What it does: this.
+
+        a: one thing, b: not a parameter. bb, c_d: two more.
+        Returns three. Raises ValueError.
+            call(1, 2, 3)
+        """
+
+    told = api.text_of(call)
+    assert "- `a`: one thing, b: not a parameter.\n- `bb`, `c_d`: two more." in told
+    assert "\nReturns three.\n" in told and "\nRaises ValueError." in told and "What it does: this." in told
+
+
 def test_every_recipe_and_every_field_stands_in_the_reference():
     page = fields.recipes()
     assert all(f"## {name}\n" in page for name in RECIPES)

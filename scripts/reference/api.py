@@ -18,6 +18,8 @@ HEAD = """# Python
 The public names of `foveate`, usually imported as `fv`. What stands here stays: a change of it is announced one minor
 version before ([what is public](../development/public.md)). All names have exact types (`py.typed`).
 
+A `Listener` is a function that hears one record after another of `foveate.events`: a `StageEvent`, an `EpochEvent`...
+
 """
 WIDTH = 96
 
@@ -66,6 +68,7 @@ def short(hint: Any) -> str:
         text = repr(hint)
     text = re.sub(r"typing\.Optional\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", r"\1 | None", text)
     text = re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", text)
+    text = re.sub(r"Callable\[\[StageEvent \|[^\]]*\], None\]", "Listener", text)  # foveate/events.py
     return text.replace("NoneType", "None").replace("pathlib.", "")
 
 
@@ -117,7 +120,34 @@ def text_of(value: Any) -> str:
         blocks.append(line[base + 4 :] if not prose else line.strip())
     if not prose:
         blocks.append("```")
-    return escaped("\n".join(blocks))
+    return escaped(parameters_listed("\n".join(blocks), value))
+
+
+def parameters_listed(text: str, value: Any) -> str:
+    """Prose where "name: what it is." begins a sentence becomes a list, if the names are parameters of `value`."""
+    try:
+        names = [name for name in inspect.signature(value).parameters if name != "self"]
+    except (TypeError, ValueError):
+        return text
+    if not names:
+        return text
+    name = "(?:" + "|".join(re.escape(n) for n in sorted(names, key=len, reverse=True)) + ")"
+    begins = re.compile(rf"(?:^|(?<=[.)] )|(?<=\n))({name}(?:, {name})*): ")
+    paragraphs = []
+    for part in re.split(r"(```.*?```)", text, flags=re.S):
+        for paragraph in [part] if part.startswith("```") else part.split("\n\n"):
+            if paragraph.startswith("```") or not begins.search(paragraph.strip("\n")):
+                paragraphs.append(paragraph)
+                continue
+            pieces = begins.split(" ".join(paragraph.split()))
+            lines = [pieces[0].strip(), ""] if pieces[0].strip() else []
+            for names_of, what in zip(pieces[1::2], pieces[2::2], strict=True):
+                shown = ", ".join(f"`{n}`" for n in names_of.split(", "))
+                before, *after = re.split(r" (?=(?:Raises|Returns) )", what.strip())
+                lines.append(f"- {shown}: {before}")
+                lines += ["", *(line for text in after for line in (text, ""))] if after else []
+            paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs)
 
 
 def escaped(text: str) -> str:
