@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
     from foveate.zoo import variant as variant
     from foveate.zoo.weights import load_weights as load_weights
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "BudgetError": "foveate.errors",
