@@ -71,7 +71,8 @@ def test_the_changes_of_the_train_examples_fit_their_recipes():
 
 
 def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README):
+        target = target[0] or target[1]
         assert (ROOT / target).exists(), target
 
 
