@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # `as`: type checkers take the names as exported
 
     eval = _evaluate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _WHERE = {
     "Budget": "foveate.runs.plan",

@@ -16,7 +16,13 @@ def blocks(language):
 
 def commands():
     """Those of the README and of the pages."""
-    pages = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+    pages = [
+        README,
+        *(
+            page.read_text(encoding="utf-8")
+            for page in sorted([*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("[!d]*/*.md")])
+        ),
+    ]
     found = [block for page in pages for block in re.findall(r"```sh\n(.*?)```", page, re.S)]
     lines = [line.split("#")[0].strip() for block in found for line in block.splitlines()]
     return [line for line in lines if line.startswith("foveate ")]
@@ -55,17 +61,18 @@ def test_the_changes_of_the_train_examples_fit_their_recipes():
     from foveate.train.check import checked
     from foveate.zoo import variant
 
-    lines = [shlex.split(line) for line in commands() if line.startswith("foveate train")]
+    lines = [shlex.split(line) for line in commands() if line.startswith("foveate train") and "--model" in line]
     assert len(lines) >= 3
     for words in lines:
         name = words[words.index("--recipe") + 1] if "--recipe" in words else "baseline"
         changes = [w for w in words if "=" in w]
-        checked(override(RECIPES[name], [c for c in changes if not c.startswith("model.")]))
+        checked(override(RECIPES[name], [c for c in changes if not c.startswith(("model.", "preprocess."))]))
         variant(words[words.index("--model") + 1])
 
 
 def test_links_and_pictures_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", README):
+        target = target[0] or target[1]
         assert (ROOT / target).exists(), target
 
 

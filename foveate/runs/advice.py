@@ -193,7 +193,7 @@ def advise(facts: Facts, warnings: Sequence[Warned]) -> list[NextStep]:
             NextStep(f"foveate predict {shlex.quote(facts.best)} my.jpg", "ask it"),
         )
     if "few_test_pictures" in codes:
-        found.append(NextStep("put more pictures into test/", "a small test split can not tell good from bad"))
+        found.append(NextStep("put more pictures into the test split", "a small test split can not tell good from bad"))
     if not found:
         found.append(NextStep(f"foveate data check {data}", "duplicates and wrong labels keep a network from learning"))
     return found[:MOST]

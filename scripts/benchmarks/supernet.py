@@ -29,7 +29,8 @@ from foveate.cost.count import cost
 from foveate.data.index import open_data
 from foveate.search.supernet import largest, smallest
 from foveate.workflows.search.design import Search, config_of, default_recipes, fitted_space, search_preprocess
-from foveate.workflows.search.evaluators import ABOUT, Material, evaluator, prepare
+from foveate.workflows.search.evaluators import ABOUT, evaluator, prepare
+from foveate.workflows.search.material import Material
 from foveate.workflows.search.objective import material
 from foveate.workflows.search.report import rank_correlation
 

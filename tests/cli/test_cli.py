@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate import files
+from foveate import __version__, files
 from foveate.cli import fit, main, show, units
 from foveate.config import replace, to_json
 from foveate.data.preprocess import Preprocess
@@ -125,7 +125,7 @@ def test_help_shows_an_example(command, run):
 
 
 def test_version(run):
-    assert run("--version") == (0, "foveate 0.1.0\n", "")
+    assert run("--version") == (0, f"foveate {__version__}\n", "")
 
 
 def test_no_command_shows_what_to_do_next(run):
