@@ -24,9 +24,10 @@ class Page:
         self.out, self.back, self.number, self.rest = out, back, 0, b""
         self.session = ""
         self.told: list[str] = []  # what the page's console and the security policy said
+        self.requests: list[str] = []  # addresses that it asked for
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for part in ("Page", "Runtime", "DOM", "Log"):
+        for part in ("Page", "Runtime", "DOM", "Log", "Network"):
             self.send(f"{part}.enable")
 
     def send(self, method, **params):
@@ -39,6 +40,8 @@ class Page:
             answer = self._next()
             if answer.get("method") == "Log.entryAdded":
                 self.told.append(answer["params"]["entry"]["text"])
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requests.append(answer["params"]["request"]["url"][:200])
             if answer.get("method") == "Runtime.exceptionThrown":
                 self.told.append(json.dumps(answer["params"]["exceptionDetails"]))
             if answer.get("id") == self.number:
@@ -61,7 +64,7 @@ class Page:
 
     def js(self, code):
         """The value of an expression in the page."""
-        found = self.send("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True)
+        found = self.send("Runtime.evaluate", expression=code, returnByValue=True, awaitPromise=True, userGesture=True)
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
@@ -72,6 +75,12 @@ class Page:
             assert time.monotonic() < end, f"never: {code}; {self.told}; {self.js('document.body.innerText')}"
             time.sleep(0.05)
         return value
+
+    def choose(self, selector, *paths):
+        """Put files into an <input type=file>, as a person does."""
+        root = self.send("DOM.getDocument")["root"]["nodeId"]
+        node = self.send("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.send("DOM.setFileInputFiles", nodeId=node, files=[str(path.resolve()) for path in paths])
 
     def click(self, selector):
         """A click in the middle of an element."""

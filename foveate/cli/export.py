@@ -3,37 +3,43 @@
 import enum
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from foveate.cli.options.data import FollowLinks, MaxDrop, Model, model_folder
+from foveate.cli.options.data import FollowLinks, MaxDrop, ModelOrNone, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Threads
 from foveate.cli.runtimes import table, told
+from foveate.deploy.formats import FORMS
+from foveate.deploy.formats.form import Given
+from foveate.errors import ConfigError
 from foveate.report.units import percent, points, size
 
 EXAMPLE = "Example: foveate export runs/photos-1/best --to best --data photos"
 
 
 class To(enum.StrEnum):
-    """Forms of a file."""
+    """Forms of a file: those of deploy.formats.FORMS, which a test compares, and the best of them here."""
 
     onnx = "onnx"
     onnx_int8 = "onnx_int8"
     openvino = "openvino"
     openvino_bf16 = "openvino_bf16"
     openvino_int8 = "openvino_int8"
+    html = "html"
+    web = "web"
     best = "best"
 
 
 @command_of
 def command(
-    model: Model,
+    model: ModelOrNone = None,
     *,
     to: Annotated[To, typer.Option("--to", help="Form of the file; best measures them here and keeps one.")] = To.onnx,
-    out: Annotated[Path | None, option("--out", metavar="FILE", help="By default MODEL/model.onnx or .xml.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show the forms, and which can be made here.")] = False,
+    out: Annotated[Path | None, option("--out", metavar="FILE", help="By default MODEL/model. and its ending.")] = None,
     data: Annotated[str | None, option("--data", metavar="DATA", help="Labelled pictures: int8, accuracy.")] = None,
     pictures: Annotated[
         str | None, option("--pictures", metavar="DIR", help="Real pictures to compare on; generated ones without it.")
@@ -43,14 +49,26 @@ def command(
         int | None, option("--resolution", low=8, high=4096, help="Pixels, square; else the model's own.")
     ] = None,
     max_drop: MaxDrop = 1.0,
+    runtime: Annotated[
+        Path | None, option("--runtime", metavar="DIR", help="html, web: folder of onnxruntime-web; else looked for.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="html, web: take onnxruntime-web from npm where it is not here.")
+    ] = False,
     threads: Threads = None,
     output: Output,
 ) -> None:
-    """Write one ONNX file, or OpenVINO's .xml and .bin.
+    """Write a model as a file that runs elsewhere: ONNX, OpenVINO, a page for browsers (--list).
 
     uint8 pictures of any size in; probabilities, logits and how strange a picture is out.
     Nothing is written when the file does not answer as the model does.
     """
+    if listed:
+        forms = list_forms(Given(runtime=runtime, fetch=fetch))
+        output.answer({"forms": forms}, lambda: form_lines(forms))
+        return
+    if model is None:
+        raise ConfigError("missing argument MODEL: expected a model folder such as runs/photos-1/best")
     folder = model_folder(model)
     from foveate.deploy.write import export
 
@@ -63,6 +81,8 @@ def command(
         follow_links=follow_links,
         resolution=resolution,
         max_drop=max_drop,
+        runtime=runtime,
+        fetch=fetch,
         threads=threads,
         tell=warn,
         told=told,
@@ -71,12 +91,41 @@ def command(
     def lines() -> Iterator[str]:
         if made.comparison is not None:
             yield from (*table(made.comparison, whole=True), "")
-        yield f"file      {' and '.join(map(str, made.files))} · {size(made.size_bytes)}"
+        form = FORMS[made.to]
+        shown = made.files[-1:] if form.folder else made.files
+        yield f"file      {' and '.join(map(str, shown))} · {size(made.size_bytes)}"
         on = f"{percent(made.top1_agreement)} % of {made.n} {made.pictures} pictures"
         yield f"agrees    {on}, logits within {made.max_abs_diff:.1g}"
         if made.accuracy is not None and made.drop is not None:
             yield f"accuracy  {percent(made.accuracy)} %, {points(made.drop)} points lost"
-        if data is None and pictures is None:
+        if form.next:
+            yield f"next      {form.next.format(file=made.file)}"
+        elif data is None and pictures is None:
             yield "next      --pictures DIR compares on real pictures; --data DATA also allows int8"
 
     output.answer(made.to_dict(), lines)
+
+
+def list_forms(given: Given) -> list[dict[str, Any]]:
+    """A row a form: its name, what it is for, its ending, why it can not be made here."""
+    return [
+        {
+            "to": name,
+            "about": form.about,
+            "suffix": form.suffix,
+            "precision": form.precision,
+            "missing": form.missing(given),
+        }
+        for name, form in FORMS.items()
+    ]
+
+
+def form_lines(forms: list[dict[str, Any]]) -> Iterator[str]:
+    """The same as a table, then what the others need."""
+    wide = max(len(row["to"]) for row in forms)
+    for row in forms:
+        ready = "no " if row["missing"] else "yes"
+        yield f"{row['to']:<{wide}}  {ready}  {row['suffix']:<10}  {row['about']}"
+    for row in forms:
+        if row["missing"]:
+            yield f"{row['to']}: {row['missing']}"

@@ -11,16 +11,19 @@ from foveate.data.preprocess import at_resolution
 from foveate.deploy.classifier import find_folder
 from foveate.deploy.compare import Comparison, Sample, choose, compare, lost
 from foveate.deploy.effort import check_effort, warn
+from foveate.deploy.formats import FORMS
+from foveate.deploy.formats.form import Given
+from foveate.deploy.formats.write import write_form
 from foveate.deploy.parity import check_agreement, check_parity, require_agreement, require_parity
 from foveate.deploy.sample import given
 from foveate.deploy.subject import Subject
-from foveate.deploy.targets import TARGETS, check_inside, target_of, write
+from foveate.deploy.targets import TARGETS, check_inside, target_of
 from foveate.errors import ConfigError
 from foveate.train.artefact import load_model
 from foveate.train.trusted import PLAIN
 
 PICTURES = 32  # on which a file of full precision must agree
-Form: TypeAlias = Literal["onnx", "onnx_int8", "openvino", "openvino_bf16", "openvino_int8", "best"]
+Form: TypeAlias = Literal["onnx", "onnx_int8", "openvino", "openvino_bf16", "openvino_int8", "html", "web", "best"]
 
 
 @dataclass(frozen=True)
@@ -57,33 +60,36 @@ def export(
     follow_links: bool = False,
     resolution: int | None = None,
     max_drop: float = 1.0,
+    runtime: str | Path | None = None,
+    fetch: bool = False,
     threads: int | None = None,
     tell: Callable[[str], None] = warn,
     told: Callable[[str], None] = lambda text: None,
 ) -> Written:
-    """Write a model folder as one ONNX file, or as OpenVINO's .xml and .bin, with the preprocessing inside.
+    """Write a model folder as one ONNX file, as OpenVINO's .xml and .bin, or as a page for browsers, with the
+    preprocessing inside.
 
     model: a model folder, or a run folder (then its best/). to: the form; "best" measures all that can be had here, on
     this machine, and keeps one. out: ends with the suffix of the form, in a folder that exists; None: MODEL/model.onnx
     or .xml. data: labelled DATA, which int8 is calibrated and judged on. pictures: a folder without labels; without
     both, generated pictures are compared on. resolution: pixels in place of the model's own. max_drop: points of
-    accuracy that int8 may lose. threads: of the measurement; None: all. tell, told: hear warnings and progress.
+    accuracy that int8 may lose. runtime: of html and web, the folder of onnxruntime-web; None: looked for. fetch:
+    whether it may be taken from the npm registry. threads: of the measurement; None: all. tell, told: hear warnings
+    and progress.
     Nothing is written when the file does not answer as the model does. Raises ConfigError, DataError, FoveateError,
     WeightsError.
 
         fv.export("runs/photos-1", to="openvino").file   # Path("runs/photos-1/best/model.xml")
     """
     folder, place = find_folder(model), None if out is None else Path(out)
-    if to != "best" and to not in TARGETS:
-        raise ConfigError(f'to = "{to}": expected {", ".join([*TARGETS, "best"])}')
-    suffixes = (".onnx", ".xml") if to == "best" else (".onnx",) if to.startswith("onnx") else (".xml",)
-    if place is not None and (place.suffix.lower() not in suffixes or not place.parent.is_dir()):
-        raise ConfigError(
-            f"--out {place}: expected a file name that ends with {' or '.join(suffixes)} in a folder that exists"
-        )
+    if to != "best" and to not in FORMS:
+        raise ConfigError(f'to = "{to}": expected {", ".join([*FORMS, "best"])}')
+    check_place(to, place)
+    title = folder.absolute().parent.name if folder.name == "best" else folder.name
+    beside = Given(title, None if runtime is None else Path(runtime), fetch)
     if to.endswith("int8") and data is None and pictures is None:
         raise ConfigError(f"--to {to}: int8 is calibrated on real pictures; give --data DATA or --pictures DIR")
-    if to != "best" and (reason := TARGETS[to].missing()) is not None:
+    if to != "best" and (reason := FORMS[to].missing(beside)) is not None:
         raise ConfigError(f"--to {to}: {reason}")
     net, card = load_model(folder)
     preprocess = card.preprocess if resolution is None else at_resolution(card.preprocess, resolution)
@@ -102,11 +108,11 @@ def export(
     )
     compared = measured(subject, sample, max_drop / 100) if to == "best" else None
     name = chosen(compared) if compared is not None else to
-    target = TARGETS[name]
-    files = target.make(subject)
-    session = target.open(files, subject.threads)
+    form = FORMS[name]
+    files = form.make(subject, beside)
+    session = form.open(files, subject.threads)
     agreement: dict[str, Any] = {"pictures": sample.name if data else "generated" if pictures is None else "real"}
-    if target.precision == "fp32":
+    if form.precision == "fp32":
         # of a folder all can be compared on, for nothing is calibrated here
         real = sample.pictures if data is not None else [*calibration, *sample.pictures]
         parity = check_parity(net, preprocess, session, real[:: max(1, len(real) // PICTURES)][:PICTURES])
@@ -117,7 +123,7 @@ def export(
         require_agreement(agreed, max_drop / 100)
         agreement |= vars(agreed)
     check_inside(files, sample.pictures)
-    paths = write(files, (place or folder / "model.onnx").with_suffix(target.suffix))
+    paths = write_form(form, files, place or folder / "model.onnx")
     return Written(
         file=paths[-1],
         files=tuple(paths),
@@ -132,6 +138,17 @@ def export(
         drop=agreement.get("drop"),
         comparison=compared,
     )
+
+
+def check_place(to: str, place: Path | None) -> None:
+    """ConfigError where a place can not be that of a form."""
+    if place is None:
+        return
+    suffixes = (".onnx", ".xml") if to == "best" else ("",) if FORMS[to].folder else (FORMS[to].suffix,)
+    wrong = place.suffix.lower() not in suffixes if suffixes[0] else place.is_file()
+    if wrong or not place.parent.is_dir():
+        what = f"a file name that ends with {' or '.join(suffixes)}" if suffixes[0] else "the name of a folder"
+        raise ConfigError(f"--out {place}: expected {what} in a folder that exists")
 
 
 def measured(subject: Subject, sample: Sample, max_drop: float) -> Comparison:
