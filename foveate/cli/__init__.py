@@ -43,7 +43,7 @@ from foveate.cli.completion import Install, Show, prepare_completion
 from foveate.cli.options.declare import Command, option
 from foveate.cli.options.output import Debug, Visible
 from foveate.cli.project import apply_project, next_three
-from foveate.errors import FoveateError, Terminated, printable
+from foveate.errors import ConfigError, FoveateError, Terminated, printable
 
 EXIT_INTERRUPTED, EXIT_PIPE, EXIT_TERMINATED = 130, 141, 143  # what a shell reports for SIGINT, SIGPIPE and SIGTERM
 AGAIN_S = 0.05  # after which a signal that got lost is sent once more
@@ -53,12 +53,14 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     help="Turns a folder of images into the best classifier that fits your device.",
-    epilog="Example: foveate fit photos --max-latency 5ms",
+    epilog="--plugin A,B runs the code of packages A and B, which add layers, models, recipes (docs/plugins.md)."
+    "\n\nExample: foveate fit photos --max-latency 5ms",
     add_completion=False,
     rich_markup_mode=None,  # plain help: rich costs a third of the start
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+PLUGIN = "--plugin"
 COMMANDS = {
     "fit": fit,
     "train": train,
@@ -107,16 +109,11 @@ Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=
 NoProject = Annotated[
     bool, typer.Option("--no-project", is_eager=True, help="Leave out the foveate.toml of this folder.")
 ]
-Plugin = Annotated[  # a text: a list would load pydantic for every help
-    str | None,
-    option("--plugin", metavar="PACKAGE", help="Code that is run: packages (A,B) that add layers, models, recipes."),
-]
 
 
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
-    plugin: Plugin = None,
     no_project: NoProject = False,
     version: Version = False,
     show_completion: Show = False,
@@ -131,12 +128,34 @@ def root(
     words = context.obj["arguments"] if isinstance(context.obj, dict) else []
     if not {"-h", "--help"} & set(words):
         apply_project(context, ignore=no_project, arguments=words)
-    if plugin:
-        load_plugins([name for name in plugin.split(",") if name])
+    if not {"-h", "--help"} & set(words) and isinstance(context.obj, dict):
+        load_plugins(context.obj["plugins"])
+
+
+def take_plugins(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(packages that --plugin names, the other words), wherever it stands on the line, up to a "--".
+
+    It is no option of typer's: a text among those of all commands would load pydantic for every help.
+    """
+    names, rest, words = list[str](), list[str](), iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word == PLUGIN:
+            if (value := next(words, "")) in ("", "--") or value.startswith("-"):
+                raise ConfigError(f"{PLUGIN}: expected the names of packages: {PLUGIN} A,B")
+            names += [name for name in value.split(",") if name]
+        elif word.startswith(f"{PLUGIN}="):
+            names += [name for name in word.removeprefix(f"{PLUGIN}=").split(",") if name]
+        else:
+            rest.append(word)
+    return names, rest
 
 
 def load_plugins(names: Sequence[str]) -> None:
     """Load what --plugin names; worker processes of this command load the same."""
+    if not names:
+        return
     from foveate.runs.plugin import ENVIRONMENT, load_plugin
 
     for name in names:
@@ -219,8 +238,9 @@ def _signals_as_exceptions() -> Iterator[None]:
 def _run(arguments: Sequence[str] | None, settings: dict[str, Any]) -> int:
     """Call the command and turn whatever it raises into a line and an exit code."""
     try:
+        settings["plugins"], words = take_plugins(settings["arguments"])
         width = max(20, shutil.get_terminal_size().columns - 2)  # by itself the help is from 50 to 78 wide
-        result = app(args=arguments, prog_name="foveate", standalone_mode=False, obj=settings, terminal_width=width)
+        result = app(args=words, prog_name="foveate", standalone_mode=False, obj=settings, terminal_width=width)
         if result == EXIT_INTERRUPTED:  # newer typer swallows KeyboardInterrupt
             _say("interrupted")
         return result if isinstance(result, int) else 0

@@ -106,23 +106,21 @@ def fit(
     """Find, train, export and measure the best classifier of these pictures within a budget.
 
     max_latency_ms: median of one picture in `runtime` on this machine's processor with `threads` threads; a network is
-    chosen only when it takes at most nine tenths of that, and the end of the run measures it again. With openvino (the
-    extra) the run's model folder holds model.xml and model.bin beside model.onnx. max_size_bytes: of the exported
-    file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture in float32, as
-    counted; the runtime's own memory comes on top. time_s: wall time for everything, about; one epoch is always
-    trained. weights: "auto", the best published ones that are on this machine; "hub", those of every network, where
-    only what enters the race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder, or a
-    file (then with models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial use.
-    models: a pattern of names to choose from; without it, the whole zoo is looked at. device: where training runs,
-    "auto": CUDA, then MPS, then the CPU. search: a space (see foveate.search), "subnets(of=NAME)" for the sub-networks
-    of a net with weights, or "auto", what suits the pictures; three tenths of the time go into a search, whose best
-    nets then race against those of the zoo. compress: four tenths of the time go into a smaller network made of the
-    one that was found, at a loss of at most MAX_DROP points of validation accuracy; its run, NAME-small, is returned.
-    balance: what is done where classes are of unequal size (data/balance.py); auto: where the largest has more than
-    IMBALANCE times the pictures of the smallest, what has the best balanced accuracy on validation. metric: by which
-    candidates and epochs are chosen: accuracy, balanced, f1 or recall@CLASS. resume: a run folder, which goes on from
-    the stage that it was stopped in; what else is given must be as it began. listener: hears the events of
-    foveate.events; None: lines on stderr, or nothing where progress is False.
+    chosen only when it takes at most nine tenths of that, and the end of the run measures it again. max_size_bytes: of
+    the exported file. max_macs: multiply-adds of one picture. max_memory_bytes: weights and maps of one picture, as
+    counted, without the runtime's own. time_s: wall time for everything, about; one epoch is always trained. weights:
+    "auto", the best published ones that are on this machine; "hub", those of every network, where only what enters the
+    race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder, or a file (then with
+    models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial use. models: a pattern
+    of names to choose from; without it, the whole zoo is looked at. device: where training runs, "auto": CUDA, then
+    MPS, then the CPU. search: a space of foveate.search, "subnets(of=NAME)" for the sub-networks of a net with
+    weights, or "auto", what suits the pictures; three tenths of the time are its, and its best nets race against the
+    zoo's. compress: four tenths of the time go into a smaller network, at most MAX_DROP points of validation accuracy
+    below the one that was found; its run, NAME-small, is returned. balance: what is done where classes are of unequal
+    size (data/balance.py); auto: where the largest has more than IMBALANCE times the pictures of the smallest, what
+    has the best balanced accuracy on validation. metric: by which candidates and epochs are chosen: accuracy,
+    balanced, f1 or recall@CLASS. resume: a run folder, which goes on where it stopped; what else is given must be as
+    it began. listener: hears the events of foveate.events; None: lines on stderr, or nothing where progress is False.
     Raises BudgetError (with the nearest that is reachable), DataError, ConfigError, Interrupted.
     """
     given, listener = dict(locals()), hear(listener, progress)

@@ -445,10 +445,8 @@ def test_export_that_disagrees_leaves_nothing(run, model, tmp_path, monkeypatch)
     def refuse(parity):
         raise FoveateError(f"the exported network differs on {parity} pictures")
 
-    monkeypatch.setattr("foveate.deploy.export.export_onnx", lambda *_, **__: b"onnx")
-    monkeypatch.setattr("foveate.deploy.runtime.open_session", lambda *_: None)
-    monkeypatch.setattr("foveate.deploy.parity.check_parity", lambda *given: len(given[-1]))
-    monkeypatch.setattr("foveate.deploy.parity.require_parity", refuse)
+    monkeypatch.setattr("foveate.deploy.write.check_parity", lambda *given: len(given[-1]))
+    monkeypatch.setattr("foveate.deploy.write.require_parity", refuse)
     code, out, err = run("export", model, "--out", tmp_path / "m.onnx")
     assert (code, out, err) == (1, "", "error: the exported network differs on 32 pictures\n")
     assert not (tmp_path / "m.onnx").exists()

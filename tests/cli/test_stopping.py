@@ -80,7 +80,7 @@ STAGES = (
     (("predict", "MODEL", "DATA/ant"), "foveate.deploy.classifier.prepare", False),
     (("profile", "MODEL", "--measure"), "foveate.cost.count.cost", False),
     (("export", "MODEL"), "foveate.deploy.export._by_dynamo", False),
-    (("export", "MODEL"), "foveate.deploy.parity.check_parity", False),
+    (("export", "MODEL"), "foveate.deploy.write.check_parity", False),
     (("doctor",), "foveate.workflows.doctor.environment.free_bytes", False),
     (("data", "check", "DATA"), "foveate.data.gate.check._look", False),
     (("data", "split", "DATA", "--out", "split.csv"), "foveate.data.index.read_folder", False),
