@@ -35,7 +35,7 @@ from foveate.train.artefact import load_model
 from foveate.train.trusted import PLAIN
 from foveate.zoo import build, variant
 
-NETWORKS = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0", "efficientnet_lite0", "convnext_atto")
+NETWORKS = ("resnet18", "mobilenet_v3_small", "shufflenet_g2_1x", "efficientnet_lite0", "regnety_004")
 SIZES = ((64, 64), (1, 1), (7, 200), (200, 7), (640, 480), (331, 500), (97, 96), (1024, 683))
 CHOSEN = "(() => { const l = foveate.last(); return l && l.name === '%s' ? Array.from(l.found.logits) : null; })()"
 
