@@ -40,7 +40,7 @@ from foveate.cli import (
 )
 from foveate.cli import eval as evaluate
 from foveate.cli.completion import Install, Show, prepare_completion
-from foveate.cli.options.declare import Command, option
+from foveate.cli.options.declare import Command
 from foveate.cli.options.output import Debug, Visible
 from foveate.cli.project import apply_project, next_three
 from foveate.errors import ConfigError, FoveateError, Terminated, printable

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from foveate.cli.options.data import Data, FollowLinks, Model, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Bad, BadFiles
+from foveate.errors import ConfigError
 from foveate.report.units import share
 
 EXAMPLE = "Example: foveate eval runs/photos-1/best photos --split test"
@@ -46,19 +48,26 @@ def command(
     follow_links: FollowLinks = False,
     output: Output,
 ) -> None:
-    """Measure accuracy on labelled pictures.
+    """Measure accuracy on labelled pictures, of a model or of an exported file.
 
     The pictures of a split, or all of a folder or table without splits; every class, each with its 95 % interval.
     """
+    how: dict[str, Any] = {"split": split, "bad_files": bad_files.value, "follow_links": follow_links}
+    if model.lower().endswith((".onnx", ".xml")) and not Path(model).is_dir():
+        if views is not Views.one or crops != 1:
+            raise ConfigError(f"{model}: an exported file sees a picture once; leave out --views and --crops")
+        from foveate.runs.judged import evaluate_file
+
+        found = evaluate_file(model, data, resolution=resolution, **how)
+        output.answer(found, lambda: lines(found))
+        return
     folder = model_folder(model)
     from foveate.runs.evaluate import evaluate_model
 
     result = evaluate_model(
         folder,
         data,
-        split=split,
-        bad_files=bad_files.value,
-        follow_links=follow_links,
+        **how,
         views=views.value,
         crops=crops,
         resolution=resolution,

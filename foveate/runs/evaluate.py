@@ -8,23 +8,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foveate.config import near, parse_json, replace
-from foveate.data.gate.walk import some
+from foveate.config import parse_json, replace
 from foveate.data.labelled import Labelled, open_labelled
 from foveate.data.load import evaluation_pictures
 from foveate.data.preprocess import Preprocess, at_resolution
-from foveate.data.read.formats import shown
 from foveate.deploy.classifier import find_folder
 from foveate.deploy.effort import check_effort, warn
-from foveate.errors import ConfigError, DataError
+from foveate.errors import ConfigError
 from foveate.events import silent
+from foveate.runs.judged import check_classes, sentence
 from foveate.runs.setup import read
-from foveate.runs.trust import scores_of
 from foveate.train import ranks
 from foveate.train.trusted import PLAIN
 from foveate.train.views import Viewer, ten_crops
-
-NAMED = 12  # classes of the first line; of more the range of their counts is told
+from foveate.trust.scores import scores_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ def evaluate_model(
         labelled = open_labelled(
             data, split, bad_files=bad_files, follow_links=follow_links, trained_on=trained_on, seeds=seeds
         )
-        _check_classes(labelled, card.classes, data)
+        check_classes(labelled, card.classes, data)
         place = [card.classes.index(name) for name in labelled.classes]
         preprocess = at_resolution(card.preprocess, resolution) if resolution else card.preprocess
         named = resolution is not None
@@ -128,7 +125,7 @@ def evaluate_model(
         main = ranks.rank() == 0
     counts = dict(zip(card.classes, np.bincount(labels, minlength=len(card.classes)).tolist(), strict=True))
     about = {
-        "judged": _sentence(labelled, counts),
+        "judged": sentence(labelled, counts),
         "model": str(folder),
         "data": labelled.name,
         "fingerprint": labelled.fingerprint,
@@ -171,24 +168,3 @@ def _same_place(folder: str | Path, labelled: Labelled, trained_on: str, data: s
     if not isinstance(source, str) or os.path.realpath(source) != os.path.realpath(data):
         return []
     return ["the model learned from this place, which has changed since: training pictures may be among these"]
-
-
-def _check_classes(labelled: Labelled, known: tuple[str, ...], data: str | Path) -> None:
-    """DataError where the data has classes that the model does not know."""
-    unknown = [name for name in labelled.classes if name not in known]
-    if not unknown:
-        return
-    text = f"{shown(str(data))}: class{'es' if len(unknown) > 1 else ''} {some(unknown)} "
-    text += f"{'are' if len(unknown) > 1 else 'is'} not among the model's {len(known):,}"
-    raise DataError(f"{text}; {shown(near(unknown[0], known))}")
-
-
-def _sentence(labelled: Labelled, counts: dict[str, int]) -> str:
-    """ "judged 30 pictures of 2 classes: all of data (ant 15, bee 15)"."""
-    held = {name: n for name, n in counts.items() if n}
-    total, each = sum(held.values()), sorted(held.values())
-    named = ", ".join(f"{shown(name)} {n:,}" for name, n in held.items())
-    if len(held) > NAMED:
-        named = f"{each[0]:,} to {each[-1]:,} a class"
-    pictures, classes = ("picture" if total == 1 else "pictures"), ("class" if len(held) == 1 else "classes")
-    return f"judged {total:,} {pictures} of {len(held):,} {classes}: {shown(labelled.what)} ({named})"

@@ -20,7 +20,7 @@ from foveate.train.evaluate import labels_of, predict_logits
 from foveate.train.intervals import wilson
 from foveate.train.trusted import PLAIN, Known, Trust, limit_of
 from foveate.trust.fit import FEWEST, fit_trust
-from foveate.trust.scores import DRAWS, binned, brier, confidences, coverage_risk, error_interval, null_error
+from foveate.trust.scores import binned, confidences, coverage_risk, scores_of
 from foveate.trust.strangers import know
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ JUDGED = 4000  # validation pictures that are looked at, at most
 KEEP, COVERAGE = 0.95, 0.95  # what reports tell
 POINTS = 60  # of the curve of coverage and risk
 BATCH = 32
-DRAWN = 10**7  # pictures in all draws of an interval
 
 
 class Fitted(NamedTuple):
@@ -119,21 +118,6 @@ def spread(labels: np.ndarray, at_most: int) -> np.ndarray:
         return np.arange(len(labels))
     order = np.argsort(labels, kind="stable")
     return np.sort(order[np.linspace(0, len(order) - 1, at_most).round().astype(int)])
-
-
-def scores_of(logits: np.ndarray, labels: np.ndarray, trust: Trust) -> dict[str, Any]:
-    """ece, ece_before, their interval and null, brier and brier_before; JSON-able."""
-    after, before = trust.probabilities(logits), PLAIN.probabilities(logits)
-    draws = max(100, min(DRAWS, DRAWN // max(1, len(labels))))
-    (c, h), (c0, h0) = confidences(after, labels), confidences(before, labels)
-    return {
-        "ece": binned(c, h).error(),
-        "ece_before": binned(c0, h0).error(),
-        "ece_interval": list(error_interval(c, h, draws=draws)),
-        "ece_null": list(null_error(c, draws=draws)),
-        "brier": brier(after, labels),
-        "brier_before": brier(before, labels),
-    }
 
 
 def make_trust_part(

@@ -4,11 +4,15 @@ Confidence c is the largest probability of a picture, h whether its class is the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from foveate.train.trusted import PLAIN, Trust
+
 BINS = 15
 DRAWS = 1000  # of the null and of the bootstrap
+DRAWN = 10**7  # pictures in all draws of an interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,3 +104,18 @@ def keep_threshold(score: np.ndarray, share: float) -> float:
     """The score at which a share of these pictures is kept: the ceil(share n)-th largest. Those that reach it stay."""
     place = int(np.ceil(share * len(score) - 1e-9))
     return float(np.sort(score)[::-1][max(1, place) - 1])
+
+
+def scores_of(logits: np.ndarray, labels: np.ndarray, trust: Trust) -> dict[str, Any]:
+    """ece, ece_before, their interval and null, brier and brier_before; JSON-able."""
+    after, before = trust.probabilities(logits), PLAIN.probabilities(logits)
+    draws = max(100, min(DRAWS, DRAWN // max(1, len(labels))))
+    (c, h), (c0, h0) = confidences(after, labels), confidences(before, labels)
+    return {
+        "ece": binned(c, h).error(),
+        "ece_before": binned(c0, h0).error(),
+        "ece_interval": list(error_interval(c, h, draws=draws)),
+        "ece_null": list(null_error(c, draws=draws)),
+        "brier": brier(after, labels),
+        "brier_before": brier(before, labels),
+    }

@@ -21,11 +21,11 @@ from foveate.data.preprocess import Preprocess, prepare
 from foveate.data.read.decode import decode
 from foveate.deploy.features import BATCH, feature_session, features
 from foveate.deploy.runtime import Session
-from foveate.runs.trust import scores_of, spread
+from foveate.runs.trust import spread
 from foveate.train.intervals import wilson
 from foveate.train.trusted import Known, Trust, limit_of
 from foveate.trust.fit import fit_trust
-from foveate.trust.scores import binned, confidences
+from foveate.trust.scores import binned, confidences, scores_of
 from foveate.trust.strangers import class_distance, know, neighbour_distance
 
 KEEP = 0.95

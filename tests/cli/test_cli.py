@@ -351,6 +351,35 @@ def test_eval_prints_the_split_and_its_classes_from_worst_to_best(run, model, tm
     assert len(shares) == 3
 
 
+WITHOUT_TORCH = "import sys; from foveate.cli import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
+
+
+def test_eval_of_an_exported_file_says_what_that_of_its_model_says_and_loads_no_torch(run, model, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (len(CLASSES), 4, 40, 40, 3), dtype=np.uint8)
+    for c, name in enumerate(CLASSES):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(noise[c, i]).save(tmp_path / "photos" / name / f"{i}.png")
+    assert run("export", model, "--out", tmp_path / "m.onnx")[0] == 0
+    whole = json.loads(run("eval", model, tmp_path / "photos", "--json")[1])
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "eval", tmp_path / "m.onnx", tmp_path / "photos", "--json"],
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("model") == str(tmp_path / "m.onnx") and whole.pop("model")
+    for key in ("ece", "ece_before", "brier", "brier_before", "ece_interval", "ece_null"):
+        assert found.pop(key) == pytest.approx(whole.pop(key), abs=1e-5)
+    assert found == whole and found["n"] == 12
+    code, _, err = run("eval", tmp_path / "m.onnx", tmp_path / "photos", "--views", "mirror")
+    assert code == 2 and "sees a picture once" in one_line(err)
+    (tmp_path / "photos" / "apple" / "0.png").write_bytes(b"damaged")
+    assert run("eval", tmp_path / "m.onnx", tmp_path / "photos")[0] == 3
+    left = json.loads(run("eval", tmp_path / "m.onnx", tmp_path / "photos", "--bad-files", "skip", "--json")[1])
+    assert left["n"] == 11 and any("bad files" in note for note in left["notes"])
+
+
 def test_eval_refuses_a_split_that_is_not_there(run, model):
     code, out, err = run("eval", model, "digits", "--split", "tset")
     assert (code, out) == (2, "")

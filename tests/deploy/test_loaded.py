@@ -53,7 +53,7 @@ def test_a_run_its_folder_and_its_best_are_one_model(run, model, names):
 
 
 def test_a_hub_address_opens_the_local_copy(run, model, names, monkeypatch):
-    monkeypatch.setattr("foveate.deploy.exported.hub_folder", lambda text: run / "best")
+    monkeypatch.setattr("foveate.zoo.hub.hub_folder", lambda text: run / "best")
     assert fv.load("hf-hub:me/insects").predict(names[0]) == model.predict(names[0])
 
 
