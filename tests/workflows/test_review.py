@@ -148,6 +148,7 @@ def test_decisions_make_a_new_list_and_touch_no_picture(photos: Path, tmp_path: 
         ("path,decision\nnowhere.png,drop\n", 3, "nowhere.png"),
         ("path,decision\ntrain/red/00.png,relabel\n", 3, "new_label"),
         ("name,what\na,b\n", 3, "path,label,suggested,decision"),
+        ("path,label,suggested,decision\ntrain/red/00.png,red,blue,\n", 3, "no row has a decision"),
         (None, 2, "no such file"),
     ],
 )

@@ -46,6 +46,11 @@ def read_decisions(file: str | Path) -> dict[str, tuple[str, str]]:
             raise DataError(f"{where}: line {line}: a second decision for {shown(path)}; keep one of them")
         if decision:
             found[path] = decision, new
+    if not found:
+        raise DataError(
+            f"{where}: no row has a decision; write keep, relabel or drop into its column decision, or decide in"
+            " review.html or with data review --serve"
+        )
     return found
 
 
