@@ -45,7 +45,7 @@ class Trials:
     ] = "strict"
     evaluate: Annotated[
         str | None,
-        option("--evaluate", metavar="HOW", help="train, supernet(epochs=20), or a score: zen, naswot, synflow."),
+        option("--evaluate", metavar="HOW", help="train, supernet(epochs=20), children, or a score: zen, naswot."),
     ] = None
     front: Annotated[
         int, typer.Option("--front", min=1, max=5, help="Models over the range of the budget, the winner among them.")
