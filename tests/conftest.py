@@ -20,6 +20,7 @@ SLOW = (
     *("search/test_scaling.py", "search/test_spaces.py", "search/test_supernet.py", "search/test_workers.py"),
     *("train/test_gradinit.py", "train/test_ranks.py", "train/test_refinements.py", "train/test_resume.py"),
     *("train/test_zero_gamma.py", "test_golden_losses.py", "test_readme.py", "test_typed.py", "test_wheel.py"),
+    *("test_guides.py", "test_notebooks.py", "deploy/formats", "runs/test_estimator.py", "cli/test_json.py"),
 )
 
 

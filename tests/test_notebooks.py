@@ -26,7 +26,6 @@ def test_a_notebook_is_stored_without_outputs_and_listed(path):
     assert f"docs/notebooks/{path.name}" in (ROOT / "docs" / "notebooks" / "index.md").read_text("utf-8")
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the kernel and its loop
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs(path, tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ def fitted(digits):
     return FoveateClassifier(**QUICK).fit(*digits)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # it warns of estimators without its base class, and of what it leaves out
 def test_scikit_learns_checks_hold_but_for_those_that_are_listed():
     found = check_estimator(

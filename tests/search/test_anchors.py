@@ -138,7 +138,7 @@ def worth(config):
     return (kernels + chain + wide) / (3 * len(config.nodes) - 2)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_after_500_nets_it_is_ahead_of_chance():
     """Means of the last 100 nets; and the best of 500."""
     space = load_space("nas(layers=4)")

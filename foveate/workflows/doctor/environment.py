@@ -22,6 +22,7 @@ EXTRAS = {
     "openvino": ("openvino", "nncf"),
     "ray": ("ray",),
     "postgresql": ("psycopg",),
+    "docs": ("zensical",),
 }
 
 

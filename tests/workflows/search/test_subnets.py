@@ -78,7 +78,7 @@ def test_a_child_is_the_net_that_is_cut_out(name):
     check_family(small(name), name)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_child_of_a_whole_network_is_the_net_that_is_cut_out(name):
     check_family(fv.replace(fv.variant(name), num_classes=5, resolution=64), name)
