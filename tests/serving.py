@@ -181,11 +181,8 @@ def served(folder: Path, *words, command="serve", env=None, limits=None, code=No
             text=True,
         )
     try:
-        text = ""
-        while not text.rstrip().endswith("}"):
-            line = process.stdout.readline()
-            assert line, f"the server ended: {log.read_text()}"
-            text += line
+        text = process.stdout.readline()  # the first line is the whole object
+        assert text, f"the server ended: {log.read_text()}"
         yield Served(process, json.loads(text)["url"], json.loads(text), log)
     finally:
         process.kill()

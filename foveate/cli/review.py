@@ -111,7 +111,6 @@ def serve_pages(
     import subprocess
     import sys
 
-    from foveate.cli.options.output import print_json
     from foveate.serve.relabel import serve_review
     from foveate.serve.settings import Settings, checked, token_of
     from foveate.workflows.review.serving import training_commands, work_of
@@ -131,12 +130,12 @@ def serve_pages(
 
     def announce(url: str) -> None:
         if output.as_json:
-            print_json({"url": url, "folder": out})
+            print(json.dumps({"url": url, "folder": out}))
         else:
             print(url)
             if not quiet:
                 fragment = f"#token={settings.token}" if settings.token else ""
-                print(f"page: {url}{fragment}\ndecisions: {work.decisions}\nstop: Ctrl-C", file=sys.stderr)
+                print(f"page: {url}/{fragment}\ndecisions: {work.decisions}\nstop: Ctrl-C", file=sys.stderr)
         sys.stdout.flush()
 
     serve_review(work, settings, announce=announce)

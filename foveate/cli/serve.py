@@ -1,5 +1,6 @@
 """foveate serve: models behind an address, with a page for people and JSON for programs."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from foveate.cli.options.declare import command_of, option
-from foveate.cli.options.output import Output, Quiet, print_json
+from foveate.cli.options.output import Output, Quiet
 from foveate.errors import printable
 
 EXAMPLE = "Example: foveate serve runs/photos-1/best --port 8000"
@@ -70,11 +71,11 @@ def command(
         fragment = f"#token={settings.token}" if settings.token else ""
         if output.as_json:
             made = {"token": settings.token} if token == AUTO else {}
-            print_json({"url": url, **made})
+            print(json.dumps({"url": url, **made}))  # one line: who starts a server reads that and no more
         else:
             print(printable(url))
             if not quiet:
-                print(f"page: {url}{fragment}\nstop: Ctrl-C", file=sys.stderr)
+                print(f"page: {url}/{fragment}\nstop: Ctrl-C", file=sys.stderr)
         sys.stdout.flush()
 
     from foveate.serve.serving import serve

@@ -63,7 +63,8 @@ def request_of(scope: Scope, receive: Receive) -> Request:
         query = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=16)) if text else {}
     except ValueError:
         raise HttpError(400, "query", "the query can not be read: at most 16 fields, in ASCII") from None
-    return Request(scope["method"], scope["path"], headers, query, scope, receive)
+    path = "/" + scope["path"].lstrip("/")  # of an address that ends in a slash, with a path behind it
+    return Request(scope["method"], path, headers, query, scope, receive)
 
 
 def as_json(value: Any, status: int = 200) -> Answer:

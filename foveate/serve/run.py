@@ -37,10 +37,10 @@ def bound(settings: Settings) -> socket.socket:
 
 
 def url_of(settings: Settings) -> str:
-    """The address for a browser on this machine, or for others where it is bound to one of theirs."""
+    """The address for a browser on this machine, or for others where it is bound to one of theirs, without a path."""
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "localhost") or not settings.host else settings.host
     host = "::1" if host == "::" else host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}/"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def run(

@@ -1,6 +1,7 @@
 """What a server answers: equal to `foveate predict`, in order, with odd pictures as entries of their own."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -17,7 +18,9 @@ def softmax(colour, scale=0.04):
 
 
 def test_the_first_line_is_the_address_and_pictures_are_answered_in_order(server):
-    assert server.url.startswith("http://127.0.0.1:") and server.told.keys() == {"url"}
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)  # paths go behind it, with one slash or two
+    assert server.ask("GET", "//healthz")[0] == server.ask("GET", "/healthz")[0] == 200
+    assert server.told.keys() == {"url"}
     rows = server.predict(("a.png", picture(RED)), ("b.png", picture(BLUE)), ("c.png", picture(GREEN)))
     assert [row["name"] for row in rows] == ["a.png", "b.png", "c.png"]
     assert [row["label"] for row in rows] == ["red", "blue", "green"]
