@@ -2,6 +2,7 @@
 
 import itertools
 import statistics
+import sys
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_candidates_are_new_canonical_nets_of_the_space_and_hold_the_neighbours(
 @pytest.mark.parametrize("listed", [True, False])
 def test_conditional_candidates_reach_every_net(listed, monkeypatch):
     if not listed:
-        monkeypatch.setattr("foveate.search.samplers.pool.ALL", 0)
+        monkeypatch.setattr(sys.modules[Pool.__module__], "ALL", 0)
     drawn = Pool(DEEP).draw(History(DEEP), [(2, 0, 0, 0, 0)], 3000, np.random.default_rng(0))
     assert set(drawn) == set(DEEP.enumerate())
 
