@@ -36,6 +36,7 @@ from foveate.runs.resume import finished
 from foveate.runs.run import Run, announce
 from foveate.runs.time_budget import RACE_SHARE, TimeBudget
 from foveate.runs.training import Start
+from foveate.runs.trust import KNOWN
 from foveate.selection.balance import MAX_DROP, choose_recipe
 from foveate.selection.candidates import Measured, look, select_affordable
 from foveate.selection.halving import (
@@ -285,10 +286,7 @@ def search_candidates(request: Request, space: str) -> list[Measured]:
 
 
 def race(request: Request, measured: list[Measured]) -> Winner:
-    """The best of the candidates that fit the budget: by their accuracy after short trainings, where there is time.
-
-    Raises BudgetError where none fits.
-    """
+    """The best candidate within the budget, by short trainings where there is time. BudgetError where none is within."""
     dataset, time, asked, journal = request.dataset, request.time, request.asked, request.journal
     fitting = select_affordable(measured, request.budget)
     one_s = (time.clock() - time.begun) / (1 + len(measured))
@@ -321,8 +319,8 @@ def race(request: Request, measured: list[Measured]) -> Winner:
     # a hub's weights are known by their commit once they are here
     candidate = runner.candidate if isinstance(runner, LinearProbeRunner) else chosen.candidate
     tested = len(dataset.splits["test" if "test" in dataset.splits else "val"])
-    passes = 2 if probe is not None else 1  # the linear classifier is tested, too
-    end_s = time.kept_s(one_s, passes * tested * TORCH * chosen.latency.median_ms / 1000)
+    seen = (2 if probe is not None else 1) * tested + min(KNOWN, len(dataset.splits["train"]))  # both tested; features
+    end_s = time.kept_s(one_s, seen * TORCH * chosen.latency.median_ms / 1000)
     return Winner(candidate, table, seconds, probe, probe_s, end_s, shown, weights)
 
 
