@@ -286,7 +286,7 @@ def search_candidates(request: Request, space: str) -> list[Measured]:
 
 
 def race(request: Request, measured: list[Measured]) -> Winner:
-    """The best candidate within the budget, by short trainings where there is time. BudgetError where none is within."""
+    """The best candidate within the budget, by short trainings where there is time; BudgetError where none is."""
     dataset, time, asked, journal = request.dataset, request.time, request.asked, request.journal
     fitting = select_affordable(measured, request.budget)
     one_s = (time.clock() - time.begun) / (1 + len(measured))
