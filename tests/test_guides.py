@@ -92,8 +92,11 @@ def test_the_walk_of_the_start_page(here, capsys):
                 "--runs",
                 "runs",
             ]
-        if "--apply" in words:  # what the button of the page saves
-            shutil.copy("review/decisions.csv", "decisions.csv")
+        if "--apply" in words:  # what the button of the page saves, with one picture decided
+            name = Path("photos.csv").read_text("utf-8").splitlines()[1].split(",")[0]
+            head = Path("review/decisions.csv").read_text("utf-8").splitlines()[0]
+            assert head.split(",")[0] == "path" and "decision" in head.split(",")
+            Path("decisions.csv").write_text(f"path,decision\n{name},keep\n", "utf-8")
         assert main(words) == 0, (line, capsys.readouterr().err[-2000:])
     assert Path("runs/photos-2/report.html").exists() and Path("looked").is_dir()
     first, second = (Path(name).read_text("utf-8").splitlines() for name in ("photos.csv", "photos-2.csv"))

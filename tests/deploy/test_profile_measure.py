@@ -166,4 +166,4 @@ def test_export_refuses_in_one_line_and_writes_nothing(run, model, data, tmp_pat
     monkeypatch.setattr("foveate.deploy.write.require_agreement", worse)
     refused(("--to", "onnx_int8", "--data", data, "--out", tmp_path / "m.onnx"), 1, "loses 7.0 points")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    refused(("--to", "openvino", "--out", tmp_path / "m.xml"), 2, 'pip install "foveate[openvino]"')
+    refused(("--to", "openvino", "--out", tmp_path / "m.xml"), 2, "pip install 'foveate[openvino]'")
