@@ -114,14 +114,16 @@ def finetune(folder: Path, seed: int, seconds: float) -> tuple[float, int]:
             steps += 1
 
 
-def foveate(folder: Path, seed: int, minutes: float) -> dict:
-    """The summary that foveate fit --json prints, with its wall time."""
+def fit(folder: Path, seed: int, seconds: int, *options: str) -> dict:
+    """The summary that foveate fit --json prints, with its wall time and the balanced accuracy on the test pictures."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as runs:
         command = [sys.executable, "-c", "from foveate.cli import main; raise SystemExit(main())", "fit", str(folder)]
-        command += ["--time", f"{round(minutes * 60)}s", "--seed", str(seed), "--runs", runs, "--json", "--quiet"]
+        command += ["--time", f"{seconds}s", "--seed", str(seed), "--runs", runs, "--json", "--quiet", *options]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return {**json.loads(done.stdout), "wall_s": time.monotonic() - begun}
+        summary = json.loads(done.stdout)
+        told = json.loads((Path(summary["run"]) / "result.json").read_text())["test"]
+        return {**summary, "balanced_accuracy": told["balanced_accuracy"], "wall_s": time.monotonic() - begun}
 
 
 def line(name: str, values: list[float], n: int) -> str:
@@ -153,7 +155,7 @@ def main() -> None:
             found["finetune"].append(value)
             print(f"seed {seed} finetune {value:.4f} ({steps} steps)", flush=True)
         if "foveate" in found:
-            summary = foveate(given.folder, seed, given.minutes)
+            summary = fit(given.folder, seed, round(given.minutes * 60))
             found["foveate"].append(summary["test_accuracy"])
             keys = ("model", "resolution", "test_accuracy", "latency_ms", "epochs", "wall_s", "race_seconds")
             print(f"seed {seed} foveate {json.dumps({k: summary[k] for k in keys})}", flush=True)
