@@ -246,7 +246,8 @@ def write_best(
 def make_training_part(trained: Trained) -> TrainingPart:
     """How the training went."""
     recipe, progress = trained.plan.recipe, trained.progress
-    epochs = progress.epochs or recipe.epochs
+    steps = trained.job.train.steps(min(recipe.batch, len(trained.job.train)))
+    epochs = -(-progress.steps // steps) or recipe.epochs
     statistics, notes = progress.best_statistics, trained.plan.notes
     return TrainingPart(recipe, progress.rows, trained.seconds, epochs, progress.best_epoch, statistics, notes)
 
@@ -319,7 +320,7 @@ def facts_for_advice(folder: Path, dataset: Dataset, trained: Trained, result: R
         small=is_small(dataset),
         epochs=epochs,
         cut=progress.over and bool(progress.rows) and progress.rows[-1].get("step", steps) < steps,
-        short=progress.over or progress.epochs > 0,
+        short=progress.over or 0 < progress.steps < plan.recipe.epochs * steps,
         time_s=trained.asked_s,
         balance=plan.recipe.balance,
         metric=plan.recipe.metric,

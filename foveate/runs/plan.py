@@ -75,6 +75,7 @@ class Plan:
     architecture: Architecture
     recipe: Recipe
     preprocess: Preprocess
+    most_epochs: int = 0  # to which a training may be lengthened whose epochs were cut to fit a time; 0: it is not
     weights: str | None = None
     head_start: bool = False  # the classifier starts from a logistic regression on the frozen features
     bad_files: Literal["stop", "skip"] = "stop"

@@ -95,7 +95,8 @@ def train_in(
         if start.left is not None:
             ratio = 0.5 * len(job.val) / min(plan.recipe.batch, len(job.train))  # a forward pass is a third of a step
             points = 2 + len(plan.recipe.blend) if plan.weights is not None else 0
-            pace = Pace(start.left, ratio=ratio, after=points)
+            most = plan.most_epochs * job.train.steps(min(plan.recipe.batch, len(job.train)))
+            pace = Pace(start.left, ratio=ratio, after=points, most=most)
         progress = run_training(folder, state, job, listener, stop, resume=resume, pace=pace)
         if ranks.rank() == 0:
             with stop.at_once():

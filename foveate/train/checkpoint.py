@@ -32,7 +32,7 @@ class Progress:
     best_accuracy: float = -1.0
     best_score: float = -1.0  # of the metric that chooses; the accuracy where nothing else is asked for
     best_loss: float | None = None  # validation loss of the best row
-    epochs: int = 0  # that there is time for, where they are fewer than the recipe's; 0: the recipe's
+    steps: int = 0  # in all, where the time has made them more or fewer than the recipe's; 0: the recipe's
     over: bool = False  # whether the time ended the training
     statistics: str = ""  # which running statistics the last evaluation took (train/settled.py)
     best_statistics: str = ""  # and that of the best row

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.config import replace, to_json
+from foveate.config import to_json
 from foveate.data.load import Pictures
 from foveate.data.preprocess import Preprocess
 from foveate.errors import FoveateError, Interrupted
@@ -20,7 +20,7 @@ from foveate.train.checkpoint import Progress
 from foveate.train.evaluate import accuracy, cross_entropy, labels_of
 from foveate.train.loop import Step, train
 from foveate.train.metric import score
-from foveate.train.pace import Pace
+from foveate.train.pace import EARLY, EARLY_STEPS, Pace
 from foveate.train.recipe import Recipe
 from foveate.train.settled import settle_statistics
 from foveate.train.signals import Stop, exit_code
@@ -58,8 +58,8 @@ def run_epochs(
     """Train to the end of the recipe (or to epoch stop_at), adding a row to progress after every epoch.
 
     Rows hold no times, so that a resumed run writes the same bytes as one that never stopped. pace: where time ends
-    the training: epochs that do not fit are left out, so that the learning rate still falls to its end, and where not
-    one more fits the epoch under way is cut.
+    the training: soon after the start and after every epoch it is shortened to what fits, or lengthened, so that the
+    learning rate still falls to its end; a last epoch may be cut, and any where the time is over.
     """
     while not progress.over and train_epochs(state, job, progress, listener, after_step, stop_at, pace):
         pass
@@ -74,15 +74,15 @@ def train_epochs(
     stop_at: int,
     pace: Pace | None,
 ) -> bool:
-    """run_epochs until the number of epochs changes: True, and is to be called again; False at the end."""
-    epochs = progress.epochs or stop_at or job.recipe.epochs
-    recipe = job.recipe if not progress.epochs else replace(job.recipe, epochs=epochs)
+    """run_epochs until the number of steps changes: True, and is to be called again; False at the end."""
     per_epoch = job.train.steps(min(job.recipe.batch, len(job.train)))
     begun, first, parts, alone = time.monotonic(), state.step, state.parts, state.alone
-    last = epochs * per_epoch
+    total = progress.steps or job.recipe.epochs * per_epoch
+    last = stop_at * per_epoch if stop_at and not progress.steps else total
+    early = max(min(EARLY_STEPS, total // 2), round(EARLY * total))
     if state.step >= last:
         return False
-    for step in train(state, job.train, job.preprocess, recipe, len(job.classes), job.workers):
+    for step in train(state, job.train, job.preprocess, job.recipe, len(job.classes), job.workers, total):
         if step.skipped:
             progress.skipped += 1
             listener(WarningEvent(_skipped(job, step)))
@@ -98,31 +98,31 @@ def train_epochs(
             listener(WarningEvent(f"step {step.number}: {ALONE}"))
         rate = (step.number - first) / max(time.monotonic() - begun, 1e-9)  # steps/s
         listener(_step_event(job, step, progress, per_epoch, last, rate))
-        ends, shorter = step.number == last, False
+        ends, changed = step.number == last, False
         if pace is not None and not ends:
             pace.stepped()
             if ranks.highest(int(pace.over()), state.device):
                 ends = progress.over = True
-            elif step.number % per_epoch == 0:
-                done = step.number // per_epoch
-                fitting = done - ranks.highest(-(pace.fitting(per_epoch)), state.device)  # of the slowest process
-                shorter = fitting < last // per_epoch
-                ends = progress.over = fitting <= done
-                progress.epochs = max(done, fitting) if shorter else progress.epochs
+            elif step.number % per_epoch == 0 or step.number == early:
+                fitting = -ranks.highest(-pace.fitting(step.number, per_epoch), state.device)  # of the slowest process
+                length = pace.length(step.number, last, per_epoch, fitting)
+                changed = length != last
+                ends = progress.over = length <= step.number
+                progress.steps = max(length, step.number) if changed else progress.steps
         if step.number % per_epoch == 0 or ends:
-            until = (progress.epochs or last // per_epoch) * per_epoch
+            until = progress.steps or last
             evaluated = ends or step.number > job.recipe.evaluate_from * until
             row = _row(state, job, progress, step, per_epoch, evaluated)
             progress.rows.append(row)
             progress.loss_sum, progress.correct, progress.count, progress.skipped = 0.0, 0, 0, 0
             progress.judge(row)
-            listener(EpochEvent(job.label, epochs=max(1, until // per_epoch), images_per_s=rate * step.count, **row))
+            listener(EpochEvent(job.label, epochs=-(-until // per_epoch), images_per_s=rate * step.count, **row))
         after_step()
         if pace is not None and (step.number % per_epoch == 0 or ends):
             pace.evaluated()
         if ends:
             return False
-        if shorter:
+        if changed:
             return True
     return False
 
@@ -133,7 +133,7 @@ def _step_event(job: Job, step: Step, progress: Progress, per_epoch: int, last: 
         step=step.number,
         steps=last,
         epoch=(step.number - 1) // per_epoch + 1,
-        epochs=last // per_epoch,
+        epochs=-(-last // per_epoch),
         images_per_s=rate * step.count,
         loss=progress.loss_sum / max(1, (step.number - 1) % per_epoch + 1 - progress.skipped),
         accuracy=progress.correct / max(1, progress.count),

@@ -39,19 +39,26 @@ class Step:
 
 
 def train(
-    state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int = 0
+    state: State,
+    pictures: Pictures,
+    preprocess: Preprocess,
+    recipe: Recipe,
+    classes: int,
+    workers: int = 0,
+    total: int = 0,
 ) -> Iterator[Step]:
     """Yield one Step a step, from state.step to the end of the recipe. The process keeps freed memory meanwhile.
 
+    total: how many steps there are in all, in place of the recipe's epochs; the last epoch may be cut.
     Raises FoveateError when the loss is not finite in more steps than the recipe passes over, or when the memory is
     too small for a single picture.
     """
     with memory_kept():
-        yield from steps(state, pictures, preprocess, recipe, classes, workers)
+        yield from steps(state, pictures, preprocess, recipe, classes, workers, total)
 
 
 def steps(
-    state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int
+    state: State, pictures: Pictures, preprocess: Preprocess, recipe: Recipe, classes: int, workers: int, total: int
 ) -> Iterator[Step]:
     """The steps of train."""
     labels = pictures.labels.numpy()[pictures.keep] if recipe.balance == "weights" else None
@@ -59,7 +66,7 @@ def steps(
     if ranks.world() > batch:
         raise FoveateError(f"{ranks.world()} processes for a batch of {batch}: at least one picture each")
     per_epoch = pictures.steps(batch)
-    total = recipe.epochs * per_epoch
+    total = total or recipe.epochs * per_epoch
     peak = peak_rate(recipe.optim, batch)
     state.join()
     while state.step < total:
@@ -85,6 +92,8 @@ def steps(
                 update(state, recipe, last=state.step + 1 == total)
             state.step += 1
             yield report(state, item, loss, correct, lr, skipped)
+            if state.step == total:
+                return
 
 
 def fitting_gradient(state: State, item: Batch, moment: Moment, task: Task) -> tuple[torch.Tensor, torch.Tensor]:

@@ -351,6 +351,7 @@ def plan_training(request: Request, winner: Winner) -> tuple[Plan, Start]:
         model=candidate.model,
         architecture=candidate.config,
         recipe=recipe,
+        most_epochs=chosen.epochs,
         preprocess=candidate.preprocess,
         weights=candidate.weights,
         head_start=candidate.weights is not None,
