@@ -9,16 +9,17 @@ import numbers
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from foveate.files import write_text
 from foveate.report.compression import step_rows, steps_svg
-from foveate.report.plots import curves_svg, frontier_svg, thumbnail
+from foveate.report.gallery import Shown, gallery_view
+from foveate.report.narrow import label_cells
+from foveate.report.places import roots_of, without_roots
+from foveate.report.plots import curves_svg, frontier_svg
 from foveate.report.trust import trust_view
 from foveate.report.units import count, duration, milliseconds, percent, size
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 MATRIX_CLASSES = 30  # a larger confusion matrix can not be read; the worst pairs are listed instead
-MISTAKES = 24
 SECTIONS = {
     "baselines": "Against simpler ways",
     "race": "Accuracy against latency",
@@ -35,6 +35,7 @@ SECTIONS = {
     "trust": "How far the answers hold",
     "confusion": "Confusion",
     "mistakes": "Worst mistakes",
+    "samples": "Right answers",
     "cost": "Cost",
     "data": "Data",
     "latency": "Latency",
@@ -43,23 +44,14 @@ SECTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A wrongly classified picture. pixels: uint8 (H, W, 3); probability: that of the predicted class, 0 to 1."""
-
-    path: str
-    pixels: np.ndarray
-    true: str
-    predicted: str
-    probability: float
-
-
-def write_report(folder: str | Path, result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> Path:
+def write_report(folder: str | Path, result: Mapping[str, Any], shown: Sequence[Shown] = ()) -> Path:
     """Write folder/report.html and folder/report.md and return the path of the page.
 
-    result: the schema in docs/report.md, every part optional. mistakes: the up to 24 most confident ones are shown.
+    result: the schema in docs/report.md, every part optional. shown: pictures with their answers; of wrong ones the 24
+    surest are taken. Names of folders that tell of the machine are left out: what lies in them keeps its name.
     """
-    folder, view = Path(folder), report_view(result, mistakes)
+    folder = Path(folder)
+    view = report_view(without_roots(result, roots_of(folder, result.get("command"))), shown)
     write_text(folder / "report.md", render("report.md.j2", view))
     write_text(folder / "report.html", render("report.html.j2", view))
     return folder / "report.html"
@@ -67,7 +59,8 @@ def write_report(folder: str | Path, result: Mapping[str, Any], mistakes: Sequen
 
 def render(template: str, view: Mapping[str, Any]) -> str:
     """Fill a template. The page escapes everything; the Markdown template uses the md filter."""
-    return str(_templates().get_template(template).render(view))
+    text = str(_templates().get_template(template).render(view))
+    return label_cells(text) if template.endswith(".html.j2") else text
 
 
 @cache
@@ -85,7 +78,7 @@ def _templates() -> "Environment":
     )
     forms: dict[str, Callable[[float], str]]
     forms = {"percent": percents, "ms": milliseconds, "size": size, "count": count, "duration": duration}
-    environment.filters.update({name: dashed(form) for name, form in forms.items()} | {"md": markdown})
+    environment.filters.update({name: dashed(form) for name, form in forms.items()} | {"md": markdown, "day": day})
     return environment
 
 
@@ -94,12 +87,22 @@ def dashed(form: Callable[[float], str]) -> Callable[[Any], str]:
     return lambda value: form(value) if isinstance(value, (int, float)) else "–"
 
 
+def day(moment: str) -> str:
+    """2026-01-02T03:04:05+00:00 -> "2 January 2026, 03:04 UTC"; what is no such moment stays as it is."""
+    try:
+        found = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    zone = found.tzname() or ""
+    return f"{found.day} {found:%B %Y, %H:%M} {zone}".rstrip()
+
+
 def percents(fraction: float) -> str:
     """0.931 -> "93.1 %"."""
     return f"{percent(fraction)} %"
 
 
-def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> dict[str, Any]:
+def report_view(result: Mapping[str, Any], shown: Sequence[Shown] = ()) -> dict[str, Any]:
     """What the templates see: the cleaned result and everything that is derived from it."""
     from markupsafe import Markup
 
@@ -108,7 +111,7 @@ def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> 
     chosen: Mapping[str, Any] = next((c for c in candidates if c.get("chosen")), {})
     test, budget = r.get("test") or {}, r.get("budget") or {}
     latency, cost, training = r.get("latency") or {}, r.get("cost") or {}, r.get("training") or {}
-    worst = sorted(mistakes, key=lambda m: -m.probability)[:MISTAKES]
+    pictures = gallery_view(shown, visible)
     view: dict[str, Any] = {
         "r": r,
         "title": r.get("title") or "run",
@@ -130,12 +133,9 @@ def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> 
         "recipe": list(_flat(training.get("recipe") or {})),
         "classes": sorted(test.get("per_class") or [], key=_worst_first),
         "counts": _counts(r.get("data") or {}),
-        "mistakes": [
-            {"src": thumbnail(m.pixels), "probability": float(m.probability)}
-            | {k: visible(getattr(m, k)) for k in ("path", "true", "predicted")}
-            for m in worst
-        ],
-        **_confusion(test, r.get("data") or {}),
+        "mistakes": pictures["mistakes"],
+        "samples": pictures["samples"],
+        **_confusion(test, r.get("data") or {}, pictures["opens"]),
         **trust_view(r.get("trust") or {}),
     }
     view["trust_plots"] = [Markup(svg) for svg in view["trust_plots"]]
@@ -146,7 +146,8 @@ def report_view(result: Mapping[str, Any], mistakes: Sequence[Mistake] = ()) -> 
         "classes": view["classes"],
         "trust": view["trust_lines"],
         "confusion": view["pairs"] or view["matrix"],
-        "mistakes": worst,
+        "mistakes": pictures["mistakes"],
+        "samples": pictures["samples"],
         "cost": cost,
         "data": r.get("data"),
         "latency": latency or r.get("parity"),
@@ -238,8 +239,13 @@ def _worst_first(row: Mapping[str, Any]) -> tuple[float, int, str]:
     return 2.0 if accuracy is None else accuracy, -(row.get("n") or 0), str(row.get("class"))
 
 
-def _confusion(test: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The shaded matrix (true classes down, predicted across; None over 30 classes) and the worst confused pairs."""
+def _confusion(
+    test: Mapping[str, Any], data: Mapping[str, Any], opens: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
+    """The shaded matrix (true classes down, predicted across; None over 30 classes) and the worst confused pairs.
+
+    opens: where the pictures of a pair of classes are on the page.
+    """
     counts = test.get("confusion") or []
     names = data.get("classes") or [row.get("class") for row in test.get("per_class") or []]
     if len(names) != len(counts):
@@ -248,7 +254,13 @@ def _confusion(test: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
     for i, row in enumerate(counts):
         total = sum(row) or 1
         cells = [
-            {"n": n, "right": i == j, "shade": round(0.1 + 0.6 * n / total, 2) if n else 0} for j, n in enumerate(row)
+            {
+                "n": n,
+                "right": i == j,
+                "shade": round(0.1 + 0.6 * n / total, 2) if n else 0,
+                "opens": opens.get((names[i], names[j])),
+            }
+            for j, n in enumerate(row)
         ]
         rows.append({"name": names[i], "cells": cells})
         pairs += [(n, n / total, names[i], names[j]) for j, n in enumerate(row) if i != j and n]
@@ -257,7 +269,10 @@ def _confusion(test: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, An
     shown = [] if len(counts) < 3 else pairs[: 10 if small else 30]
     return {
         "matrix": {"names": names, "rows": rows} if counts and small else None,
-        "pairs": [dict(zip(("n", "share", "true", "predicted"), p, strict=True)) for p in shown],
+        "pairs": [
+            dict(zip(("n", "share", "true", "predicted"), p, strict=True)) | {"opens": opens.get((p[2], p[3]))}
+            for p in shown
+        ],
     }
 
 

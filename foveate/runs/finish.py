@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from foveate.errors import BudgetError
 from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import crashpoint, read_lines, write_folder, write_json
 from foveate.runs.advice import Facts, advise, majority, warn
+from foveate.runs.gallery import shown_pictures
 from foveate.runs.plan import Plan
 from foveate.runs.result import (
     BaselineRow,
@@ -40,7 +41,7 @@ from foveate.runs.setup import read
 from foveate.runs.training import START, Trained, read_linear
 from foveate.runs.trust import Fitted, features_of, fit_model, fit_session, make_trust_part, session_outputs
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
-from foveate.train.evaluate import accuracy, labels_of, log_softmax, metrics, predict_logits
+from foveate.train.evaluate import accuracy, labels_of, metrics, predict_logits
 from foveate.train.metric import score
 from foveate.zoo.tensors import read_tensors
 
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from foveate.deploy.runtime import Session
 
 PARITY_PICTURES = 32  # real pictures on which the exported file must agree with torch
-MISTAKES = 24  # shown in the report
 INT8 = "model_int8"  # the int8 form in a model folder: .onnx, or .xml and .bin
 
 
@@ -159,7 +159,8 @@ def finish(
     )
     crashpoint("run.tested")
     write_json(folder / "result.json", result.to_dict())
-    write_report(folder, result.to_dict(), worst_mistakes(tested, job.classes))
+    shown = shown_pictures(model, dataset.root, tested.pictures, tested.logits, job.classes, plan.preprocess)
+    write_report(folder, result.to_dict(), shown)
     write_json(folder / "summary.json", summary)
     if (limit := budget.max_latency_ms) is not None and latency.median_ms > limit:
         raise BudgetError(
@@ -352,26 +353,3 @@ def measure_last(measure: Callable[[], "Latency"], limit: float | None) -> "Late
         if limit is None or found[-1].median_ms <= limit:
             break
     return min(found, key=lambda latency: latency.median_ms)
-
-
-def worst_mistakes(tested: Tested, classes: tuple[str, ...]) -> list[Any]:
-    """The wrong answers that were most certain, as pictures."""
-    from foveate.report.page import Mistake
-
-    labels = labels_of(tested.pictures)
-    sure = np.exp(log_softmax(tested.logits))
-    guess = sure.argmax(1)
-    wrong = np.flatnonzero(guess != labels)
-    wrong = wrong[np.argsort(-sure[wrong, guess[wrong]])][:MISTAKES]
-    batch = tested.pictures.gather(wrong) if len(wrong) else None
-    return [
-        Mistake(
-            path=tested.pictures.split.paths[tested.pictures.keep[i]],
-            pixels=batch.pictures[j].numpy().transpose(1, 2, 0),
-            true=classes[labels[i]],
-            predicted=classes[guess[i]],
-            probability=float(sure[i, guess[i]]),
-        )
-        for j, i in enumerate(wrong)
-        if batch is not None
-    ]

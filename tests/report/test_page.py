@@ -14,14 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import browser, missing
+from looks import faults
 from PIL import Image
 
 from foveate.report import plots as report_plots
+from foveate.report.gallery import MISTAKES, Shown
 from foveate.report.page import (
-    MISTAKES,
     SECTIONS,
-    Mistake,
     dashed,
+    day,
     markdown,
     percents,
     report_view,
@@ -138,7 +140,7 @@ def full_result(names):
 def mistakes(names, number=3):
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, (200, 300, 3), dtype=np.uint8) for _ in range(number)]
-    return [Mistake(f"test/{names[0]}/{i}.jpg", p, names[0], names[1], 0.5 + i / 1000) for i, p in enumerate(pixels)]
+    return [Shown(f"test/{names[0]}/{i}.jpg", p, names[0], names[1], 0.5 + i / 1000) for i, p in enumerate(pixels)]
 
 
 def pages(tmp_path, result, wrong=()):
@@ -149,7 +151,9 @@ def pages(tmp_path, result, wrong=()):
 @pytest.fixture(scope="module")
 def ten(tmp_path_factory):
     names = [f"class {i}" for i in range(10)]
-    return pages(tmp_path_factory.mktemp("ten"), full_result(names), mistakes(names, 30))
+    wrong = mistakes(names, 30)
+    right = [Shown("test/class 2/9.jpg", m.pixels, "class 2", "class 2", 0.8, 255 - m.pixels) for m in wrong[:1]]
+    return pages(tmp_path_factory.mktemp("ten"), full_result(names), [*right, *wrong])
 
 
 def test_the_headline_is_one_sentence_with_accuracy_interval_n_latency_size_and_macs(ten):
@@ -190,8 +194,64 @@ def test_rivals_whose_interval_reaches_the_chosen_one_are_counted(ten):
 
 def test_at_most_24_mistakes_are_shown_and_the_surest_first(ten):
     shown = [attrs["src"] for tag, attrs in Page(ten[0]).tags if tag == "img"]
-    assert len(shown) == MISTAKES == 24
+    assert len(shown) == MISTAKES + 2 == 26  # and a right one, with its map beside it
     assert shown[0] == report_plots.thumbnail(mistakes(["a", "b"], 30)[-1].pixels)
+
+
+def test_mistakes_of_a_pair_stand_together_and_the_confusion_leads_to_them(tmp_path):
+    names = ["a", "b", "c"]
+    blank = np.zeros((9, 9, 3), np.uint8)
+    wrong = [("a", "b", 0.5), ("b", "c", 0.9), ("a", "b", 0.7), ("b", "c", 0.4), ("b", "a", 0.6)]
+    result = full_result(names)
+    result["test"]["confusion"] = [[10, 2, 0], [1, 9, 2], [0, 0, 12]]
+    html, _ = pages(tmp_path, result, [Shown(f"{i}.png", blank, *row) for i, row in enumerate(wrong)])
+    assert re.findall(r"<small><bdi>(\d)\.png", html) == ["1", "3", "2", "0", "4"]
+    places = re.findall(r'<figure id="(pair-\d)">', html)
+    assert places == ["pair-0", "pair-1", "pair-2"]
+    leads = re.findall(r'<a href="#pair-(\d)">(\d)</a>', html)
+    assert leads[:3] == [("1", "2"), ("2", "1"), ("0", "2")]  # the matrix, row by row
+    assert leads[3:] == [("1", "2"), ("0", "2"), ("2", "1")]  # the list of pairs
+
+
+def test_no_folder_of_the_machine_is_named(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    result = full_result(["a", "b"])
+    run = tmp_path / "runs" / "x"
+    result["command"] = f"foveate fit /secret/place/photos --runs {tmp_path}/runs"
+    result["next_steps"] = [{"do": f"foveate predict {run}/best my.jpg", "why": "ask it"}]
+    result["data"]["left_out"] = [["/secret/place/photos/a/1.jpg", "truncated"], ["/secret/placebo/2.jpg", "odd"]]
+    html = write_report(run, result).read_text("utf-8")
+    for text in (html, (run / "report.md").read_text("utf-8")):
+        assert "foveate fit photos --runs runs" in text and "foveate predict runs/x/best my.jpg" in text
+        assert str(tmp_path) not in text and "/secret/place/" not in text
+    assert "<bdi>photos/a/1.jpg</bdi>" in html and "/secret/placebo/2.jpg" in html
+
+
+def test_a_cell_says_what_its_column_is(ten):
+    row = re.search(r"<tr[^>]*><th[^>]*><bdi>class 3</bdi>.*?</tr>", ten[0], re.S)[0]
+    assert re.findall(r'data-of="([^"]*)"', row)[:4] == ["class", "pictures", "correct", "accuracy"]
+    assert "data-of" not in re.search(r'<table class="matrix">.*?</table>', ten[0], re.S)[0]
+
+
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [("2025-01-02T03:04:05+00:00", "2 January 2025, 03:04 UTC"), ("yesterday", "yesterday")],
+)
+def test_a_moment_is_written_as_a_person_does(moment, said):
+    assert day(moment) == said
+
+
+@pytest.mark.skipif(missing() is not None, reason=str(missing()))
+def test_the_page_in_a_browser_narrow_and_wide_light_and_dark(ten, tmp_path):
+    """No sideways scroll, contrast of WCAG's AA, everything reached by keys."""
+    (tmp_path / "page.html").write_text(ten[0], "utf-8")
+    with browser(tmp_path / "browser") as page:
+        page.open((tmp_path / "page.html").as_uri())
+        assert faults(page, "report") == [] and page.told == []
+        page.size(375)
+        table = "document.querySelector('.scroll:has(> table.full)')"
+        assert page.js(f"{table}.scrollWidth <= {table}.clientWidth"), "a table is cut"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +334,7 @@ def test_characters_that_hide_or_reorder_text_are_made_visible(text, shown):
 
 
 def test_a_file_name_that_is_not_utf8_is_shown_escaped(tmp_path):
-    wrong = Mistake(os.fsdecode(b"test/a/caf\xe9.jpg"), np.zeros((9, 9, 3), np.uint8), "a", "b", 0.9)
+    wrong = Shown(os.fsdecode(b"test/a/caf\xe9.jpg"), np.zeros((9, 9, 3), np.uint8), "a", "b", 0.9)
     assert "test/a/caf\\xe9.jpg" in pages(tmp_path, {"title": "t"}, [wrong])[0]
 
 
@@ -317,15 +377,16 @@ def test_another_process_writes_the_same_bytes(tmp_path):
     names = ["a", "b", "c"]
     result, wrong = (
         full_result(names),
-        Mistake("x.jpg", np.arange(4800, dtype=np.uint8).reshape(40, 40, 3), "a", "b", 0.7),
+        Shown("x.jpg", np.arange(4800, dtype=np.uint8).reshape(40, 40, 3), "a", "b", 0.7),
     )
     here = write_report(tmp_path, result, [wrong]).read_bytes()
     program = (
         "import json, sys, numpy as np\n"
-        "from foveate.report.page import Mistake, write_report\n"
+        "from foveate.report.gallery import Shown\n"
+        "from foveate.report.page import write_report\n"
         "heavy = {'torch', 'matplotlib', 'jinja2', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
-        "m = Mistake('x.jpg', np.arange(4800, dtype=np.uint8).reshape(40, 40, 3), 'a', 'b', 0.7)\n"
+        "m = Shown('x.jpg', np.arange(4800, dtype=np.uint8).reshape(40, 40, 3), 'a', 'b', 0.7)\n"
         "write_report(sys.argv[1], json.load(sys.stdin), [m])\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
