@@ -66,7 +66,7 @@ def curves_svg(curves: Sequence[Mapping[str, Any]]) -> list[str]:
         ("accuracy", 100, {"train_accuracy": ("training", MUTED), "val_accuracy": ("validation", ACCENT)}),
     ):
         lines = {k: [(c[key], unit * c[k]) for c in points if c.get(k) is not None] for k in series}
-        if not any(lines.values()):
+        if max(map(len, lines.values())) < 2:  # a point is no curve
             continue
         with _style(f"curve-{name}"):
             figure, axes = _axes(4.7, 2.7, left=0.52, right=0.72)

@@ -267,4 +267,5 @@ def check_runtime(runtime: str) -> None:
 
 def command_line() -> str:
     """How this process was called, for "how to reproduce"."""
-    return shlex.join([Path(sys.argv[0]).name or "python", *sys.argv[1:]])
+    name = Path(sys.argv[0]).name.replace("__main__.py", "foveate")
+    return shlex.join([name or "python", *sys.argv[1:]])
