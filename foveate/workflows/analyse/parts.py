@@ -15,18 +15,21 @@ from foveate.analysis.features import features
 from foveate.analysis.lanczos import Spectrum, leading, spectrum
 from foveate.analysis.products import flat, gauss_newton, hessian, trained
 from foveate.compress.criteria.redundancy import bounds, matrices, net_redundancy
-from foveate.errors import ConfigError
+from foveate.errors import ConfigError, FoveateError
+from foveate.report.units import duration
 from foveate.train.intervals import wilson
 from foveate.workflows.analyse.subject import Subject
 
 STEPS, DRAWS = 15, 3  # Lanczos steps, vectors (or batches)
 QUICK_STEPS, QUICK_DRAWS = 8, 2  # where time is short: the top is right to about 1 % after 8 steps
-FEWEST = 64  # pictures of the smallest sample
+LEAST_STEPS, LEAST_DRAWS = 6, 1  # where it is shorter still
+FEWEST = 16  # pictures of the smallest sample
 SHARE = 0.4  # of the time that is left: what curvature may take
 NOISE_BATCH = 8  # pictures of the batches that noise is estimated from
 BATCHES = (16, 32, 64, 128, 256)
 TAUS = (1e-2, 1e-3)  # shares of the trace of the gradient matrix that may go
 SWEEP = 9  # effective rates of a sweep
+TESTED = 4  # pictures that invariance is tested on
 SWEEP_EPOCHS, SWEEP_BATCH = 40, 64
 DENSITY = 200  # points
 
@@ -45,6 +48,10 @@ class Clock:
         return math.inf if self.limit_s is None else self.limit_s - (time.monotonic() - self.begun)
 
 
+class NoTime(FoveateError):
+    """A part does not fit into the time that is left; another session may do it."""
+
+
 def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
     """Extremes, trace and density of the Hessian and of its Gauss-Newton part, and what a batch adds to them.
 
@@ -58,13 +65,22 @@ def curvature(subject: Subject, clock: Clock) -> dict[str, Any]:
     like = flat(params, params).detach()
     count = len(subject.seen[0])
     begun = time.monotonic()
-    hessian(subject.model, [subject.pictures(min(count, FEWEST))], subject.loss)(like)
-    each = (time.monotonic() - begun) / min(count, FEWEST)  # seconds a picture
+    few = min(count, FEWEST)
+    hessian(subject.model, [subject.pictures(few)], subject.loss)(like)
+    each = (time.monotonic() - begun) / few  # seconds a picture
     budget = clock.left() - end
-    short = budget < 2 * each * FEWEST * STEPS * DRAWS
-    steps, draws = (QUICK_STEPS, QUICK_DRAWS) if short else (STEPS, DRAWS)
-    afford = 0.5 * budget / (each * steps * draws)
-    whole = int(min(count, max(FEWEST, afford))) if math.isfinite(afford) else count
+    short = budget < 8 * each * few * STEPS * DRAWS
+    scarce = budget < 4 * each * few * QUICK_STEPS * QUICK_DRAWS
+    steps, draws = (LEAST_STEPS, LEAST_DRAWS) if scarce else (QUICK_STEPS, QUICK_DRAWS) if short else (STEPS, DRAWS)
+    products = (
+        steps * draws + (6 if short else steps * draws) + (2 if short else DRAWS + 1)
+    )  # spectrum, training, noise
+    if (least := each * few * products) > clock.left():
+        raise NoTime(
+            f"curvature takes {duration(least)} at least here, of which {duration(max(0.0, clock.left()))} are left"
+        )
+    afford = 0.8 * budget / (each * products)
+    whole = int(min(count, max(few, afford))) if math.isfinite(afford) else count
     pictures, batches = subject.pictures(whole), subject.batches(whole)
     model, loss, seed = subject.model, subject.loss, subject.seed
     product = hessian(model, batches, loss)
@@ -146,7 +162,15 @@ def density_range(found: Spectrum) -> tuple[float, float]:
 
 def turning(subject: Subject, clock: Clock) -> dict[str, Any]:
     """Which parameters are scale-invariant, how far a step turns them, and the regimes of a sweep (--elr)."""
-    names = sphere.invariant_names(subject.model, subject.batches(16, 16))
+    begun, some = time.monotonic(), subject.batches(TESTED, TESTED)
+    with torch.no_grad(), sphere.batch_statistics(subject.model):
+        subject.model(some[0][0])
+    least = 3 * (time.monotonic() - begun) * len(list(subject.model.parameters()))  # in float64, once or more a tensor
+    if least > clock.left():
+        raise NoTime(
+            f"the test of invariance takes {duration(least)} here, of which {duration(max(0.0, clock.left()))} are left"
+        )
+    names = sphere.invariant_names(subject.model, some)
     if not names:
         raise ConfigError("no scale invariance: scaling any parameter changes the answers (no norm follows a layer)")
     batches = subject.batches(256)
@@ -234,9 +258,10 @@ def steadiness(subject: Subject, clock: Clock) -> dict[str, Any]:
                 break
             worse = corrupt(pictures, kind, severity, subject.seed)
             rows.append({"kind": kind, "severity": severity} | rate(hits(subject, worse / 255, labels)))
-    attacks = {}
-    for name, attack in (("fgsm", robustness.fgsm), ("pgd", robustness.pgd)):
-        if clock.left() > 0:
+    attacks, one_s = {}, 0.0
+    for name, attack, steps in (("fgsm", robustness.fgsm, 1), ("pgd", robustness.pgd, robustness.PGD_STEPS)):
+        if clock.left() > steps * one_s:
+            begun = time.monotonic()
             moved = torch.cat(
                 [
                     attack(subject.from_unit, x / 255, y)
@@ -244,6 +269,7 @@ def steadiness(subject: Subject, clock: Clock) -> dict[str, Any]:
                 ]
             )
             attacks[name] = rate(hits(subject, moved, labels)) | {"reach": robustness.REACH}
+            one_s = time.monotonic() - begun  # about a step of the stronger one
     x = subject.pictures(16)[0]
     norms = robustness.spectral_norms(subject.model, x)
     return {

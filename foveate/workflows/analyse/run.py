@@ -10,7 +10,7 @@ import torch
 from foveate.analysis import gates
 from foveate.config import near, parse_json
 from foveate.data.preprocess import normalise
-from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
+from foveate.errors import ConfigError, DataError, FoveateError, Interrupted, Terminated
 from foveate.events import Listener, StageEvent, WarningEvent, silent
 from foveate.files import check_writable, folder_lock, free_name, sweep, write_json
 from foveate.report.analysis import Drawn, write_analysis
@@ -19,11 +19,11 @@ from foveate.runs.plan import command_line
 from foveate.runs.run import Run, environment
 from foveate.train.signals import Stop, exit_code, stop_on_signals
 from foveate.workflows.analyse.advice import advise
-from foveate.workflows.analyse.parts import PARTS, Clock, plain
-from foveate.workflows.analyse.subject import Subject, open_subject
+from foveate.workflows.analyse.parts import PARTS, Clock, NoTime, plain
+from foveate.workflows.analyse.subject import Subject, affordable, open_subject
 
 PICTURES = 512
-NO_TIME = "no time was left for it; go on with --resume, or give more --time"
+NO_TIME = "go on with --resume, and more --time"
 
 
 def analyse(
@@ -78,18 +78,21 @@ def analyse(
                 "command": command_line(),
             }
             folder = Path()
+        begun = time.monotonic()
         subjects = open_subjects(asked, listener)
         if resume is None:
             folder = free_name(runs, name or f"analyse-{subjects[0].name}")
-            write_json(folder / "analyse.json", plain(asked | {"fingerprint": fingerprint(subjects[0])}))
+            asked |= {"fingerprint": fingerprint(subjects[0]), "used": used_pictures(subjects, asked["time_s"])}
+            write_json(folder / "analyse.json", plain(asked))
             write_json(folder / "env.json", environment())
         elif fingerprint(subjects[0]) != asked["fingerprint"]:
             raise DataError(f"{asked['data']}: the pictures changed since the analysis began; start a new one")
         with folder_lock(folder, notice=lambda text: listener(WarningEvent(text))):
             sweep(folder)
+            subjects = [subject.fewer(*asked["used"]) if asked.get("used") else subject for subject in subjects]
             found = [
-                run_parts(folder / place, subject, asked, listener, stop)
-                for place, subject in zip(("parts", "beside"), subjects, strict=False)
+                run_parts(folder / place, subject, asked, listener, stop, begun, (i + 1) / len(subjects))
+                for i, (place, subject) in enumerate(zip(("parts", "beside"), subjects, strict=False))
             ]
             return conclude(folder, asked, subjects, found)
 
@@ -130,6 +133,14 @@ def open_subjects(asked: dict[str, Any], listener: Listener) -> list[Subject]:
     ]
 
 
+def used_pictures(subjects: Sequence[Subject], time_s: float | None) -> tuple[int, int] | None:
+    """How many seen and unseen pictures each subject has time for; None: all that were drawn."""
+    if time_s is None:
+        return None
+    found = [affordable(subject, time_s / len(subjects)) for subject in subjects]
+    return min(seen for seen, _ in found), min(unseen for _, unseen in found)
+
+
 def fingerprint(subject: Subject) -> str:
     """Of the pictures that were drawn."""
     import hashlib
@@ -141,11 +152,20 @@ def fingerprint(subject: Subject) -> str:
 
 
 def run_parts(
-    folder: Path, subject: Subject, asked: dict[str, Any], listener: Listener, stop: Stop
+    folder: Path,
+    subject: Subject,
+    asked: dict[str, Any],
+    listener: Listener,
+    stop: Stop,
+    begun: float,
+    share: float,
 ) -> dict[str, dict[str, Any]]:
-    """All parts that are missing, within the time; what was found before is read."""
+    """All parts that are missing, within this share of the time; what was found before is read.
+
+    A signal gives up the part under way: Interrupted.
+    """
     folder.mkdir(exist_ok=True)
-    begun, limit, found = time.monotonic(), asked["time_s"], dict[str, dict[str, Any]]()
+    limit, found = None if asked["time_s"] is None else share * asked["time_s"], dict[str, dict[str, Any]]()
     for part in asked["what"]:
         path = folder / f"{part}.json"
         if path.is_file():
@@ -153,18 +173,22 @@ def run_parts(
             continue
         clock = Clock(limit, begun, tuple(asked["elr"]) if asked["elr"] else None, asked["masks"])
         if clock.left() <= 0:
-            found[part] = {"reason": NO_TIME}
+            found[part] = {"reason": f"no time was left for it; {NO_TIME}"}
             continue
         listener(StageEvent(f"{subject.name}: {part}"))
         try:
-            torch.manual_seed(subject.seed)
-            found[part] = plain(PARTS[part](subject, clock))
+            with stop.at_once():
+                torch.manual_seed(subject.seed)
+                found[part] = plain(PARTS[part](subject, clock))
+        except NoTime as error:
+            found[part] = {"reason": f"{error}; {NO_TIME}"}
+            continue
         except FoveateError as error:
             found[part] = {"reason": str(error)}
-        write_json(path, found[part])
-        if stop.signal:
+        except (KeyboardInterrupt, Terminated):
             text = f"stopped; finished parts are saved; go on with: foveate analyse --resume {folder.parent}"
-            raise Interrupted(text, exit_code(stop.signal))
+            raise Interrupted(text, exit_code(stop.signal)) from None
+        write_json(path, found[part])
     return found
 
 

@@ -1,6 +1,9 @@
 """What is analysed: a network, some training pictures, some that it did not learn from, and the recipe of its run."""
 
 import contextlib
+import dataclasses
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,11 @@ from foveate.train.recipe import Recipe
 from foveate.zoo import build, variant
 
 BATCH = 64  # pictures at a time
+LEAST = 16  # pictures of a split that are used, at least, where time is short
+SHARE = (
+    0.25  # of the time, for the parts on seen pictures but curvature, which fits itself; as much for the unseen ones
+)
+SEEN_COST, UNSEEN_COST = 4.0, 22.0  # gradients a picture of these parts: gates, features, turns; corruptions, attacks
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +87,25 @@ class Subject:
         """Logits of pictures from 0 to 1."""
         logits: torch.Tensor = self.model(normalise_unit(x, self.preprocess))
         return logits
+
+    def fewer(self, seen: int, unseen: int) -> "Subject":
+        """The same with at most so many of its pictures."""
+        first, other = ((x[:n], y[:n]) for (x, y), n in ((self.seen, seen), (self.unseen, unseen)))
+        return dataclasses.replace(self, seen=first, unseen=other)
+
+
+def affordable(subject: Subject, seconds: float) -> tuple[int, int]:
+    """How many (seen, unseen) pictures an analysis in this time should use: a gradient is timed, parts cost known
+    numbers of them a picture (SEEN_COST, UNSEEN_COST). LEAST at least.
+    """
+    x, y = subject.pictures(LEAST)
+    params = [p for p in subject.model.parameters() if p.requires_grad]
+    gradient_s = math.inf
+    for _ in range(2):  # the first one warms up
+        begun = time.monotonic()
+        torch.autograd.grad(subject.loss(subject.model(x), y), params, allow_unused=True)
+        gradient_s = (time.monotonic() - begun) / len(x)
+    return tuple(max(LEAST, int(SHARE * seconds / (cost * gradient_s))) for cost in (SEEN_COST, UNSEEN_COST))  # type: ignore[return-value]
 
 
 def open_subject(
