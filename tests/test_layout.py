@@ -25,7 +25,7 @@ FLOORS = (
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 LOOSE = {"__init__", "__main__", *FLOORS[0]}  # the modules at the root
-SUMMIT = {"fit": {"classic", "search", "compress"}, "papers": {"ablate"}}  # which workflow may know which others
+SUMMIT = {"fit": {"search", "compress"}, "papers": {"ablate"}}  # which workflow may know which others
 # floor 0 holds records and bytes; the command line starts without these
 LIGHT = {"config", "errors", "events", "files", "cli", "__init__"}
 HEAVY_AT_TOP = {

@@ -38,7 +38,7 @@ from foveate.runs.result import (
 )
 from foveate.runs.run import Run
 from foveate.runs.setup import read
-from foveate.runs.training import CLASSIC, START, Trained, read_linear
+from foveate.runs.training import START, Trained, read_linear
 from foveate.runs.trust import Fitted, features_of, fit_model, fit_session, make_trust_part, session_outputs
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
 from foveate.train.evaluate import accuracy, labels_of, metrics, predict_logits
@@ -257,8 +257,7 @@ def make_baselines(
     folder: Path, dataset: Dataset, trained: Trained, tested: Tested, card: ModelCard, model: nn.Module
 ) -> list[BaselineRow]:
     """What simpler ways reach on the same pictures: always the most frequent class, a linear classifier on frozen
-    features where the run started from one, a classical pipeline where there was time for it, and last what is shipped.
-    model: of best/, whose weights stay.
+    features where the run started from one, and last what is shipped. model: of best/, whose weights stay.
     """
     labels, classes = labels_of(tested.pictures), len(dataset.classes)
     most = int(np.bincount(dataset.splits["train"].labels, minlength=classes).argmax())
@@ -271,8 +270,6 @@ def make_baselines(
             "seconds": 0.0,
         }
     ]
-    if (folder / CLASSIC).exists():
-        rows.append(parse_json((folder / CLASSIC).read_bytes(), CLASSIC))
     if linear.get("linear") and (folder / START).exists():
         kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(read_tensors(folder / START))

@@ -36,7 +36,6 @@ from foveate.zoo.tensors import read_tensors, tensor_bytes
 
 # of a run folder: the weights before the first step, where the recipe needs them at the end
 START = "start.safetensors"
-CLASSIC = "classic.json"  # what a classical pipeline reaches on the same pictures
 LINEAR = "linear.json"  # what is known of them, where they are a linear classifier on frozen features
 
 

@@ -13,24 +13,22 @@ import torch
 from foveate.classic.fit import BATCH, fit
 from foveate.config import replace, to_json
 from foveate.cost.count import cost
-from foveate.data.index import Dataset, Split, open_data, subset
+from foveate.data.index import Dataset, open_data
 from foveate.data.load import Pictures, evaluation_pictures
 from foveate.data.preprocess import Preprocess, at_resolution
 from foveate.data.sample import is_grey, is_small, sample_shapes
 from foveate.deploy.export import export_for_timing
 from foveate.deploy.measure import measure_latency
-from foveate.errors import ConfigError, DataError, Interrupted
+from foveate.errors import ConfigError, Interrupted
 from foveate.events import Listener, StageEvent, silent
-from foveate.files import check_writable, folder_lock, free_name, write_json
+from foveate.files import check_writable, folder_lock, free_name
 from foveate.report.units import percent
 from foveate.runs.made import Made, write_made
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line, network
-from foveate.runs.result import BaselineRow
 from foveate.runs.run import Run, announce
 from foveate.runs.setup import read
-from foveate.runs.training import CLASSIC
 from foveate.train.artefact import load_model
-from foveate.train.evaluate import accuracy, labels_of
+from foveate.train.evaluate import labels_of
 from foveate.train.intervals import wilson
 from foveate.train.metric import check_metric, score
 from foveate.train.recipe import Recipe
@@ -259,62 +257,6 @@ def compare(trial: Trial, wanted: Sequence[Pipeline], limit: float) -> tuple[Fit
     assert best is not None
     rows[best.pipeline]["chosen"] = True
     return best, [row for row in rows.values() if "latency_ms" in row]
-
-
-class Late(Exception):
-    """The time of a baseline is over."""
-
-
-def write_baseline(folder: Path, dataset: Dataset, seconds: float, seed: int, listener: Listener) -> None:
-    """Write CLASSIC into a run folder, the row of a classical pipeline; nothing where the time is too short for it."""
-    if (row := baseline(dataset, seconds, seed, listener)) is not None:
-        write_json(folder / CLASSIC, row)
-
-
-def baseline(dataset: Dataset, seconds: float, seed: int, listener: Listener) -> BaselineRow | None:
-    """What a classical pipeline reaches on these pictures, learnt from SAMPLE of them at most; None where the time is
-    too short.
-
-    The joined descriptors of choose_pipelines: edges, texture, colours. val_accuracy, test_accuracy: 0 to 1, on SAMPLE
-    pictures of each split at most.
-    """
-    begun, preprocess = time.monotonic(), pick_preprocess(dataset, None, None)
-    pipeline = choose_pipelines(dataset, preprocess.resolution, None, None, None, None)[1]
-    base = ClassicConfig(num_classes=len(dataset.classes), resolution=preprocess.resolution)
-
-    def check() -> None:
-        if time.monotonic() > begun + seconds:
-            raise Late
-
-    def sample(split: Split) -> tuple[list[torch.Tensor], np.ndarray]:
-        picks = np.sort(np.random.default_rng(seed).permutation(len(split))[:SAMPLE])
-        pictures, parts = evaluation_pictures(subset(split, picks), preprocess), []
-        pictures.bad_files = "skip"
-        for item in pictures.in_order(BATCH):
-            parts.append(item.pictures)
-            check()
-        return parts, labels_of(pictures)
-
-    listener(StageEvent(f"a classical pipeline for comparison: {pipeline.name}"))
-    try:
-        held = {name: sample(split) for name, split in dataset.splits.items()}
-        parts, labels = held["train"]
-        batches = lambda: (x.float() / 255 for x in parts)  # noqa: E731
-        model = fit(config_of(base, pipeline), pipeline.classifier, batches, labels, seed=seed, stop=check)
-        found = {}
-        for name in set(held) & {"val", "test"}:
-            with torch.inference_mode():
-                logits = np.concatenate([model(x.float() / 255).numpy() for x in held[name][0]])
-            found[name] = accuracy(logits, held[name][1])
-            check()
-    except (Late, DataError):
-        return None
-    return {
-        "name": f"{pipeline.name} (classic)",
-        "val_accuracy": found["val"],
-        "test_accuracy": found.get("test", found["val"]),
-        "seconds": time.monotonic() - begun,
-    }
 
 
 def scaled(pictures: Pictures, picks: np.ndarray | None = None) -> Iterator[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""fit: a folder of pictures and a budget in, the best classifier that fits out.
+"""fit: a folder of pictures and a budget in, the best classifier that fits out. The product, in one readable file.
 
 Five steps: measure_candidates, race, plan_training, complete (of every run), compress_best.
 """
@@ -57,7 +57,6 @@ from foveate.train.metric import check_metric
 from foveate.train.recipe import Recipe
 from foveate.zoo import list_models
 
-CLASSIC_SHARE = 0.06  # of the time that is left, at most, for a classical pipeline that is only reported
 SEARCHED = 2  # how many nets of a search race
 PROBE_SHARE = 0.3  # of the time that is left, at most, for the features of all training pictures
 TORCH = 2.0  # times as long torch takes for a picture as the runtime
@@ -159,7 +158,8 @@ def resume_fit(folder: str | Path, given: Mapping[str, object], listener: Listen
 
     given: settings by the names of fit's arguments; they must be those that the run began with. Raises what fit raises.
     """
-    folder, asked = Path(folder), read_request(Path(folder))
+    folder = Path(folder)
+    asked = read_request(folder)
     refuse_others(folder, asked, {k: v for k, v in given.items() if k not in ("resume", "listener", "progress")})
     if (summary := finished(folder)) is not None:
         small = folder.parent / read_beside(folder).get("small", "") / "summary.json"
@@ -203,9 +203,7 @@ def go_on(folder: Path, asked: Asked, dataset: Dataset, time: TimeBudget, listen
         crashpoint("fit.finished")
         if asked.compress:
             run = compress_best(request, run)
-        from foveate.workflows.search.ways import ways
-
-        found = {} if asked.search is None else {"ways": ways(folder)}
+        found = {} if asked.search is None else {"ways": told_ways(folder)}
         return Run(run.folder, {**run.summary, **found, "time_s": asked.time_s, "seconds": time.spent_s})
 
 
@@ -219,12 +217,8 @@ def train_winner(request: Request) -> Run:
         start = Start(left=time_for_training(request, winner), begun=time.begun, asked_s=time.whole_s)
         return complete_held(folder, read_plan(folder), dataset, request.listener, resume=True, start=start)
     if winner is None:
-        from foveate.workflows.classic import write_baseline
-
         winner = race(request, measure_candidates(request))
         write_winner(folder, winner)
-        if request.asked.models is None:
-            write_baseline(folder, dataset, CLASSIC_SHARE * time.left_s, request.asked.seed, request.listener)
     request.journal.drop_networks()
     plan, start = plan_training(request, winner)
     return complete_held(folder, plan, dataset, request.listener, start=start)
@@ -248,6 +242,13 @@ def measure_candidates(request: Request) -> list[Measured]:
         measured = measured + search_candidates(request, asked.search)
     journal.finish_looking(measured)
     return measured
+
+
+def told_ways(folder: Path) -> list[dict[str, Any]]:
+    """What the zoo and the search each found, and took."""
+    from foveate.workflows.search.ways import ways
+
+    return ways(folder)
 
 
 def searches_from_scratch(asked: Asked, dataset: Dataset) -> bool:
