@@ -23,10 +23,10 @@ from foveate.errors import BudgetError
 from foveate.events import Listener, StageEvent, WarningEvent
 from foveate.files import crashpoint, read_lines, write_folder, write_json
 from foveate.runs.advice import Facts, advise, majority, warn
+from foveate.runs.baselines import make_baselines
 from foveate.runs.gallery import shown_pictures
 from foveate.runs.plan import Plan
 from foveate.runs.result import (
-    BaselineRow,
     Result,
     SplitPart,
     TrainingPart,
@@ -38,12 +38,11 @@ from foveate.runs.result import (
 )
 from foveate.runs.run import Run
 from foveate.runs.setup import read
-from foveate.runs.training import START, Trained, read_linear
+from foveate.runs.training import Trained
 from foveate.runs.trust import Fitted, features_of, fit_model, fit_session, make_trust_part, session_outputs
 from foveate.train.artefact import Metric, ModelCard, load_model, model_files
-from foveate.train.evaluate import accuracy, labels_of, metrics, predict_logits
+from foveate.train.evaluate import labels_of, metrics
 from foveate.train.metric import score
-from foveate.zoo.tensors import read_tensors
 
 if TYPE_CHECKING:
     from foveate.cost.latency import Latency
@@ -137,7 +136,7 @@ def finish(
         trust=make_trust_part(
             answered, tested.logits, tested.features, labels_of(tested.pictures), tested.report.split
         ),
-        baselines=make_baselines(folder, dataset, trained, tested, card, model),
+        baselines=make_baselines(folder, dataset, trained, (tested.pictures, tested.report.accuracy), card, model),
         warnings=[],
         next_steps=[],
     )
@@ -251,53 +250,6 @@ def make_training_part(trained: Trained) -> TrainingPart:
     epochs = -(-progress.steps // steps) or recipe.epochs
     statistics, notes = progress.best_statistics, trained.plan.notes
     return TrainingPart(recipe, progress.rows, trained.seconds, epochs, progress.best_epoch, statistics, notes)
-
-
-def make_baselines(
-    folder: Path, dataset: Dataset, trained: Trained, tested: Tested, card: ModelCard, model: nn.Module
-) -> list[BaselineRow]:
-    """What simpler ways reach on the same pictures: always the most frequent class, a linear classifier on frozen
-    features where the run started from one, and last what is shipped. model: of best/, whose weights stay.
-    """
-    labels, classes = labels_of(tested.pictures), len(dataset.classes)
-    most = int(np.bincount(dataset.splits["train"].labels, minlength=classes).argmax())
-    val, linear = np.array(dataset.splits["val"].labels), read_linear(folder)
-    rows: list[BaselineRow] = [
-        {
-            "name": f"always {dataset.classes[most]}",
-            "val_accuracy": float((val == most).mean()),
-            "test_accuracy": float((labels == most).mean()),
-            "seconds": 0.0,
-        }
-    ]
-    if linear.get("linear") and (folder / START).exists():
-        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        model.load_state_dict(read_tensors(folder / START))
-        logits = predict_logits(model, tested.pictures, trained.plan.preprocess)
-        model.load_state_dict(kept)
-        rows.append(
-            {
-                "name": f"linear classifier on frozen features of {trained.plan.model}",
-                "val_accuracy": linear.get("val_accuracy"),
-                "test_accuracy": accuracy(logits, labels),
-                "seconds": linear["seconds"],
-            }
-        )
-    rows.append(
-        {
-            "name": trained.plan.model,
-            "val_accuracy": val_accuracy(card, trained),
-            "test_accuracy": tested.report.accuracy,
-            "seconds": trained.seconds,
-        }
-    )
-    return rows
-
-
-def val_accuracy(card: ModelCard, trained: Trained) -> float:
-    """The validation accuracy of what is shipped, which the blend may have changed since the best epoch."""
-    found = [m.value for m in card.metrics if m.name == "accuracy" and m.split == "val"]
-    return found[0] if found else trained.progress.best_accuracy
 
 
 def facts_for_advice(folder: Path, dataset: Dataset, trained: Trained, result: Result, epochs: int) -> Facts:

@@ -10,6 +10,7 @@ from foveate.events import Event, Listener, StageEvent
 COMPRESS_SHARE = 0.4  # of the whole, for a smaller network; all other shares are of the rest
 LOOK_SHARE = 0.25  # after which no further candidate is measured
 SEARCH_SHARE = 0.3  # for nets that no zoo has
+CLASSIC_SHARE, CLASSIC_S = 0.03, 2.0  # for a classical pipeline beside the networks; less than so many seconds: none
 RACE_SHARE = 0.25  # of what is then left, at most
 END_S, END_SHARE = 30.0, 0.2  # testing, export, parity, latency, report: seconds, but no more of the time than this
 END_EXPORTS, END_MOST = 3.0, 0.4  # the end in exports with their timing, and the most of the time that it may keep
@@ -95,6 +96,12 @@ class TimeBudget:
     def search_s(self) -> float:
         """For a search, where there is one."""
         return SEARCH_SHARE * self.run_s
+
+    @property
+    def classic_s(self) -> float:
+        """For a classical pipeline that is learnt now; 0 where that is too short for one."""
+        share = min(CLASSIC_SHARE * self.run_s, self.left_s - self.end_s)
+        return share if share >= CLASSIC_S else 0.0
 
     @property
     def race_s(self) -> float:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from foveate.config import near, replace
+from foveate.config import replace
 from foveate.data.index import Dataset, open_data
 from foveate.data.sample import is_small
 from foveate.errors import ConfigError, DataError
@@ -24,14 +24,7 @@ from foveate.runs.defaults import recipe_for
 from foveate.runs.devices import check_device, describe_device
 from foveate.runs.epochs import anneal, limit_epochs
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
-from foveate.runs.request import (
-    REQUEST,
-    Asked,
-    read_beside,
-    read_request,
-    read_spent,
-    refuse_others,
-)
+from foveate.runs.request import REQUEST, Asked, read_beside, read_request, read_spent, refuse_others
 from foveate.runs.resume import finished
 from foveate.runs.run import Run, announce
 from foveate.runs.time_budget import RACE_SHARE, TimeBudget
@@ -39,6 +32,7 @@ from foveate.runs.training import Start
 from foveate.runs.trust import KNOWN
 from foveate.selection.balance import MAX_DROP, choose_recipe
 from foveate.selection.candidates import Measured, look, select_affordable
+from foveate.selection.classical import check_names, fit_classical, is_classical, learn_beside
 from foveate.selection.halving import (
     Entry,
     best_of_heats,
@@ -55,7 +49,6 @@ from foveate.selection.session import beside, kept, timekeeper
 from foveate.selection.winner import Winner, read_winner, write_winner
 from foveate.train.metric import check_metric
 from foveate.train.recipe import Recipe
-from foveate.zoo import list_models
 
 SEARCHED = 2  # how many nets of a search race
 PROBE_SHARE = 0.3  # of the time that is left, at most, for the features of all training pictures
@@ -113,8 +106,8 @@ def fit(
     "auto", the best published ones that are on this machine; "hub", those of every network, where only what enters the
     race is fetched; "none" or None, from scratch; "lite", "hf-hub:ORG/NAME", a model folder, or a file (then with
     models). licence: "any" lets "auto" and "hub" take weights, too, that are not for commercial use. models: a pattern
-    of names to choose from; without it, the whole zoo is looked at. device: where training runs, "auto": CUDA, then
-    MPS, then the CPU. search: a space of foveate.search, "subnets(of=NAME)" for the sub-networks of a net with
+    of names to choose from, or "classic:*"; without it, all of the zoo. device: where training runs, "auto": CUDA,
+    then MPS, then the CPU. search: a space of foveate.search, "subnets(of=NAME)" for the sub-networks of a net with
     weights, or "auto", what suits the pictures; three tenths of the time are its, and its best nets race against the
     zoo's. compress: four tenths of the time go into a smaller network, at most MAX_DROP points of validation accuracy
     below the one that was found; its run, NAME-small, is returned. balance: what is done where classes are of unequal
@@ -130,8 +123,7 @@ def fit(
         return resume_fit(resume, {k: v for k, v in given.items() if k in defaults and v != defaults[k]}, listener)
     time = TimeBudget.start(time_s, compress=compress)
     listener = time.told(listener)
-    if models is not None and not list_models(models):
-        raise ConfigError(f'--models "{models}" matches no model: {near(models, list_models())}')
+    check_names(models)
     place = check_device(device)
     check_runtime(runtime)
     check_metric(metric)
@@ -212,6 +204,8 @@ def train_winner(request: Request) -> Run:
     folder, time, dataset = request.folder, request.time, request.dataset
     if (summary := finished(folder)) is not None:
         return Run(folder, summary)
+    if is_classical(request.asked.models):
+        return fit_classical(folder, request.asked, dataset, time, request.listener)
     winner = read_winner(folder)
     if winner is not None and any((folder / "state").glob("step-*")):
         start = Start(left=time_for_training(request, winner), begun=time.begun, asked_s=time.whole_s)
@@ -219,6 +213,7 @@ def train_winner(request: Request) -> Run:
     if winner is None:
         winner = race(request, measure_candidates(request))
         write_winner(folder, winner)
+    learn_beside(folder, dataset, time, request.asked, request.listener)
     request.journal.drop_networks()
     plan, start = plan_training(request, winner)
     return complete_held(folder, plan, dataset, request.listener, start=start)

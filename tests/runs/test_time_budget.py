@@ -64,6 +64,7 @@ def test_shares_never_exceed_what_there_is_and_the_end_is_kept(whole, compress, 
         clock.now += step
         assert 0 <= time.left_s <= before
         assert 0 <= time.race_s <= time.left_s
+        assert time.classic_s == 0 or 2 <= time.classic_s <= min(0.03 * time.run_s, time.training_s) + slack
         assert 0 <= time.training_s <= time.left_s
         assert time.training_s == 0 or time.training_s + time.end_s <= time.left_s + slack
         before = time.left_s
