@@ -12,8 +12,6 @@ from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, warn
 from foveate.cli.options.run import Threads
 from foveate.cli.runtimes import table, told
-from foveate.deploy.formats import FORMS
-from foveate.deploy.formats.form import Given
 from foveate.errors import ConfigError
 from foveate.report.units import percent, points, size
 
@@ -64,7 +62,7 @@ def command(
     Nothing is written when the file does not answer as the model does.
     """
     if listed:
-        forms = list_forms(Given(runtime=runtime, fetch=fetch))
+        forms = list_forms(runtime, fetch)
         output.answer({"forms": forms}, lambda: form_lines(forms))
         return
     if model is None:
@@ -89,6 +87,8 @@ def command(
     )
 
     def lines() -> Iterator[str]:
+        from foveate.deploy.formats import FORMS
+
         if made.comparison is not None:
             yield from (*table(made.comparison, whole=True), "")
         form = FORMS[made.to]
@@ -106,8 +106,12 @@ def command(
     output.answer(made.to_dict(), lines)
 
 
-def list_forms(given: Given) -> list[dict[str, Any]]:
+def list_forms(runtime: Path | None, fetch: bool) -> list[dict[str, Any]]:
     """A row a form: its name, what it is for, its ending, why it can not be made here."""
+    from foveate.deploy.formats import FORMS
+    from foveate.deploy.formats.form import Given
+
+    given = Given(runtime=runtime, fetch=fetch)
     return [
         {
             "to": name,

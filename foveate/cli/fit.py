@@ -121,8 +121,10 @@ def closing(s: Mapping[str, Any], quiet: bool = False) -> list[str]:
     """The lines at the end of fit; quiet keeps the last three."""
     lines = []
     if not quiet:
+        from foveate.report.progress import data_line
+
         data = s["data"]
-        lines.append(f"{data['name']:<9} {show.data_line(data)}{' (report)' if data.get('left_out') else ''}")
+        lines.append(f"{data['name']:<9} {data_line(data)}{' (report)' if data.get('left_out') else ''}")
         lines += [f"budget    {s['budget']['text']}", *race_table(s), *way_lines(s.get("ways", []))]
     accuracy = share(s["test_accuracy"], s["test_interval"], s["test_n"])
     cost = f"{milliseconds(s['latency_ms'])} median · {size(s['size_bytes'])} · {count(s['macs'])}"

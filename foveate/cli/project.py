@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +61,8 @@ def project_file() -> Path | None:
 
 def read_project(path: Path) -> dict[str, Any]:
     """The file as plain data. ConfigError where it can not be read or is no TOML."""
+    import tomllib
+
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)

@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from foveate import __version__, files
-from foveate.cli import fit, main, show, units
+from foveate.cli import fit, main, units
 from foveate.config import replace, to_json
 from foveate.data.preprocess import Preprocess
 from foveate.errors import ConfigError, DataError, FoveateError, Interrupted
 from foveate.events import StepEvent
+from foveate.report import progress
 from foveate.report import units as shown
 from foveate.runs.plan import prepare
 from foveate.train.artefact import ModelCard, model_files, read_card
@@ -708,7 +709,7 @@ def test_the_quiet_end_of_fit_is_three_lines():
 
 def test_plain_progress_writes_about_every_ten_seconds(capsys):
     now = [0.0]
-    tell = show.Plain(sys.stdout, clock=lambda: now[0])
+    tell = progress.Plain(sys.stdout, clock=lambda: now[0])
     for step in range(601):
         now[0] = step * 0.1
         tell(StepEvent("x", step=step, steps=600, epoch=1, epochs=2, images_per_s=10.0, loss=1.0))

@@ -10,11 +10,11 @@ from PIL import Image
 
 from foveate.cli import COMMANDS, data, main
 from foveate.cli.predict import paths
-from foveate.cli.show import line
 from foveate.data.gate.check import check
 from foveate.data.gate.inside import inside
 from foveate.data.index import open_data
 from foveate.errors import DataError
+from foveate.report.progress import line
 from foveate.runs.run import announce
 
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate.cli import main, show
+from foveate.cli import main
 from foveate.cli.options.output import Visible, print_json, warn
 from foveate.config import replace
 from foveate.data.preprocess import Preprocess
 from foveate.errors import DataError, printable
 from foveate.events import StageEvent, StepEvent, WarningEvent
 from foveate.files import write_folder
+from foveate.report import progress
 from foveate.report.progress import place
 from foveate.train.artefact import ModelCard, model_files
 from foveate.zoo import build, variant
@@ -181,10 +182,10 @@ def test_texts_of_libraries_and_warnings_are_escaped(monkeypatch, capsys):
 def test_progress_shows_names_escaped():
     step = StepEvent(label=NASTY[0], epoch=1, epochs=2, step=1, steps=2, images_per_s=1.0, loss=0.5, seconds_left=1.0)
     said = io.StringIO()
-    plain = show.Plain(said, clock=iter([0.0, 99.0, 199.0, 299.0, 399.0]).__next__)
+    plain = progress.Plain(said, clock=iter([0.0, 99.0, 199.0, 299.0, 399.0]).__next__)
     for event in (StageEvent("a\n\x1b[31m"), WarningEvent("b\u202e\r"), step):
         plain(event)
-        assert show.line(event).isprintable()
+        assert progress.line(event).isprintable()
     assert visible(said.getvalue()) and len(said.getvalue().splitlines()) == 3
     assert place(step).isprintable()
 

@@ -171,7 +171,7 @@ def test_every_stage_tells_what_is_left_of_the_whole(clock):
     listener = TimeBudget.start(100.0, clock=clock).told(told.append)
     clock.now = 30.0
     listener(StageEvent("racing"))
-    from foveate.cli.show import line
+    from foveate.report.progress import line
 
     assert line(told[0]) == "racing  (1m 10s of 1m 40s left)"
 
