@@ -141,8 +141,9 @@ def set_first_weights(folder: Path, state: State, plan: Plan, job: Job, start: S
 def blend_best(folder: Path, job: Job, listener: Listener, most: int | None = None) -> None:
     """Put the best point between the start and best/ into best/, where it is not done yet.
 
-    Where the start is the linear classifier on frozen features it is one of the points: what is shipped is then never
-    below it on the validation pictures, and its accuracy is written down. The other points are the recipe's.
+    Where the start is the linear classifier on frozen features it is one of the points: what is shipped is then not
+    below it on the validation pictures by more than their noise, and its accuracy is written down. The other points are
+    the recipe's.
     most: points that there is time for, the end included; the linear one comes first, then those nearest to the end.
     """
     if not (folder / START).exists():

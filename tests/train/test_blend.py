@@ -22,7 +22,8 @@ def test_between_is_the_straight_line_and_keeps_counters():
 @pytest.mark.parametrize(
     ("scores", "chosen"),
     [
-        ({1.0: (0.8, 0.9), 0.5: (0.9, 0.7), 0.7: (0.85, 0.1)}, 0.5),  # accuracy first
+        ({1.0: (0.8, 0.9), 0.5: (0.9, 0.7), 0.7: (0.85, 0.1)}, 0.5),  # accuracy first: 1,000 pictures tell these apart
+        ({1.0: (0.8, 0.9), 0.5: (0.9, 0.7), 0.7: (0.89, 0.1)}, 0.7),  # and not these, so the loss does
         ({1.0: (0.9, 0.9), 0.5: (0.9, 0.7), 0.7: (0.9, 0.8)}, 0.5),  # then the lower loss
         ({1.0: (0.9, 0.6), 0.5: (0.9, 0.7), 0.7: (0.2, 0.1)}, 1.0),
     ],
@@ -36,7 +37,8 @@ def test_the_best_point_on_validation_is_put_into_the_model(monkeypatch, scores,
         return round(m.weight.item(), 6)
 
     monkeypatch.setattr(module, "predict_logits", lambda m, val, p: share_of(m))
-    monkeypatch.setattr(module, "labels_of", lambda val: None)
+    monkeypatch.setattr(module, "labels_of", lambda val: range(1000))
+    monkeypatch.setattr(module, "TEMPERATURES", (1.0,))
     monkeypatch.setattr(module, "accuracy", lambda share, _: scores[share][0])
     monkeypatch.setattr(module, "cross_entropy", lambda share, _: scores[share][1])
     found = blend(model, start, (0.5, 0.7), None, Preprocess(), lambda share, _: scores[share][0])
