@@ -39,23 +39,31 @@ def fit_weights(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.asarray(weights / weights.sum(), np.float64)
 
 
-def select(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def select(
+    probabilities: np.ndarray, labels: np.ndarray, costs: Sequence[float] | None = None, limit: float | None = None
+) -> np.ndarray:
     """Greedy selection with replacement (Caruana et al., ICML 2004): weights (M,), from counts over STEPS.
 
     Each step adds the member that lowers the loss of the mean most; the best step of the path is kept, which is never
-    worse than the best member.
+    worse than the best member that fits. costs, limit: of distinct members together, each counted once; of members that
+    would go beyond it none is added. Zeros where none fits.
     """
-    counts, best, kept = np.zeros(len(probabilities)), np.inf, np.zeros(len(probabilities))
+    count = len(probabilities)
+    price = np.zeros(count) if costs is None else np.asarray(costs, float)
+    counts, best, kept = np.zeros(count), np.inf, np.zeros(count)
     for _ in range(STEPS):
-        losses = []
-        for m in range(len(probabilities)):
+        losses = np.full(count, np.inf)
+        for m in range(count):
             tried = counts.copy()
             tried[m] += 1
-            losses.append(nll(log_mean(probabilities, tried / tried.sum()), labels))
+            if limit is None or price[tried > 0].sum() <= limit:
+                losses[m] = nll(log_mean(probabilities, tried / tried.sum()), labels)
+        if not np.isfinite(losses).any():
+            return kept
         counts[int(np.argmin(losses))] += 1
-        if min(losses) < best - 1e-9:
-            best, kept = min(losses), counts.copy()
-    return kept / kept.sum()
+        if losses.min() < best - 1e-9:
+            best, kept = float(losses.min()), counts.copy()
+    return np.asarray(kept / kept.sum(), np.float64)
 
 
 def fit_stack(log_probabilities: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,18 +26,24 @@ class Way(enum.StrEnum):
     greedy = "greedy"
     stack = "stack"
     soup = "soup"
+    wise = "wise"
 
 
 @command_of
 def command(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Model or run folders.", show_default=False)],
+    models: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL...", help="Model or run folders.", show_default=False)
+    ] = None,
     *,
+    folder: Annotated[
+        str | None, option("--from", metavar="DIR", help="Of runs: the best together are found by greedy selection.")
+    ] = None,
     data: Annotated[
         str | None, option("--data", metavar="DATA", help="Pictures; by default those of the first run.")
     ] = None,
     by: Annotated[
         Way,
-        typer.Option("--by", help="Mean of answers, weights or greedy on validation, stack, soup of weights."),
+        typer.Option("--by", help="Mean of answers, weights or greedy on validation, stack, soup of weights, wise."),
     ] = Way.mean,
     max_latency: Annotated[
         str | None, option("--max-latency", metavar="TIME", help="Of all members together, e.g. 20ms.")
@@ -59,7 +65,8 @@ def command(
 
     with show.progress(quiet) as listener:
         run = fuse(
-            models,
+            models or (),
+            folder=folder,
             data=data,
             by=by.value,
             max_latency_ms=limit_ms,

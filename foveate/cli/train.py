@@ -4,7 +4,7 @@ from typing import Annotated
 
 from foveate.cli import show
 from foveate.cli.fit import next_lines
-from foveate.cli.options.data import Training
+from foveate.cli.options.data import Training, model_folder
 from foveate.cli.options.declare import command_of, option
 from foveate.cli.options.output import Output, Quiet
 from foveate.cli.options.run import Device, Epochs, Processor, Recipe, Resume, RunOptions, Weights, require, spoken
@@ -22,6 +22,9 @@ def command(
     batch: Annotated[
         str | None, option("--batch", metavar="N|auto", help="Short for batch=N; auto: what the memory holds.")
     ] = None,
+    teacher: Annotated[
+        str | None, option("--teacher", metavar="MODEL", help="Whose answers are learnt too: a run, also a fusion.")
+    ] = None,
     weights: Weights = "auto",
     resume: Resume = None,
     place: RunOptions,
@@ -34,6 +37,8 @@ def command(
     Writes a run folder; --resume RUN goes on where it stopped.
     """
     data, changes = what.read(epochs, batch)
+    if teacher is not None:
+        changes.append(f"loss.teacher={model_folder(teacher)}")
     if resume is None:
         require({"DATA": data, "--model NAME": what.model}, "foveate train DATA --model NAME, or --resume RUN")
     from foveate.runs.complete import train

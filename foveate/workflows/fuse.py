@@ -15,7 +15,7 @@ from foveate.config import replace, to_json
 from foveate.data.index import Dataset, open_data
 from foveate.data.load import Pictures, evaluation_pictures
 from foveate.data.preprocess import Preprocess
-from foveate.errors import ConfigError
+from foveate.errors import BudgetError, ConfigError
 from foveate.events import Listener, StageEvent, silent
 from foveate.files import check_writable, folder_lock, free_name
 from foveate.report.units import percent
@@ -24,15 +24,21 @@ from foveate.runs.made import Made, write_made
 from foveate.runs.plan import Budget, Plan, check_runtime, command_line
 from foveate.runs.run import Run, announce
 from foveate.runs.setup import read
+from foveate.runs.training import START
+from foveate.selection.finished_runs import latencies, runs_in
 from foveate.train.artefact import ModelCard, load_model
+from foveate.train.blend import blend
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
 from foveate.train.recipe import Recipe
 from foveate.train.statistics import refresh
 from foveate.trust.calibration import fit_temperature, probabilities
 from foveate.zoo import build
 from foveate.zoo.composed.fusion import Fusion, FusionConfig, Member
+from foveate.zoo.tensors import read_tensors
 
-By = Literal["mean", "weights", "greedy", "stack", "soup"]
+By = Literal["mean", "weights", "greedy", "stack", "soup", "wise"]
+HEADROOM = 0.9  # of the latency budget, for the sum of members that were timed apart
+ALPHAS = tuple(i / 10 for i in range(10))  # tried between start and end; the end itself always is
 REFRESH = 16, 32  # batches, and pictures each, that norm statistics of a soup are taken anew from
 
 
@@ -46,8 +52,9 @@ class Part:
 
 
 def fuse(
-    models: Sequence[str | Path],
+    models: Sequence[str | Path] = (),
     *,
+    folder: str | Path | None = None,
     data: str | Path | None = None,
     by: By = "mean",
     max_latency_ms: float | None = None,
@@ -62,18 +69,29 @@ def fuse(
 ) -> Run:
     """One model of several: model or run folders of the same classes, of any kind.
 
+    folder: of runs; all that are finished and of the same data are members, beside those named; then by "greedy".
+
     by: "mean" of calibrated probabilities; "weights", the mean with weights of the least loss on validation; "greedy",
-    weights by greedy selection; "stack", logistic regression on their log probabilities (accuracy on validation is out
-    of fold); "soup", averaged weights of networks of one architecture, members added only where validation does not
-    fall. data: None: that of the first run. The result is finished like every run; its members are in the summary, with
-    what each adds on validation. Raises ConfigError, DataError, BudgetError.
+    weights by greedy selection, of members that take no more than max_latency_ms together; "stack", logistic
+    regression on their log probabilities (accuracy on validation is out of fold); "soup", averaged weights of networks
+    of one architecture, members added only where validation does not fall; "wise", of a fine-tuned network the best
+    point on the line from its start (arXiv:2109.01903): a run that began with a linear classifier, or two models, the
+    start first. data: None: that of the first run. The result is finished like every run; its members are in the
+    summary, with what each adds on validation. Raises ConfigError, DataError, BudgetError.
     """
     listener, begun = listener or silent, time.monotonic()
     check_runtime(runtime)
     check_writable(runs)
-    parts = open_parts(models)
+    dataset = None
+    if data is not None:
+        dataset = announce(open_data(data, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
+    if folder is not None:
+        models = [*models, *runs_in(folder, None if dataset is None else dataset.fingerprint)]
+        by = "greedy" if by == "mean" else by
+    parts = open_parts(models, 1 if by == "wise" else 2)
     source = str(data) if data is not None else data_of(Path(models[0]))
-    dataset = announce(open_data(source, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
+    if dataset is None:
+        dataset = announce(open_data(source, seed=seed, bad_files=bad_files, follow_links=follow_links), listener)
     check_classes(parts, dataset)
     seen = [
         (read(evaluation_pictures(dataset.splits["val"], p.card.preprocess), bad_files, listener), p) for p in parts
@@ -83,14 +101,26 @@ def fuse(
     for p, z in zip(parts, logits, strict=True):
         listener(StageEvent(f"  {p.place}  val {percent(accuracy(z, labels))} %"))
     train = read(evaluation_pictures(dataset.splits["train"], parts[0].card.preprocess), bad_files, listener)
-    if by == "soup":
+    threads = threads or torch.get_num_threads()
+    members: list[dict[str, Any]] = []
+    if by == "greedy":
+        views = [p.card.preprocess for p in parts]
+        places, nets = [p.place for p in parts], [p.model for p in parts]
+        costs = [] if max_latency_ms is None else latencies(places, nets, views, threads, runtime)
+        kept = choose(parts, logits, labels, costs, max_latency_ms)
+        parts, logits, seen = [parts[i] for i in kept], [logits[i] for i in kept], [seen[i] for i in kept]
+    about: dict[str, Any] = {"by": by}
+    if by == "wise":
+        model, preprocess, val, about["alpha"], members = make_wise(parts, dataset, seen[-1][0], listener)
+        found = predict_logits(model, val, preprocess)
+    elif by == "soup":
         model, preprocess, val = make_soup(parts, logits, labels, dataset, train, seen[0][0], listener)
         found = predict_logits(model, val, preprocess)
     else:
         model, preprocess = make_fusion(parts, logits, labels, dataset, by)
         val = read(evaluation_pictures(dataset.splits["val"], preprocess), bad_files, listener)
         found = predict_logits(model, val, preprocess)
-    members = tell_members(parts, logits, labels)
+    members = members or tell_members(parts, logits, labels)
     plan = Plan(
         data=source,
         model=f"{by} of {len(parts)}",
@@ -99,20 +129,20 @@ def fuse(
         preprocess=preprocess,
         bad_files=bad_files,
         follow_links=follow_links,
-        threads=threads or torch.get_num_threads(),
+        threads=threads,
         budget=Budget(max_latency_ms=max_latency_ms, runtime=runtime),
         fingerprint=dataset.fingerprint,
         command=command_line(),
     )
-    folder = free_name(runs, name or f"{dataset.name}-fusion")
-    with folder_lock(folder):
+    place = free_name(runs, name or f"{dataset.name}-fusion")
+    with folder_lock(place):
         made = Made(model, found, train, val, [])
-        return write_made(folder, plan, dataset, made, listener, begun, None, {"members": members, "by": by})
+        return write_made(place, plan, dataset, made, listener, begun, None, {**about, "members": members})
 
 
-def open_parts(models: Sequence[str | Path]) -> list[Part]:
-    """The members. ConfigError for fewer than two, and for one that is itself a fusion."""
-    if len(models) < 2:
+def open_parts(models: Sequence[str | Path], least: int = 2) -> list[Part]:
+    """The members. ConfigError for fewer than `least`, and for one that is itself a fusion."""
+    if len(models) < least:
         raise ConfigError(f"{len(models)} models: fuse takes two or more, e.g. foveate fuse runs/a runs/b")
     parts = []
     for place in models:
@@ -144,6 +174,73 @@ def check_classes(parts: Sequence[Part], dataset: Dataset) -> None:
 def in_order(logits: np.ndarray, part: Part, dataset: Dataset) -> np.ndarray:
     """Logits (N, K) with the classes in the order of the pictures'."""
     return logits[:, [part.card.classes.index(name) for name in dataset.classes]]
+
+
+def choose(
+    parts: Sequence[Part],
+    logits: Sequence[np.ndarray],
+    labels: np.ndarray,
+    costs: Sequence[float],
+    limit_ms: float | None,
+) -> list[int]:
+    """The members that greedy selection takes, two at least. costs: milliseconds of each, where there is a limit.
+
+    BudgetError where the limit has no room for two; ConfigError where the best one is not made better by any.
+    """
+    if limit_ms is not None and sum(sorted(costs)[:2]) > HEADROOM * limit_ms:
+        quick = parts[int(np.argmin(costs))].place
+        raise BudgetError(
+            f"--max-latency {limit_ms:g}ms: no two members fit; the quickest, {quick}, takes {min(costs):.3g} ms "
+            f"alone and two take {sum(sorted(costs)[:2]):.3g} ms ({100 * (1 - HEADROOM):.0f} % are kept free)"
+        )
+    each = np.stack([probabilities(z, fit_temperature(z, labels)) for z in logits])
+    weights = select(each, labels, costs or None, None if limit_ms is None else HEADROOM * limit_ms)
+    kept = [i for i in range(len(parts)) if weights[i] > 0]
+    if len(kept) < 2:
+        best = parts[kept[0]].place if kept else "the best"
+        raise ConfigError(f"{best}: no other member that fits beside it helps on validation; it is best alone")
+    return kept
+
+
+def make_wise(
+    parts: Sequence[Part], dataset: Dataset, val: Pictures, listener: Listener
+) -> tuple[Any, Preprocess, Pictures, float, list[dict[str, Any]]]:
+    """The best point on validation between a start and its fine-tuning, ends included; the share of the end, and rows.
+
+    parts: start and end; or the end alone, whose run has kept its start.
+    """
+    end = parts[-1]
+    if len(parts) > 2:
+        raise ConfigError(f"{len(parts)} models: wise is of a start and what was fine-tuned from it; give these two")
+    check_alike(parts, dataset)
+    if len(parts) == 2:
+        start, origin = parts[0].model.state_dict(), parts[0].place
+    else:
+        run = Path(end.place) if (Path(end.place) / START).is_file() else Path(end.place).parent
+        if not (run / START).is_file():
+            raise ConfigError(f"{end.place}: its run has not kept where it started; give the start as first model")
+        start, origin = read_tensors(run / START), "its start"
+    if start.keys() != end.model.state_dict().keys():
+        raise ConfigError(f"{end.place}: its start has other weights; wise is of one architecture")
+    share, found, _, tried = blend(end.model, start, ALPHAS, val, end.card.preprocess)
+    listener(StageEvent(f"  {share:g} of the way: val {percent(found)} %"))
+    rows = [
+        {"model": origin, "val_accuracy": tried[0.0], "adds": 100 * (found - tried[1.0])},
+        {"model": end.place, "val_accuracy": tried[1.0], "adds": 100 * (found - tried[0.0])},
+    ]
+    return end.model, end.card.preprocess, val, share, rows
+
+
+def check_alike(parts: Sequence[Part], dataset: Dataset) -> None:
+    """ConfigError unless all members are one architecture that sees pictures alike, classes in the pictures' order."""
+    first = parts[0]
+    for p in parts[1:]:
+        if p.card.architecture != first.card.architecture or p.card.preprocess != first.card.preprocess:
+            raise ConfigError(f"{p.place}: another network than {first.place}; give one architecture and size")
+        if p.card.classes != first.card.classes:
+            raise ConfigError(f"{p.place}: its classes stand in another order than those of {first.place}")
+    if first.card.classes != dataset.classes:
+        raise ConfigError(f"{first.place}: its classes stand in another order than those of {dataset.name}")
 
 
 def make_fusion(
@@ -221,14 +318,8 @@ def make_soup(
     """Averaged weights (arXiv:2203.05482, greedy): the best member first, others where validation does not fall. Norm
     statistics are taken anew from training pictures. Never below the best member on validation.
     """
+    check_alike(parts, dataset)
     first = parts[0]
-    for p in parts[1:]:
-        if p.card.architecture != first.card.architecture or p.card.preprocess != first.card.preprocess:
-            raise ConfigError(f"{p.place}: another network than {first.place}; a soup is of one architecture and size")
-        if p.card.classes != first.card.classes:
-            raise ConfigError(f"{p.place}: its classes stand in another order than those of {first.place}")
-    if first.card.classes != dataset.classes:
-        raise ConfigError(f"{first.place}: its classes stand in another order than those of {dataset.name}")
     order = sorted(range(len(parts)), key=lambda i: -accuracy(logits[i], labels))
     best: Any = parts[order[0]].model
     top, kept = accuracy(logits[order[0]], labels), [parts[order[0]].model.state_dict()]

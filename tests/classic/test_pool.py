@@ -47,3 +47,15 @@ def test_stacking_is_scikit_learns(members, classes):
     assert ((logs @ weight.T + bias).argmax(1) == theirs.predict(logs)).all()
     unseen = crossed_stack(logs, labels, 4)
     assert (unseen.argmax(1) == labels).mean() <= (theirs.predict(logs) == labels).mean() + 0.05
+
+
+def test_greedy_selection_keeps_to_its_limit_and_counts_a_member_once():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, 300)
+    logits = [s * np.eye(4)[labels] + rng.normal(size=(300, 4)) for s in (2.0, 1.9, 1.8)]
+    each = np.stack([np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in logits])
+    assert (select(each, labels) > 0).all()
+    two = select(each, labels, [5.0, 1.0, 1.0], 2.0)
+    assert two[0] == 0 and (two[1:] > 0).all() and two.sum() == pytest.approx(1)
+    assert list(select(each, labels, [5.0, 1.0, 9.0], 1.5)) == [0, 1, 0]
+    assert not select(each, labels, [5.0, 5.0, 5.0], 1.0).any()

@@ -1,5 +1,6 @@
 """foveate classic and foveate fuse from the command line: runs like any other, several models as one file."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from foveate.deploy.runtime import open_session
 from foveate.files import write_folder
 from foveate.train.artefact import ModelCard, load_model, model_files
 from foveate.train.evaluate import accuracy, labels_of, predict_logits
+from foveate.train.teacher import load_teacher
 from foveate.zoo import build, variant
 
 QUICK = ("--threads", "1", "--quiet", "--json")
@@ -53,7 +55,7 @@ def test_a_pipeline_is_a_run_like_any_other(pair, capsys):
     assert code == 0 and json.loads(out)["accuracy"] == pytest.approx(printed[1]["test_accuracy"])
 
 
-@pytest.mark.parametrize("by", ["mean", "weights", "greedy", "stack"])
+@pytest.mark.parametrize("by", ["mean", "weights", "stack"])
 def test_members_become_one_model_with_one_file(pair, capsys, by):
     runs, printed = pair
     code, out, _ = call(capsys, "fuse", runs / "pixels-1", runs / "hog-1", "--by", by, "--runs", runs, *QUICK)
@@ -114,6 +116,53 @@ def test_a_soup_is_never_below_its_best_member_on_validation(pair, capsys, tmp_p
         pictures.load()
         scores.append(accuracy(predict_logits(model, pictures, card.preprocess), labels_of(pictures)))
     assert scores[2] >= max(scores[:2])
+
+
+def test_a_fusion_is_a_teacher(pair, capsys, tmp_path):
+    runs, _ = pair
+    code, out, _ = call(capsys, "fuse", runs / "pixels-1", runs / "hog-1", "--runs", tmp_path, *QUICK)
+    assert code == 0
+    fused = f"{json.loads(out)['run']}/best"
+    x = torch.from_numpy(open_data("digits").splits["test"].pixels[:9]).permute(0, 3, 1, 2).float() / 255
+    teacher = load_teacher(fused, tuple("9876543210"), "cpu")
+    torch.testing.assert_close(teacher(x), load_model(fused)[0](x).flip(1))
+    words = ("--model", "resnet8_cifar", "--teacher", tmp_path / "nowhere", "--runs", tmp_path, "--quiet")
+    code, out, err = call(capsys, "train", "digits", *words)
+    assert code == 2 and "nowhere" in err and err.count("\n") == 1 and not out
+
+
+def test_the_best_together_are_found_among_finished_runs(pair, capsys, monkeypatch, tmp_path):
+    runs, printed = pair
+    del printed
+    place = tmp_path / "r"
+    monkeypatch.setattr(importlib.import_module("foveate.workflows.fuse"), "select", lambda each, *_: np.full(2, 0.5))
+    code, out, err = call(capsys, "fuse", "--from", runs, "--max-latency", "1000s", "--runs", place, *QUICK)
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["by"] == "greedy" and {Path(m["model"]).name for m in found["members"]} == {"pixels-1", "hog-1"}
+    monkeypatch.undo()
+    code, out, err = call(capsys, "fuse", runs / "hog-1", runs / "pixels-1", "--by", "greedy", "--runs", place, *QUICK)
+    assert code == 2 and "best alone" in err and err.count("\n") == 1 and not out  # pixels add nothing
+    code, out, err = call(capsys, "fuse", "--from", runs, "--max-latency", "0.0001ms", "--runs", place, *QUICK)
+    assert code == 4 and "no two members fit; the quickest" in err and err.count("\n") == 1 and not out
+    code, _, err = call(capsys, "fuse", "--from", place, "--runs", place, *QUICK)
+    assert code == 2 and "0 finished runs there" in err  # a fusion is no member
+
+
+def test_wise_is_never_below_its_ends_on_validation(pair, capsys, tmp_path):
+    del pair
+    start, end = (network(tmp_path / f"w{i}", 0, scale=1 + 2 * i) for i in range(2))
+    words = ("fuse", start, end, "--data", "digits", "--by", "wise", "--runs", tmp_path / "r", *QUICK)
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
+    found = json.loads(out)
+    assert 0 <= found["alpha"] <= 1 and all(m["adds"] >= 0 for m in found["members"])
+    a, b, mixed = (load_model(f)[0].fc.weight for f in (start, end, f"{found['run']}/best"))
+    torch.testing.assert_close(mixed, torch.lerp(a, b, found["alpha"]))
+    for models, text in (((end,), "not kept where it started"), ((start, end, start), "give these two")):
+        words = ("fuse", *models, "--data", "digits", "--by", "wise", "--runs", tmp_path / "r", *QUICK)
+        code, out, err = call(capsys, *words)
+        assert code == 2 and text in err and err.count("\n") == 1 and not out
 
 
 def test_what_does_not_go_together_is_one_line(pair, capsys, tmp_path):
