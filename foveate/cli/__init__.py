@@ -23,6 +23,7 @@ from foveate.cli import (
     classic,
     compress,
     data,
+    deploy,
     doctor,
     explain,
     export,
@@ -85,6 +86,7 @@ COMMANDS = {
 for _name, _module in COMMANDS.items():
     app.command(_name, cls=Command, epilog=_module.EXAMPLE)(_module.command)
 app.add_typer(data.app, name="data")
+app.add_typer(deploy.app, name="deploy")
 
 
 def _version(wanted: bool) -> None:

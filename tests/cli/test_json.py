@@ -43,6 +43,7 @@ def printed(tmp_path_factory):
         "predict": ("predict", best, "data"),
         "eval": ("eval", best, "data"),
         "export": ("export", best),
+        "deploy check": ("deploy", "check", f"{best}/best/model.onnx", "data"),
         "models": ("models", "resnet20_cifar"),
         "profile": ("profile", "resnet20_cifar"),
         "data check": ("data", "check", "data"),
