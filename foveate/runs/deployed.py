@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foveate.data.labelled import open_labelled
+from foveate.data.preprocess import prepare
 from foveate.data.read.formats import BadImage, shown
 from foveate.deploy import faults
 from foveate.deploy.exported import Exported, load_exported
@@ -86,7 +87,7 @@ def _compared(
             return np.concatenate([torch_logits(net.model, p, part) for part in parts])[:, place]
 
     p = net.preprocess
-    expected = run([faults.prepare(image, p) for image in images], p)
+    expected = run([prepare(image, p) for image in images], p)
     apart = faults.difference(logits, expected)
     told = {
         "model_accuracy": float((expected.argmax(1) == labels).mean()),
