@@ -48,7 +48,9 @@ def _amount(option: str, text: str, units: dict[str, float], expected: str, zero
         raise ConfigError(f'{option} "{text}": expected {expected}')
     number, unit = float(match[1]), match[2]
     if unit not in units:
-        problem = f'unknown unit "{unit}"' if unit else "the unit is missing"
+        usual = re.search(r"\d([A-Za-z]+)", expected)
+        missing = f"the unit is missing, as in {match[1]}{usual[1]}" if usual else "the unit is missing"
+        problem = f'unknown unit "{unit}"' if unit else missing
         raise ConfigError(f'{option} "{text}": {problem}; expected {expected}')
     value = number * units[unit]
     if not 0 <= value <= 1e18 or not (value or zero) or not math.isfinite(value):

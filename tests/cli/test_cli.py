@@ -141,7 +141,7 @@ USAGE = [
     (("fitt", "x"), "fit"),
     (("fit",), "DATA"),
     (("fit", "digits", "--max-latncy", "5ms"), "--max-latency"),
-    (("fit", "digits", "--max-latency", "5"), "unit is missing"),
+    (("fit", "digits", "--max-latency", "5"), "unit is missing, as in 5ms"),
     (("fit", "digits", "--max-latency", "fast"), "--max-latency"),
     (("fit", "digits", "--max-size", "5 parsecs"), "parsecs"),
     (("fit", "digits", "--max-macs", "-3M"), "--max-macs"),
