@@ -272,8 +272,8 @@ def test_advice_names_the_figure_and_the_change(source):
                     **dead,
                     **rates,
                     "robustness": {
-                        "clean": {"accuracy": 0.9},
-                        "corruptions": [{"kind": "blur", "severity": 3, "accuracy": 0.2}],
+                        "clean": {"accuracy": 0.9, "interval": [0.8, 0.95]},
+                        "corruptions": [{"kind": "blur", "severity": 3, "accuracy": 0.2, "interval": [0.1, 0.3]}],
                     },
                 },
                 s,
@@ -281,6 +281,11 @@ def test_advice_names_the_figure_and_the_change(source):
         )
         == 3
     )
+    few = {
+        "clean": {"accuracy": 0.9, "interval": [0.5, 0.98]},
+        "corruptions": [{"kind": "blur", "severity": 3, "accuracy": 0.5, "interval": [0.2, 0.8]}],
+    }
+    assert advise({"robustness": few}, s) == []  # as so few pictures may differ by chance
 
 
 def test_the_loss_is_that_of_the_recipe(source):
