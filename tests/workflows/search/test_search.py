@@ -76,7 +76,7 @@ def test_the_folder_says_what_was_found_and_what_it_cost(run):
     assert (
         page.count("data:image/png;base64,") == 2
         and "5 nets in" in page
-        and re.search('<th scope="row"[^>]*>fc</th>', page)
+        and re.search('<th[^>]* scope="row">fc</th>', page)
     )
     assert sum(isinstance(event, StageEvent) and event.text.startswith("trial ") for event in told) == 5
 
