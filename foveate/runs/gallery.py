@@ -1,5 +1,7 @@
 """The pictures that a report shows: the surest mistakes and a right answer of every class, each with its heat map."""
 
+import os
+
 import numpy as np
 import torch
 from torch import nn
@@ -38,7 +40,7 @@ def shown_pictures(
     paths, keep = pictures.split.paths, pictures.keep
     return [
         Shown(
-            path=below(root, paths[keep[i]]) if root and paths[keep[i]].startswith(root) else paths[keep[i]],
+            path=below(root, paths[keep[i]]) if root and os.path.isabs(paths[keep[i]]) else paths[keep[i]],
             pixels=pixels[j].transpose(1, 2, 0),
             true=classes[labels[i]],
             predicted=classes[guess[i]],

@@ -125,8 +125,10 @@ def learn_beside(folder: Path, dataset: Dataset, time: TimeBudget, asked: Asked,
     try:
         row = baseline(dataset, share, until, asked)
         listener(StageEvent(f"  against {row['name']}  val {percent(row['val_accuracy'])} %"))
-    except (OutOfTime, ConfigError, DataError):
+    except OutOfTime:
         listener(StageEvent("  a classical pipeline beside: left out, there was no time for it"))
+    except (ConfigError, DataError) as error:
+        listener(StageEvent(f"  a classical pipeline beside: left out: {error}"))
     write_json(folder / CLASSIC, row)
 
 

@@ -105,7 +105,8 @@ def affordable(subject: Subject, seconds: float) -> tuple[int, int]:
         begun = time.monotonic()
         torch.autograd.grad(subject.loss(subject.model(x), y), params, allow_unused=True)
         gradient_s = (time.monotonic() - begun) / len(x)
-    return tuple(max(LEAST, int(SHARE * seconds / (cost * gradient_s))) for cost in (SEEN_COST, UNSEEN_COST))  # type: ignore[return-value]
+    seen, unseen = (max(LEAST, int(SHARE * seconds / (cost * gradient_s))) for cost in (SEEN_COST, UNSEEN_COST))
+    return seen, unseen
 
 
 def open_subject(
